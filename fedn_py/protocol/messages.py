@@ -1,0 +1,405 @@
+"""What reducer, combiners and clients say to each other, as values.
+
+Each is one message of one stream; ``transport/codec.py`` turns them into protobuf and back, and nothing else
+does. Durations are in seconds, on each role's own monotonic clock: an instant never crosses the network.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId
+
+Metrics = Mapping[str, float]
+"""Metric name to value; every value finite."""
+
+Masking = Literal["none"]
+"""How updates are hidden; further schemes join here."""
+
+MetricsRelease = Literal["client", "mean", "none"]
+"""How far a site lets its metrics go: by client, inside means only, not at all."""
+
+
+# ---- the work of a round ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """What one attempt at one round is: sealed when it begins, the same for everybody in it.
+
+    Attributes:
+        session_number: counts the sessions of this network, from 1.
+        round_number: counts the rounds of the session, from 1.
+        attempt: counts the attempts at this round, from 1.
+        base_model: the global model that the round trains from.
+        parameters: JSON object, handed to the package's entry points as they are.
+        update_timeout_s: from a client's task to its update being whole at the combiner.
+    """
+
+    session: SessionId
+    session_number: int
+    round_number: int
+    attempt: int
+    base_model: Digest
+    package: Digest
+    parameters: str
+    masking: Masking
+    update_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CellOrder:
+    """The reducer asks one combiner for the sum of these clients' updates: its cell of the round.
+
+    Attributes:
+        clients: whom to hand the work; nobody else's update is taken.
+        updates_wanted: the cell closes when this many updates are in.
+    """
+
+    plan: RoundPlan
+    generation: Generation
+    clients: tuple[ClientId, ...]
+    updates_wanted: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellCancelled:
+    """The reducer no longer wants the answer to an order; nothing of it is reported."""
+
+    generation: Generation
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One client's update that is in a sum.
+
+    Attributes:
+        samples: the update's weight, at least 1.
+        update_sha256: of the update's bytes as uploaded.
+    """
+
+    client: ClientId
+    samples: int
+    update_sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """One client whose update is not in the sum, and why.
+
+    Attributes:
+        reason: the name of the fault and a sentence for people.
+        log: the last lines that its training printed, empty where the site keeps them to itself.
+    """
+
+    client: ClientId
+    reason: str
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSummary:
+    """Metrics of several clients, ready to be added to those of others.
+
+    Attributes:
+        weighted_sums: metric to the sum of value * samples over the clients that gave it.
+        weights: metric to the sum of their samples.
+        by_client: the values of those clients whose site releases them one by one.
+    """
+
+    weighted_sums: Metrics = field(default_factory=dict)
+    weights: Mapping[str, int] = field(default_factory=dict)
+    by_client: Mapping[ClientId, Metrics] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PartialAggregate:
+    """A combiner's answer to an order: the weighted sum over its cell and who is in it.
+
+    Attributes:
+        sum_object: digest of the weighted sum of the updates, float64[n_parameters] little-endian, stored
+            before this is said; None where nobody is included.
+        weight: the sum of the included samples.
+    """
+
+    generation: Generation
+    sum_object: Digest | None
+    weight: int
+    included: tuple[Contribution, ...]
+    excluded: tuple[Exclusion, ...]
+    training_metrics: MetricsSummary
+
+
+@dataclass(frozen=True, slots=True)
+class CellFailed:
+    """The combiner cannot answer an order at all."""
+
+    generation: Generation
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationOrder:
+    """The reducer asks a combiner to have its clients validate a committed global model."""
+
+    generation: Generation
+    session: SessionId
+    round_number: int
+    model: Digest
+    package: Digest
+    parameters: str
+    timeout_s: float
+    clients: tuple[ClientId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationReport:
+    """A combiner's answer to a validation order.
+
+    Attributes:
+        validated: how many clients gave metrics.
+        samples: over how many samples in all.
+    """
+
+    generation: Generation
+    validated: int
+    samples: int
+    metrics: MetricsSummary
+    excluded: tuple[Exclusion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundProgress:
+    """A combiner tells how far its cell is, for those who watch.
+
+    Attributes:
+        phase: "preparing", "collecting", "reporting" or "validating".
+        included, training, excluded: counts of clients.
+    """
+
+    generation: Generation
+    phase: str
+    included: int
+    training: int
+    excluded: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundCommitted:
+    """A round has made a new global model; updates kept for it can go."""
+
+    session: SessionId
+    round_number: int
+    model: Digest
+
+
+# ---- reducer and combiner: who is there ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CombinerHello:
+    """A combiner's first word on its stream.
+
+    Attributes:
+        address: host:port at which its clients reach it.
+        max_clients: how many it takes.
+        software: its fedn_py version.
+    """
+
+    name: CombinerName
+    instance: InstanceId
+    address: str
+    max_clients: int
+    software: str
+
+
+@dataclass(frozen=True, slots=True)
+class HelloAccepted:
+    """The reducer's answer to a hello.
+
+    Attributes:
+        heartbeat_s: how often the reducer wants to hear from the combiner.
+    """
+
+    heartbeat_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedClients:
+    """All clients attached to a combiner now; sent on every change and as its heartbeat."""
+
+    clients: tuple[ClientId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectClient:
+    """The reducer has assigned a client to this combiner, which lets it in by its ticket.
+
+    Attributes:
+        ticket_sha256: of the ticket that the client will show on each call.
+        valid_s: how long the ticket is good for.
+    """
+
+    client: ClientId
+    name: ClientName
+    ticket_sha256: str
+    valid_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DismissClient:
+    """A client may no longer be here: revoked, moved, or its token has expired."""
+
+    client: ClientId
+    reason: str
+
+
+# ---- reducer and client -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AssignRequest:
+    """A client asks which combiner to attach to.
+
+    Attributes:
+        preferred_combiner: empty for the least loaded one.
+    """
+
+    client: ClientId
+    name: ClientName
+    preferred_combiner: str
+    software: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where a client attaches, and by what right.
+
+    Attributes:
+        address: host:port of the combiner.
+        authority_pem: certificate authority that the combiner's certificate is checked against.
+        ticket: the secret that lets this client in there, for valid_s seconds.
+    """
+
+    combiner: CombinerName
+    address: str
+    authority_pem: bytes
+    ticket: str
+    valid_s: float
+
+
+# ---- combiner and client ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHello:
+    """A client's first word on its stream."""
+
+    client: ClientId
+    name: ClientName
+    software: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientWelcome:
+    """The combiner's answer: attached, and how often it wants to hear a heartbeat."""
+
+    combiner: CombinerName
+    heartbeat_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Still here."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainTask:
+    """Train from the plan's base model and upload the update under this generation."""
+
+    plan: RoundPlan
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateTask:
+    """Validate this model and report its metrics."""
+
+    order: ValidationOrder
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCancelled:
+    """Stop working for this generation; nothing of it is wanted any more."""
+
+    generation: Generation
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """A client could not do a task.
+
+    Attributes:
+        log: the last lines that the entry point printed, where the site lets them go.
+    """
+
+    generation: Generation
+    reason: str
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationResult:
+    """A client's metrics of a model, as far as its site releases them."""
+
+    generation: Generation
+    samples: int
+    metrics: Metrics
+    release: MetricsRelease
+
+
+@dataclass(frozen=True, slots=True)
+class GoElsewhere:
+    """The combiner asks a client to leave and to be assigned anew."""
+
+    reason: str
+
+
+# ---- bulk transfer ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateHeader:
+    """What a client says of its update before the bytes.
+
+    Attributes:
+        upload_id: random hex; a repeated upload of the same bytes keeps it, other bytes have another.
+        size: bytes to come.
+        sha256: of those bytes.
+        samples: the update's weight.
+        metrics: of the training, as far as the site releases them.
+    """
+
+    generation: Generation
+    upload_id: str
+    size: int
+    sha256: Digest
+    samples: int
+    metrics: Metrics
+    release: MetricsRelease
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReceipt:
+    """The combiner's answer to a whole upload: in the sum, or refused and why."""
+
+    accepted: bool
+    reason: str = ""
+
+
+ToCombiner = HelloAccepted | CellOrder | CellCancelled | ValidationOrder | RoundCommitted | ExpectClient | DismissClient
+FromCombiner = CombinerHello | AttachedClients | PartialAggregate | CellFailed | ValidationReport | RoundProgress
+ToClient = ClientWelcome | TrainTask | ValidateTask | TaskCancelled | RoundCommitted | GoElsewhere | Heartbeat
+FromClient = ClientHello | Heartbeat | TaskFailed | ValidationResult
