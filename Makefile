@@ -1,0 +1,96 @@
+# One command for each thing that people do with a checkout. Everything is installed into .venv here, nothing
+# elsewhere; no target calls a system package manager or asks for root (only .ci/install does).
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# What a person may add: make sandbox ARGS="--clients 4", make test ARGS="test/protocol -x", make test-examples TORCH=1
+ARGS ?=
+TORCH ?=
+
+# Rules of the pure layers and of the repository itself: no server, no process of ours, seconds in all.
+PURE_TESTS := $(wildcard test/test_*.py test/model test/masking test/aggregation test/protocol test/repository)
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev sandbox test test-examples check gates servers format proto docs wheel clean
+
+help:  ## List these targets
+	@echo "fedn_py: make TARGET"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "  %-15s %s\n", $$1, $$2}'
+	@echo
+	@echo "A Python other than python3: make install PYTHON=/path/to/python3.12"
+
+install: .venv/.installed  ## Make .venv with the command .venv/bin/fedn-py
+
+sandbox: .venv/.installed  ## Start a whole network here and train a model (ARGS="--help" lists its options)
+	@$(BIN)/fedn-py sandbox $(ARGS)
+
+test: .venv/.installed-dev gates servers  ## Everything: static gates, then the whole test suite
+	$(BIN)/python -m pytest -m "not examples" $(ARGS)
+	@if ! command -v go >/dev/null 2>&1; then \
+	    echo "make test: Go is missing, so no test servers were built and tests that need them are skipped (SKIPPED above)."; \
+	    echo "make test: put Go 1.21 or newer on PATH and run it again to have them."; fi
+	@test ! -d test/browser || command -v chromium >/dev/null 2>&1 || \
+	    echo "make test: Chromium is missing, so the browser tests were skipped. Put chromium on PATH to have them."
+
+test-examples: .venv/.installed-dev $(if $(TORCH),.venv/.installed-torch)  ## Train the example projects at full size (TORCH=1 adds PyTorch, 3 GB)
+	FEDN_TEST_TORCH=$(TORCH) $(BIN)/python -m pytest -m examples --timeout 1800 $(ARGS)
+	@test -n "$(TORCH)" || echo "make test-examples: mnist-pytorch skipped; TORCH=1 runs it (PyTorch is a download of 3 GB)."
+
+check: .venv/.installed-dev gates  ## Before each commit: format, lint, types, layers, wire, pure tests; under a minute
+	@$(BIN)/python -m pytest -q $(PURE_TESTS)
+
+gates:
+	@$(BIN)/ruff format --check --quiet . || { echo "make check: run 'make format'."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 2>/dev/null >.venv/.layers || { cat .venv/.layers; exit 1; }
+
+# Servers for the tests against real MongoDB wire and real S3, built once from pinned Go modules into .cache.
+# Without Go nothing is built and those tests are skipped, unless FEDN_REQUIRE_SERVICES=1 makes that a failure.
+servers: .venv/.installed-dev
+	@if command -v go >/dev/null 2>&1; then $(BIN)/python test/servers/build.py; fi
+
+format: .venv/.installed-dev  ## Put all Python into the one format and apply the safe lint fixes
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+
+proto: .venv/.installed-dev  ## Generate fedn_py/wire from proto/
+	$(BIN)/python proto/generate.py .
+
+docs: .venv/.installed-dev  ## Write the pages and diagrams under docs/ that are drawn from the code
+	$(BIN)/python docs/generate.py
+
+wheel: .venv/.installed  ## Build the wheel into dist/
+	$(PIP) wheel --no-deps --wheel-dir dist .
+
+clean:  ## Remove caches and built files; .venv and every network's state stay
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
+	find fedn_py test proto docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- what is installed, remembered by stamp files so that a second call costs nothing --------------------------
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "fedn_py needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+	    echo "Point to one that is: make install PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { \
+	    echo "'$(PYTHON)' cannot make a virtual environment; on Debian and Ubuntu its package is python3-venv." >&2; \
+	    rm -rf .venv; exit 1; }
+
+.venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing fedn_py into .venv (once; a few minutes at most)"
+	@$(PIP) install --upgrade "pip>=25.1"
+	@$(PIP) install --constraint constraints.txt --editable ".[sklearn]"
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml constraints.txt | .venv/.installed
+	@echo "Installing what the tests need into .venv (once)"
+	@$(PIP) install --constraint constraints.txt --editable ".[sklearn,keras]" --group dev
+	@touch $@
+
+.venv/.installed-torch: pyproject.toml constraints.txt | .venv/.installed-dev
+	@$(PIP) install --constraint constraints.txt --editable ".[torch]"
+	@touch $@
