@@ -20,7 +20,7 @@ MetricsRelease = Literal["client", "mean", "none"]
 """How far a site lets its metrics go: by client, inside means only, not at all."""
 
 
-# ---- the work of a round ------------------------------------------------------------------------------------
+# ---- the work of a round
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class RoundCommitted:
     model: Digest
 
 
-# ---- reducer and combiner: who is there ----------------------------------------------------------------------
+# ---- reducer and combiner: who is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ class DismissClient:
     reason: str
 
 
-# ---- reducer and client -------------------------------------------------------------------------------------
+# ---- reducer and client
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +289,7 @@ class Assignment:
     valid_s: float
 
 
-# ---- combiner and client ------------------------------------------------------------------------------------
+# ---- combiner and client
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +367,7 @@ class GoElsewhere:
     reason: str
 
 
-# ---- bulk transfer ------------------------------------------------------------------------------------------
+# ---- bulk transfer
 
 
 @dataclass(frozen=True, slots=True)
