@@ -73,8 +73,8 @@ clean:  ## Remove caches and built files; .venv and every network's state stay
 # ---- what is installed, remembered by stamp files so that a second call costs nothing --------------------------
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	    echo "fedn_py needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "fedn_py needs Python 3.11 or newer, and '$(PYTHON)' is not: $$($(PYTHON) --version 2>&1 | head -n 1)" >&2; \
 	    echo "Point to one that is: make install PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { \
 	    echo "'$(PYTHON)' cannot make a virtual environment; on Debian and Ubuntu its package is python3-venv." >&2; \
