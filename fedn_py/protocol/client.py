@@ -1,0 +1,370 @@
+"""The client's machine: one task at a time, and one update kept until its round is committed or given up.
+
+Rules it keeps:
+
+- A newer task takes the place of an older one; an older one is ignored.
+- An update that is ready is sent again when the same work is asked for again, never trained a second time.
+- Training goes on while the connection is away; its outcome is told to whoever asks for it next.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from fedn_py.identity import Digest, Generation, SessionId
+from fedn_py.protocol.machine import UnexpectedEvent
+from fedn_py.protocol.messages import (
+    RoundCommitted,
+    RoundPlan,
+    TaskCancelled,
+    TaskFailed,
+    TrainTask,
+    UpdateReceipt,
+    ValidateTask,
+    ValidationOrder,
+)
+
+# ---- state
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What makes two orders the same piece of work: the same update serves both."""
+
+    session: SessionId
+    round_number: int
+    base_model: Digest
+    package: Digest
+    parameters: str
+
+    @classmethod
+    def of(cls, plan: RoundPlan) -> "Piece":
+        """Return the piece of work that a plan asks for."""
+        return cls(plan.session, plan.round_number, plan.base_model, plan.package, plan.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """Nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The package's train entry point runs."""
+
+    task: TrainTask
+
+
+@dataclass(frozen=True, slots=True)
+class Uploading:
+    """The update is on its way to the combiner."""
+
+    task: TrainTask
+
+
+@dataclass(frozen=True, slots=True)
+class Validating:
+    """The package's validate entry point runs."""
+
+    order: ValidationOrder
+
+
+Work = Resting | Training | Uploading | Validating
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The whole state.
+
+    Attributes:
+        attached: a combiner's stream is open.
+        newest: the newest generation that asked something of this client.
+        kept: the piece of work whose update is kept, ready to be sent again.
+        accepted: the generation under which the kept update is in a sum; 0 while it is in none.
+    """
+
+    attached: bool = False
+    newest: Generation = Generation(0)  # noqa: RUF009 - a NewType is the int itself
+    work: Work = field(default_factory=Resting)
+    kept: Piece | None = None
+    accepted: Generation = Generation(0)  # noqa: RUF009
+
+
+# ---- events
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A combiner has welcomed the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """The stream to the combiner has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tasked:
+    """The combiner handed out a task."""
+
+    task: TrainTask | ValidateTask
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The combiner no longer wants a task done."""
+
+    cancelled: TaskCancelled
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A round is committed."""
+
+    committed: RoundCommitted
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReady:
+    """Training has ended well; the update is kept."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFailed:
+    """The entry point failed, or its output is unfit."""
+
+    generation: Generation
+    reason: str
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateAnswered:
+    """The combiner has taken or refused the update."""
+
+    generation: Generation
+    receipt: UpdateReceipt
+
+
+@dataclass(frozen=True, slots=True)
+class UploadBroken:
+    """The upload could not be finished; whether the combiner has it is not known."""
+
+    generation: Generation
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsReady:
+    """Validation has ended well."""
+
+    generation: Generation
+
+
+Event = (
+    Attached
+    | Detached
+    | Tasked
+    | Cancelled
+    | Committed
+    | UpdateReady
+    | WorkFailed
+    | UpdateAnswered
+    | UploadBroken
+    | MetricsReady
+)
+
+# ---- effects
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Run the package's train entry point and keep the update."""
+
+    task: TrainTask
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Send the kept update under this task's generation."""
+
+    task: TrainTask
+
+
+@dataclass(frozen=True, slots=True)
+class Validate:
+    """Run the package's validate entry point."""
+
+    order: ValidationOrder
+
+
+@dataclass(frozen=True, slots=True)
+class SendMetrics:
+    """Report the metrics of the validation, as far as the site releases them."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class StopWork:
+    """End the running training, validation or upload of this generation."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class TellFailed:
+    """Tell the combiner that a task could not be done."""
+
+    failure: TaskFailed
+
+
+@dataclass(frozen=True, slots=True)
+class DropUpdate:
+    """Let go of the kept update."""
+
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
+class TellOutcome:
+    """Say in the client's own log what became of its update."""
+
+    generation: Generation
+    receipt: UpdateReceipt
+
+
+Effect = Train | Upload | Validate | SendMetrics | StopWork | TellFailed | DropUpdate | TellOutcome
+
+Result = tuple[Client, list[Effect]]
+
+
+# ---- the machine
+
+
+def step(state: Client, event: Event) -> Result:
+    """Advance a client by one event.
+
+    Raises:
+        UnexpectedEvent: the event does not belong to the work at hand; nothing has changed.
+    """
+    match event:
+        case Attached():
+            return replace(state, attached=True), []
+        case Detached():
+            return _detach(state)
+        case Tasked(TrainTask() as task):
+            return _train(state, task)
+        case Tasked(ValidateTask(order)):
+            return _validate(state, order)
+        case Cancelled(cancelled):
+            if generation_of(state.work) != cancelled.generation:
+                raise UnexpectedEvent(state.work, event)
+            return replace(state, work=Resting()), [StopWork(cancelled.generation)]
+        case Committed(committed):
+            return _committed(state, committed)
+        case UpdateReady(generation):
+            return _ready(state, _the_training(state, event, generation))
+        case WorkFailed(generation, reason, log):
+            if generation_of(state.work) != generation or isinstance(state.work, Uploading):
+                raise UnexpectedEvent(state.work, event)
+            told: list[Effect] = [TellFailed(TaskFailed(generation, reason, log))]
+            return replace(state, work=Resting()), told if state.attached else []
+        case UpdateAnswered(generation, receipt):
+            _the_upload(state, event, generation)
+            accepted = generation if receipt.accepted else state.accepted
+            return replace(state, work=Resting(), accepted=accepted), [TellOutcome(generation, receipt)]
+        case UploadBroken(generation, _):
+            _the_upload(state, event, generation)
+            return replace(state, work=Resting()), []
+        case MetricsReady(generation):
+            if not isinstance(state.work, Validating) or generation_of(state.work) != generation:
+                raise UnexpectedEvent(state.work, event)
+            sent: list[Effect] = [SendMetrics(generation)]
+            return replace(state, work=Resting()), sent if state.attached else []
+        case _:
+            assert_never(event)
+
+
+def generation_of(work: Work) -> Generation | None:
+    """Return the generation that the work at hand belongs to."""
+    match work:
+        case Resting():
+            return None
+        case Training(task) | Uploading(task):
+            return task.generation
+        case Validating(order):
+            return order.generation
+
+
+def _the_training(state: Client, event: Event, generation: Generation) -> TrainTask:
+    if not isinstance(state.work, Training) or state.work.task.generation != generation:
+        raise UnexpectedEvent(state.work, event)
+    return state.work.task
+
+
+def _the_upload(state: Client, event: Event, generation: Generation) -> None:
+    if not isinstance(state.work, Uploading) or state.work.task.generation != generation:
+        raise UnexpectedEvent(state.work, event)
+
+
+def _detach(state: Client) -> Result:
+    state = replace(state, attached=False)
+    if isinstance(state.work, Uploading):
+        # The upload goes through the combiner that is gone; its task comes again with the next one.
+        return replace(state, work=Resting()), [StopWork(state.work.task.generation)]
+    return state, []
+
+
+def _put_aside(state: Client, generation: Generation) -> list[Effect]:
+    """Return what ends the older work that a task of ``generation`` takes the place of."""
+    at_hand = generation_of(state.work)
+    return [StopWork(at_hand)] if at_hand is not None and at_hand != generation else []
+
+
+def _train(state: Client, task: TrainTask) -> Result:
+    if task.generation < state.newest:
+        raise UnexpectedEvent(state.work, Tasked(task))
+    piece, newest = Piece.of(task.plan), task.generation
+    match state.work:
+        case Training(under) if Piece.of(under.plan) == piece:
+            return replace(state, newest=newest, work=Training(task)), []  # the training at hand serves this task
+        case Uploading(under) if under.generation == task.generation:
+            return state, []
+    if state.kept == piece and state.accepted == task.generation:
+        return state, []  # it is in already; the task was sent again before the combiner knew
+    effects = _put_aside(state, newest)
+    if state.kept == piece:
+        return replace(state, newest=newest, work=Uploading(task)), [*effects, Upload(task)]
+    if state.kept is not None:
+        effects.append(DropUpdate(state.kept))
+    begun = replace(state, newest=newest, work=Training(task), kept=None, accepted=Generation(0))
+    return begun, [*effects, Train(task)]
+
+
+def _ready(state: Client, task: TrainTask) -> Result:
+    kept = replace(state, kept=Piece.of(task.plan), accepted=Generation(0))
+    if not state.attached:
+        return replace(kept, work=Resting()), []
+    return replace(kept, work=Uploading(task)), [Upload(task)]
+
+
+def _validate(state: Client, order: ValidationOrder) -> Result:
+    if order.generation < state.newest:
+        raise UnexpectedEvent(state.work, Tasked(ValidateTask(order)))
+    if generation_of(state.work) == order.generation:
+        return state, []
+    effects = _put_aside(state, order.generation)
+    return replace(state, newest=order.generation, work=Validating(order)), [*effects, Validate(order)]
+
+
+def _committed(state: Client, committed: RoundCommitted) -> Result:
+    kept = state.kept
+    if kept is None or (kept.session, kept.round_number) != (committed.session, committed.round_number):
+        return state, []
+    effects: list[Effect] = [DropUpdate(kept)]
+    if isinstance(state.work, Uploading) and Piece.of(state.work.task.plan) == kept:
+        effects.insert(0, StopWork(state.work.task.generation))
+        state = replace(state, work=Resting())
+    return replace(state, kept=None, accepted=Generation(0)), effects

@@ -1,0 +1,475 @@
+"""The reducer's machine: a session's rounds, one after the other, each in one or more attempts.
+
+Rules it keeps:
+
+- A client belongs to one cell of an attempt; a partial aggregate that lists anybody else is refused.
+- Every phase ends by its deadline: in success, or in ``Failed`` with a reason, and then the round is tried again.
+- What answers an older generation, or comes from an older life of a combiner, is refused.
+- An attempt is written down before anybody hears of it, and a model before its round is committed.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import assert_never
+
+from fedn_py.identity import ClientId, CombinerName, Generation, InstanceId, SessionId
+from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
+from fedn_py.protocol.messages import (
+    CellCancelled,
+    CellOrder,
+    Exclusion,
+    PartialAggregate,
+    RoundCommitted,
+    RoundPlan,
+    ValidationOrder,
+)
+from fedn_py.protocol.reducer_work import (
+    Cell,
+    CellGaveUp,
+    Cells,
+    ClientsChanged,
+    CloseFailedAttempt,
+    CombinerJoined,
+    CombinerLost,
+    CommitRound,
+    Committing,
+    Effect,
+    Event,
+    Failed,
+    Gathering,
+    GatherTimePassed,
+    Idle,
+    Joined,
+    OpenAttempt,
+    PartialArrived,
+    Paused,
+    PauseRequested,
+    Progress,
+    RecordSession,
+    RecordValidation,
+    Reducer,
+    ResumeRequested,
+    RetryDue,
+    Roster,
+    RoundNotSaved,
+    RoundSaved,
+    SendCancel,
+    SendOrder,
+    SessionStarted,
+    StopRequested,
+    TellCommitted,
+    TellRefused,
+    TellWaiting,
+    UpdateDeadlinePassed,
+    Updating,
+    Validating,
+    ValidationArrived,
+    ValidationDeadlinePassed,
+)
+
+Result = tuple[Reducer, list[Effect]]
+
+ANSWER_MARGIN_S = 30.0
+"""How much longer the reducer waits for a cell than the cell waits for its clients: to store and send its sum."""
+
+LONGEST_RETRY_S = 60.0
+
+_GENERATIONS_PER_SESSION = 2**32
+
+
+def first_generation(session_number: int) -> Generation:
+    """Return a generation above all of the sessions before: combiners outlive sessions."""
+    return Generation(session_number * _GENERATIONS_PER_SESSION)
+
+
+def step(state: Reducer, event: Event) -> Result:
+    """Advance the reducer by one event.
+
+    Raises:
+        UnexpectedEvent: the event does not belong to the work at hand; nothing has changed.
+    """
+    match event:
+        case SessionStarted(progress, paused):
+            if not isinstance(state.work, Idle):
+                raise UnexpectedEvent(state.work, event)
+            return (replace(state, work=Paused(progress, paused)), []) if paused else _next_attempt(state, progress)
+        case PauseRequested() | ResumeRequested() | StopRequested():
+            return _obey(state, event)
+        case CombinerJoined(combiner, instance):
+            return _joined(state, combiner, instance)
+        case ClientsChanged(combiner, instance, clients):
+            if combiner not in state.roster or state.roster[combiner].instance != instance:
+                raise UnexpectedEvent(state.work, event)
+            return _try_to_begin(_with_roster(state, combiner, Joined(instance, clients)))
+        case CombinerLost(combiner, instance):
+            return _lost(state, combiner, event)
+        case PartialArrived(combiner, _, partial):
+            return _partial(state, event, combiner, partial)
+        case CellGaveUp():
+            return _gave_up(state, event)
+        case ValidationArrived():
+            return _validated(state, event)
+        case GatherTimePassed() | UpdateDeadlinePassed() | ValidationDeadlinePassed() | RetryDue():
+            return _time_passed(state, event)
+        case RoundSaved():
+            return _saved(state, event)
+        case RoundNotSaved(reason=reason):
+            work = state.work
+            if not isinstance(work, Committing) or not _names(event, work.progress):
+                raise UnexpectedEvent(work, event)
+            return _fail(state, work.progress, work.plan, work.cells, reason)
+        case _:
+            assert_never(event)
+
+
+def _names(
+    event: GatherTimePassed | UpdateDeadlinePassed | RetryDue | RoundSaved | RoundNotSaved, at: Progress
+) -> bool:
+    """Tell whether an event names the attempt at hand."""
+    return (event.session, event.round_number, event.attempt) == (at.terms.session, at.committed + 1, at.attempt)
+
+
+# ---- the operator's wishes
+
+
+def _obey(state: Reducer, event: PauseRequested | ResumeRequested | StopRequested) -> Result:
+    work = state.work
+    if isinstance(work, Idle) or work.progress.terms.session != event.session:
+        raise UnexpectedEvent(work, event)
+    match event, work:
+        case StopRequested(), Updating(progress, plan, cells):
+            cancels = _cancel_open_cells(cells, "the session was stopped")
+            closed = CloseFailedAttempt(plan, "Stopped: the operator ended the session", _excluded(cells))
+            state, effects = _end_session(state, progress, "stopped", "by its operator")
+            return state, [*cancels, closed, *effects]
+        case StopRequested(), Committing() | Validating():
+            return replace(state, work=replace(work, progress=replace(work.progress, intent="stop"))), []
+        case StopRequested(), _:
+            return _end_session(state, work.progress, "stopped", "by its operator")
+        case PauseRequested(), Paused():
+            raise UnexpectedEvent(work, event)
+        case PauseRequested(), Gathering() | Failed():
+            return _pause(state, work.progress, "by its operator")
+        case PauseRequested(), _:
+            return replace(state, work=replace(work, progress=replace(work.progress, intent="pause"))), []
+        case ResumeRequested(), Paused(progress):
+            resumed = RecordSession(progress.terms.session, "running", "")
+            state, effects = _next_attempt(state, replace(progress, intent="run"))
+            return state, [resumed, *effects]
+        case ResumeRequested(), _ if work.progress.intent == "pause":
+            return replace(state, work=replace(work, progress=replace(work.progress, intent="run"))), []
+        case _:
+            raise UnexpectedEvent(work, event)
+
+
+def _pause(state: Reducer, progress: Progress, reason: str) -> Result:
+    paused = replace(progress, intent="run")
+    recorded = RecordSession(progress.terms.session, "paused", reason)
+    return replace(state, work=Paused(paused, reason)), [recorded]
+
+
+def _end_session(state: Reducer, progress: Progress, status: str, reason: str) -> Result:
+    ended = RecordSession(progress.terms.session, "finished" if status == "finished" else "stopped", reason)
+    return replace(state, work=Idle()), [ended]
+
+
+# ---- who is there
+
+
+def _with_roster(state: Reducer, combiner: CombinerName, joined: Joined | None) -> Reducer:
+    roster = {name: entry for name, entry in state.roster.items() if name != combiner}
+    if joined is not None:
+        roster[combiner] = joined
+    return replace(state, roster=roster)
+
+
+def _joined(state: Reducer, combiner: CombinerName, instance: InstanceId) -> Result:
+    before = state.roster.get(combiner)
+    if before is not None and before.instance == instance:
+        return state, []  # the same life of it, on a new stream: its cells go on
+    effects: list[Effect] = []
+    if before is not None:
+        state, effects = _lost(state, combiner, CombinerLost(combiner, before.instance))
+    entry = Joined(instance)
+    state, more = _try_to_begin(_with_roster(state, combiner, entry))
+    return state, effects + more
+
+
+def _lost(state: Reducer, combiner: CombinerName, event: CombinerLost) -> Result:
+    entry = state.roster.get(combiner)
+    if entry is None or entry.instance != event.instance:
+        raise UnexpectedEvent(state.work, event)
+    state = _with_roster(state, combiner, None)
+    match state.work:
+        case Updating(cells=cells) as work if combiner in cells and not cells[combiner].ended:
+            return _close_cell(
+                state, work, combiner, replace(cells[combiner], lost="CombinerLost: its connection ended")
+            )
+        case Validating(waiting=waiting) as work if combiner in waiting:
+            return _without(state, work, combiner)
+        case _:
+            return state, []
+
+
+# ---- beginning an attempt
+
+
+def _next_attempt(state: Reducer, progress: Progress) -> Result:
+    """Go on to the next attempt, or end the session, as its intent and its rounds say."""
+    if progress.intent == "stop":
+        return _end_session(state, progress, "stopped", "by its operator")
+    if progress.committed >= progress.terms.rounds:
+        return _end_session(state, progress, "finished", "")
+    if progress.intent == "pause":
+        return _pause(state, progress, "by its operator")
+    return _try_to_begin(replace(state, work=Gathering(progress, "")))
+
+
+def _attached(roster: Roster) -> dict[ClientId, CombinerName]:
+    return {client: combiner for combiner, entry in sorted(roster.items()) for client in sorted(entry.clients)}
+
+
+def _try_to_begin(state: Reducer) -> Result:
+    """Begin the attempt that gathers clients, if there are enough."""
+    work = state.work
+    if not isinstance(work, Gathering):
+        return state, []
+    terms, there = work.progress.terms, len(_attached(state.roster))
+    if there >= max(terms.clients_wanted, terms.clients_required):
+        return _begin(state, work.progress)
+    if there >= terms.clients_required and not work.patient:
+        return _begin(state, work.progress)
+    wanted = terms.clients_required if there < terms.clients_required else terms.clients_wanted
+    reason = f"need {wanted} clients, have {there}"
+    if reason == work.reason:
+        return state, []
+    effects: list[Effect] = [TellWaiting(terms.session, work.progress.committed + 1, reason)]
+    if there >= terms.clients_required:
+        effects.append(StartTimer(terms.gather_timeout_s, GatherTimePassed(*_attempt(work.progress))))
+    return replace(state, work=replace(work, reason=reason)), effects
+
+
+def _attempt(progress: Progress) -> tuple[SessionId, int, int]:
+    return progress.terms.session, progress.committed + 1, progress.attempt
+
+
+def draw(attached: Iterable[ClientId], wanted: int, ticket: str) -> frozenset[ClientId]:
+    """Choose ``wanted`` clients, all of them for 0, by the hash of the ticket and their id: fair over rounds."""
+    ordered = sorted(attached, key=lambda client: hashlib.sha256(f"{ticket}/{client}".encode()).digest())
+    return frozenset(ordered[: wanted or None])
+
+
+def _begin(state: Reducer, progress: Progress) -> Result:
+    terms, where = progress.terms, _attached(state.roster)
+    round_number = progress.committed + 1
+    drawn = draw(where, terms.clients_wanted, f"{terms.session}/{round_number}/{progress.attempt}")
+    plan = RoundPlan(
+        session=terms.session,
+        session_number=terms.number,
+        round_number=round_number,
+        attempt=progress.attempt,
+        base_model=progress.head,
+        package=terms.package,
+        parameters=terms.parameters,
+        masking=terms.masking,
+        update_timeout_s=terms.update_timeout_s,
+    )
+    cells: dict[CombinerName, Cell] = {}
+    generation = progress.generation
+    for combiner in sorted(state.roster):
+        clients = frozenset(client for client in drawn if where[client] == combiner)
+        if clients:
+            generation = Generation(generation + 1)
+            cells[combiner] = Cell(state.roster[combiner].instance, generation, clients)
+    progress = replace(progress, generation=generation)
+    effects: list[Effect] = [OpenAttempt(plan, cells, generation)]
+    for combiner, cell in cells.items():
+        order = CellOrder(plan, cell.generation, tuple(sorted(cell.clients)), len(cell.clients))
+        effects.append(SendOrder(combiner, cell.instance, order))
+    deadline = UpdateDeadlinePassed(terms.session, round_number, progress.attempt)
+    effects.append(StartTimer(terms.update_timeout_s + ANSWER_MARGIN_S, deadline))
+    return replace(state, work=Updating(progress, plan, cells)), effects
+
+
+# ---- answers
+
+
+def _partial(state: Reducer, event: PartialArrived, combiner: CombinerName, partial: PartialAggregate) -> Result:
+    work = state.work
+    cell = work.cells.get(combiner) if isinstance(work, Updating) else None
+    if cell is None or (cell.instance, cell.generation) != (event.instance, partial.generation) or cell.ended:
+        raise UnexpectedEvent(work, event)
+    assert isinstance(work, Updating)
+    fault = _fault_in(partial, cell)
+    if fault:
+        state, effects = _close_cell(state, work, combiner, replace(cell, lost=fault))
+        return state, [TellRefused(combiner, fault), *effects]
+    return _close_cell(state, work, combiner, replace(cell, partial=partial))
+
+
+def _fault_in(partial: PartialAggregate, cell: Cell) -> str:
+    """Return why a partial aggregate is refused, empty if it is fit."""
+    listed = [contribution.client for contribution in partial.included]
+    if len(set(listed)) != len(listed):
+        return "ClientTwice: a client is listed twice in the partial aggregate"
+    if not set(listed) <= cell.clients:
+        return "NotAssigned: the partial aggregate lists clients that were not ordered there"
+    if any(contribution.samples < 1 for contribution in partial.included):
+        return "NoSamples: the partial aggregate lists an update without samples"
+    if partial.weight != sum(contribution.samples for contribution in partial.included):
+        return "WrongWeight: the weight is not the sum of the listed samples"
+    if bool(listed) != (partial.sum_object is not None):
+        return "NoSum: the partial aggregate's list and sum do not belong together"
+    return ""
+
+
+def _close_cell(state: Reducer, work: Updating, combiner: CombinerName, cell: Cell) -> Result:
+    work = replace(work, cells={**work.cells, combiner: cell})
+    if not all(cell.ended for cell in work.cells.values()):
+        return replace(state, work=work), []
+    return _all_answered(state, work)
+
+
+def _all_answered(state: Reducer, work: Updating) -> Result:
+    required = work.progress.terms.clients_required
+    included = sum(len(cell.partial.included) for cell in work.cells.values() if cell.partial)
+    if included < max(required, 1):
+        reason = f"TooFewUpdates: {included} of {required} required updates came"
+        return _fail(state, work.progress, work.plan, work.cells, reason)
+    committing = Committing(work.progress, work.plan, work.cells)
+    return replace(state, work=committing), [CommitRound(work.plan, work.cells)]
+
+
+def _gave_up(state: Reducer, event: CellGaveUp) -> Result:
+    match state.work:
+        case Updating(cells=cells) as work if event.combiner in cells:
+            cell = cells[event.combiner]
+            if (cell.instance, cell.generation, cell.ended) == (event.instance, event.generation, False):
+                return _close_cell(state, work, event.combiner, replace(cell, lost=event.reason))
+        case Validating(waiting=waiting) as work if waiting.get(event.combiner) == event.generation:
+            return _without(state, work, event.combiner)
+    raise UnexpectedEvent(state.work, event)
+
+
+def _excluded(cells: Cells) -> tuple[Exclusion, ...]:
+    """Return everybody of an attempt who is in no sum, with the reason."""
+    excluded: list[Exclusion] = []
+    for cell in cells.values():
+        if cell.partial is not None:
+            excluded += cell.partial.excluded
+        else:
+            reason = cell.lost or "Late: the combiner did not answer before the deadline"
+            excluded += [Exclusion(client, reason) for client in sorted(cell.clients)]
+    return tuple(excluded)
+
+
+def _cancel_open_cells(cells: Cells, reason: str) -> list[Effect]:
+    return [
+        SendCancel(combiner, cell.instance, CellCancelled(cell.generation, reason))
+        for combiner, cell in cells.items()
+        if not cell.ended
+    ]
+
+
+def _fail(state: Reducer, progress: Progress, plan: RoundPlan, cells: Cells, reason: str) -> Result:
+    terms = progress.terms
+    closed: list[Effect] = [CloseFailedAttempt(plan, reason, _excluded(cells))]
+    progress = replace(progress, attempt=progress.attempt + 1)
+    if progress.intent != "run":
+        state, effects = _next_attempt(state, progress)
+        return state, closed + effects
+    if terms.max_attempts and plan.attempt % terms.max_attempts == 0:
+        why = f"round {plan.round_number} failed {terms.max_attempts} times, at last with: {reason}"
+        state, effects = _pause(state, progress, why)
+        return state, closed + effects
+    delay_s = min(terms.retry_delay_s * 2 ** min(plan.attempt - 1, 16), LONGEST_RETRY_S)
+    retry = RetryDue(terms.session, plan.round_number, progress.attempt)
+    return replace(state, work=Failed(progress, reason)), [*closed, StartTimer(delay_s, retry)]
+
+
+# ---- time
+
+
+def _time_passed(
+    state: Reducer, event: GatherTimePassed | UpdateDeadlinePassed | ValidationDeadlinePassed | RetryDue
+) -> Result:
+    work = state.work
+    match event, work:
+        case GatherTimePassed(), Gathering(progress) if _names(event, progress):
+            return _try_to_begin(replace(state, work=replace(work, patient=False)))
+        case UpdateDeadlinePassed(), Updating(progress, cells=cells) if _names(event, progress):
+            cancels = _cancel_open_cells(cells, "the deadline has passed")
+            late = "Late: the combiner did not answer before the deadline"
+            closed = {name: cell if cell.ended else replace(cell, lost=late) for name, cell in cells.items()}
+            state, effects = _all_answered(state, replace(work, cells=closed))
+            return state, cancels + effects
+        case ValidationDeadlinePassed(session, number), Validating(progress):
+            if (session, number) == (progress.terms.session, progress.committed):
+                return _end_validation(state, work)
+        case RetryDue(), Failed(progress) if _names(event, progress):
+            return _next_attempt(state, progress)
+    return state, []  # a timer of something that has ended
+
+
+# ---- after the commit
+
+
+def _saved(state: Reducer, event: RoundSaved) -> Result:
+    work = state.work
+    if not isinstance(work, Committing) or not _names(event, work.progress):
+        raise UnexpectedEvent(work, event)
+    progress = replace(work.progress, committed=event.round_number, head=event.model, attempt=1)
+    told: list[Effect] = [TellCommitted(RoundCommitted(event.session, event.round_number, event.model))]
+    state, effects = _begin_validation(state, progress)
+    return state, told + effects
+
+
+def _begin_validation(state: Reducer, progress: Progress) -> Result:
+    terms = progress.terms
+    waiting: dict[CombinerName, Generation] = {}
+    effects: list[Effect] = []
+    generation = progress.generation
+    for combiner, entry in sorted(state.roster.items()):
+        if not (terms.validate and entry.clients):
+            continue
+        generation = Generation(generation + 1)
+        waiting[combiner] = generation
+        order = ValidationOrder(
+            generation=generation,
+            session=terms.session,
+            round_number=progress.committed,
+            model=progress.head,
+            package=terms.package,
+            parameters=terms.parameters,
+            timeout_s=terms.validation_timeout_s,
+            clients=tuple(sorted(entry.clients)),
+        )
+        effects.append(SendOrder(combiner, entry.instance, order))
+    progress = replace(progress, generation=generation)
+    if not waiting:
+        return _next_attempt(state, progress)
+    deadline = ValidationDeadlinePassed(terms.session, progress.committed)
+    effects.append(StartTimer(terms.validation_timeout_s + ANSWER_MARGIN_S, deadline))
+    return replace(state, work=Validating(progress, waiting)), effects
+
+
+def _validated(state: Reducer, event: ValidationArrived) -> Result:
+    work = state.work
+    if not isinstance(work, Validating) or work.waiting.get(event.combiner) != event.report.generation:
+        raise UnexpectedEvent(work, event)
+    return _without(state, replace(work, reports=(*work.reports, event.report)), event.combiner)
+
+
+def _without(state: Reducer, work: Validating, combiner: CombinerName) -> Result:
+    """Wait no longer for one combiner's report."""
+    waiting = {name: generation for name, generation in work.waiting.items() if name != combiner}
+    work = replace(work, waiting=waiting)
+    return _end_validation(state, work) if not waiting else (replace(state, work=work), [])
+
+
+def _end_validation(state: Reducer, work: Validating) -> Result:
+    progress = work.progress
+    record = RecordValidation(progress.terms.session, progress.committed, work.reports, tuple(sorted(work.waiting)))
+    state, effects = _next_attempt(state, progress)
+    return state, [record, *effects]
