@@ -49,9 +49,15 @@ class Resting:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The package's train entry point runs."""
+    """The package's train entry point runs.
+
+    Attributes:
+        task: the newest task that this training serves.
+        started: the generation that it was started for, by which its outcome is known.
+    """
 
     task: TrainTask
+    started: Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +214,7 @@ class SendMetrics:
 
 @dataclass(frozen=True, slots=True)
 class StopWork:
-    """End the running training, validation or upload of this generation."""
+    """End the training, validation or upload that was started for this generation."""
 
     generation: Generation
 
@@ -254,22 +260,21 @@ def step(state: Client, event: Event) -> Result:
             return replace(state, attached=True), []
         case Detached():
             return _detach(state)
-        case Tasked(TrainTask() as task):
-            return _train(state, task)
-        case Tasked(ValidateTask(order)):
-            return _validate(state, order)
+        case Tasked(task):
+            return _train(state, task) if isinstance(task, TrainTask) else _validate(state, task.order)
         case Cancelled(cancelled):
             if generation_of(state.work) != cancelled.generation:
                 raise UnexpectedEvent(state.work, event)
-            return replace(state, work=Resting()), [StopWork(cancelled.generation)]
+            return replace(state, work=Resting()), _stop(state.work)
         case Committed(committed):
             return _committed(state, committed)
         case UpdateReady(generation):
             return _ready(state, _the_training(state, event, generation))
         case WorkFailed(generation, reason, log):
-            if generation_of(state.work) != generation or isinstance(state.work, Uploading):
+            failed = generation_of(state.work)
+            if failed is None or _started(state.work) != generation or isinstance(state.work, Uploading):
                 raise UnexpectedEvent(state.work, event)
-            told: list[Effect] = [TellFailed(TaskFailed(generation, reason, log))]
+            told: list[Effect] = [TellFailed(TaskFailed(failed, reason, log))]
             return replace(state, work=Resting()), told if state.attached else []
         case UpdateAnswered(generation, receipt):
             _the_upload(state, event, generation)
@@ -292,14 +297,24 @@ def generation_of(work: Work) -> Generation | None:
     match work:
         case Resting():
             return None
-        case Training(task) | Uploading(task):
+        case Training(task=task) | Uploading(task=task):
             return task.generation
         case Validating(order):
             return order.generation
 
 
+def _started(work: Work) -> Generation | None:
+    """Return the generation under which the work at hand was started."""
+    return work.started if isinstance(work, Training) else generation_of(work)
+
+
+def _stop(work: Work) -> list[Effect]:
+    started = _started(work)
+    return [] if started is None else [StopWork(started)]
+
+
 def _the_training(state: Client, event: Event, generation: Generation) -> TrainTask:
-    if not isinstance(state.work, Training) or state.work.task.generation != generation:
+    if not isinstance(state.work, Training) or state.work.started != generation:
         raise UnexpectedEvent(state.work, event)
     return state.work.task
 
@@ -313,14 +328,8 @@ def _detach(state: Client) -> Result:
     state = replace(state, attached=False)
     if isinstance(state.work, Uploading):
         # The upload goes through the combiner that is gone; its task comes again with the next one.
-        return replace(state, work=Resting()), [StopWork(state.work.task.generation)]
+        return replace(state, work=Resting()), _stop(state.work)
     return state, []
-
-
-def _put_aside(state: Client, generation: Generation) -> list[Effect]:
-    """Return what ends the older work that a task of ``generation`` takes the place of."""
-    at_hand = generation_of(state.work)
-    return [StopWork(at_hand)] if at_hand is not None and at_hand != generation else []
 
 
 def _train(state: Client, task: TrainTask) -> Result:
@@ -328,18 +337,20 @@ def _train(state: Client, task: TrainTask) -> Result:
         raise UnexpectedEvent(state.work, Tasked(task))
     piece, newest = Piece.of(task.plan), task.generation
     match state.work:
-        case Training(under) if Piece.of(under.plan) == piece:
-            return replace(state, newest=newest, work=Training(task)), []  # the training at hand serves this task
+        case Training(under, started) if Piece.of(under.plan) == piece:
+            return replace(
+                state, newest=newest, work=Training(task, started)
+            ), []  # the training at hand serves this task
         case Uploading(under) if under.generation == task.generation:
             return state, []
     if state.kept == piece and state.accepted == task.generation:
         return state, []  # it is in already; the task was sent again before the combiner knew
-    effects = _put_aside(state, newest)
+    effects = _stop(state.work)
     if state.kept == piece:
         return replace(state, newest=newest, work=Uploading(task)), [*effects, Upload(task)]
     if state.kept is not None:
         effects.append(DropUpdate(state.kept))
-    begun = replace(state, newest=newest, work=Training(task), kept=None, accepted=Generation(0))
+    begun = replace(state, newest=newest, work=Training(task, newest), kept=None, accepted=Generation(0))
     return begun, [*effects, Train(task)]
 
 
@@ -355,7 +366,7 @@ def _validate(state: Client, order: ValidationOrder) -> Result:
         raise UnexpectedEvent(state.work, Tasked(ValidateTask(order)))
     if generation_of(state.work) == order.generation:
         return state, []
-    effects = _put_aside(state, order.generation)
+    effects = _stop(state.work)
     return replace(state, newest=order.generation, work=Validating(order)), [*effects, Validate(order)]
 
 
@@ -365,6 +376,6 @@ def _committed(state: Client, committed: RoundCommitted) -> Result:
         return state, []
     effects: list[Effect] = [DropUpdate(kept)]
     if isinstance(state.work, Uploading) and Piece.of(state.work.task.plan) == kept:
-        effects.insert(0, StopWork(state.work.task.generation))
+        effects = [*_stop(state.work), *effects]
         state = replace(state, work=Resting())
     return replace(state, kept=None, accepted=Generation(0)), effects
