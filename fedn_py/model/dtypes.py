@@ -1,0 +1,84 @@
+"""The element types of a model file, and the one way between float tensors and float64.
+
+Rules kept here:
+
+- Every read returns a copy, never a view: a memory-mapped file can be closed whatever else is going on.
+- Every write rounds once, from float64 to the nearest value of the tensor's own type, ties to even. BF16 is no
+  numpy type; it is the upper half of a float32, read and written through integers.
+"""
+
+import mmap
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+Buffer = bytes | bytearray | memoryview | mmap.mmap
+"""Bytes that are there all at once without being copied; a memory-mapped file, mostly."""
+
+Floats = npt.NDArray[np.float64]
+
+SIZES: Mapping[str, int] = MappingProxyType(
+    {
+        "BOOL": 1,
+        "U8": 1,
+        "I8": 1,
+        "U16": 2,
+        "I16": 2,
+        "F16": 2,
+        "BF16": 2,
+        "U32": 4,
+        "I32": 4,
+        "F32": 4,
+        "U64": 8,
+        "I64": 8,
+        "F64": 8,
+    }
+)
+"""Bytes of one element, by the type's name in a safetensors header; other types are not supported."""
+
+FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
+"""The types that are averaged."""
+
+_STORED: Mapping[str, str] = MappingProxyType({"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"})
+_BF16_EXPONENT = 0x7F80
+
+
+def read_floats(buffer: Buffer, dtype: str, offset: int, count: int) -> Floats:
+    """Copy ``count`` elements of a float type, from byte ``offset``, into float64; exact for every type."""
+    stored = np.frombuffer(buffer, dtype=_STORED[dtype], count=count, offset=offset)
+    if dtype == "BF16":
+        stored = (stored.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(invalid="ignore"):  # a signalling NaN; whoever reads checks for NaN
+        return stored.astype(np.float64)
+
+
+def round_floats(values: Floats, dtype: str) -> bytes | None:
+    """Round float64 values to a float type and return its little-endian bytes.
+
+    Returns:
+        None where a value is NaN, infinite or too large for the type.
+    """
+    if dtype == "BF16":
+        upper = _round_to_bfloat16(values)
+        return None if np.any((upper & _BF16_EXPONENT) == _BF16_EXPONENT) else upper.tobytes()
+    with np.errstate(over="ignore", under="ignore"):
+        stored = values.astype(_STORED[dtype])
+    return stored.tobytes() if np.isfinite(stored).all() else None
+
+
+def _round_to_bfloat16(values: Floats) -> npt.NDArray[np.uint16]:
+    with np.errstate(over="ignore", under="ignore"):
+        single = values.astype(np.float32)
+    bits = single.view(np.uint32)
+    # Rounding twice, to float32 and then to bfloat16, can go wrong at a tie. So an inexact float32 is first moved
+    # to the odd one of its two neighbours ("round to odd"), which keeps the second rounding on the right side.
+    back = single.astype(np.float64)
+    to_odd = (back != values) & ((bits & 1) == 0)
+    outwards = np.abs(back) < np.abs(values)
+    bits += (to_odd & outwards).astype(np.uint32)
+    bits -= (to_odd & ~outwards).astype(np.uint32)
+    ties_to_even = (bits >> 16) & 1
+    bits += np.uint32(0x7FFF) + ties_to_even
+    return (bits >> 16).astype("<u2")
