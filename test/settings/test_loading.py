@@ -151,7 +151,7 @@ def test_a_secret_given_twice_or_in_a_missing_file_is_a_fault_that_shows_no_secr
 def test_settings_cannot_be_changed(folder: Path) -> None:
     settings = load_reducer(folder, CERTIFICATE)
     with pytest.raises(ValueError, match="frozen"):
-        settings.name = "other"  # type: ignore[misc]
+        settings.name = "other"
 
 
 def test_every_setting_can_be_shown_with_its_origin_and_no_secret(folder: Path) -> None:
