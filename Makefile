@@ -27,7 +27,7 @@ install: .venv/.installed  ## Make .venv with the command .venv/bin/fedn-py
 sandbox: .venv/.installed  ## Start a whole network here and train a model (ARGS="--help" lists its options)
 	@$(BIN)/fedn-py sandbox $(ARGS)
 
-test: .venv/.installed-dev gates servers  ## Everything: static gates, then the whole test suite
+test: gates servers  ## Everything: static gates, then the whole test suite
 	$(BIN)/python -m pytest -m "not examples" $(ARGS)
 	@if ! command -v go >/dev/null 2>&1; then \
 	    echo "make test: Go is missing, so no test servers were built and tests that need them are skipped (SKIPPED above)."; \
@@ -39,14 +39,16 @@ test-examples: .venv/.installed-dev $(if $(TORCH),.venv/.installed-torch)  ## Tr
 	FEDN_TEST_TORCH=$(TORCH) $(BIN)/python -m pytest -m examples --timeout 1800 $(ARGS)
 	@test -n "$(TORCH)" || echo "make test-examples: mnist-pytorch skipped; TORCH=1 runs it (PyTorch is a download of 3 GB)."
 
-check: .venv/.installed-dev gates  ## Before each commit: format, lint, types, layers, wire, pure tests; under a minute
+check: gates  ## Before each commit: format, lint, types, layers, wire, pure tests; under a minute
 	@$(BIN)/python -m pytest -q $(PURE_TESTS)
 
-gates:
+# The static gates, without an installation of their own: what test and check have in common.
+gates: .venv/.installed-dev
 	@$(BIN)/ruff format --check --quiet . || { echo "make check: run 'make format'."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo 2>/dev/null >.venv/.layers || { cat .venv/.layers; exit 1; }
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python proto/generate.py --check
 
 # Servers for the tests against real MongoDB wire and real S3, built once from pinned Go modules into .cache.
 # Without Go nothing is built and those tests are skipped, unless FEDN_REQUIRE_SERVICES=1 makes that a failure.
@@ -58,7 +60,7 @@ format: .venv/.installed-dev  ## Put all Python into the one format and apply th
 	$(BIN)/ruff format .
 
 proto: .venv/.installed-dev  ## Generate fedn_py/wire from proto/
-	$(BIN)/python proto/generate.py .
+	$(BIN)/python proto/generate.py
 
 docs: .venv/.installed-dev  ## Write the pages and diagrams under docs/ that are drawn from the code
 	$(BIN)/python docs/generate.py
