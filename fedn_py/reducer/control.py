@@ -1,0 +1,486 @@
+"""What people and programs can ask of a reducer: the interface behind REST, and the values it answers with.
+
+Instants are seconds since 1970 in UTC, durations are in seconds. A list that can grow comes in pages: ask again with
+the page's ``next`` as ``after`` until ``next`` is None.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Literal, Protocol, TypeVar
+
+from fedn_py.errors import PeerFault
+from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, SessionId, TokenId
+from fedn_py.protocol.messages import Masking
+from fedn_py.store.ports import JSONValue
+
+Role = Literal["admin", "viewer", "combiner", "client"]
+"""What a token is for: admin may all, viewer may look, combiner and client may join."""
+
+SessionStatus = Literal["running", "waiting", "paused", "finished", "stopped", "failed"]
+"""waiting: running, but without enough clients; failed: a round failed in its last attempt."""
+
+Severity = Literal["info", "warning", "error"]
+
+Item = TypeVar("Item")
+
+
+class Unknown(PeerFault):
+    """What was asked for is not here."""
+
+    def __init__(self, kind: str, name: object, remedy: str = "") -> None:
+        super().__init__(f"there is no {kind} {name}", remedy=remedy)
+
+
+class UnknownSession(Unknown):
+    """No session has this id."""
+
+    def __init__(self, session: object) -> None:
+        super().__init__("session", session, "List them: fedn-py session list.")
+
+
+class UnknownRound(Unknown):
+    """The session has no round of this number."""
+
+    def __init__(self, session: object, number: int) -> None:
+        super().__init__("round", f"{number} of session {session}", "List them: fedn-py round list.")
+
+
+class UnknownModel(Unknown):
+    """No model has this digest."""
+
+    def __init__(self, digest: object) -> None:
+        super().__init__("model", digest, "List them: fedn-py model list.")
+
+
+class UnknownPackage(Unknown):
+    """No compute package has this digest."""
+
+    def __init__(self, digest: object) -> None:
+        super().__init__("package", digest, "List them: fedn-py package list.")
+
+
+class UnknownToken(Unknown):
+    """No token has this id."""
+
+    def __init__(self, token: object) -> None:
+        super().__init__("token", token, "List them: fedn-py token list.")
+
+
+class Conflict(PeerFault):
+    """The request does not fit the state that things are in now."""
+
+
+class SessionUnderWay(Conflict):
+    """Only one session runs at a time, and one does."""
+
+    def __init__(self, session: object) -> None:
+        super().__init__(
+            f"session {session} is under way",
+            remedy=f"Wait for it, or stop it first: fedn-py session stop {session}.",
+        )
+
+
+class WrongSessionStatus(Conflict):
+    """A session cannot be paused, resumed or stopped in the status it has."""
+
+    def __init__(self, session: object, status: str, wanted: str) -> None:
+        super().__init__(f"session {session} is {status} and cannot be {wanted}", remedy="See fedn-py session show.")
+
+
+class NotAuthenticated(PeerFault):
+    """The caller showed no token, or one that is unknown, expired or revoked."""
+
+
+class NotAllowed(PeerFault):
+    """The caller's token does not carry the right to do this."""
+
+
+class TooLarge(PeerFault):
+    """An upload or a request is larger than the reducer takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as their token says."""
+
+    token: TokenId
+    role: Role
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a list.
+
+    Attributes:
+        next: give it as ``after`` to get the next page; None at the end.
+    """
+
+    items: tuple[Item, ...]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreView:
+    """One store and whether it works.
+
+    Attributes:
+        keeps: "documents" or "objects".
+        kind: such as "SQLite", "MongoDB", "folder", "MinIO".
+        detail: what is wrong, empty when healthy.
+    """
+
+    keeps: str
+    kind: str
+    healthy: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """The reducer and what it does now.
+
+    Attributes:
+        phase: of the round under way, such as "collecting"; "idle" without one.
+        waiting: why nothing goes on, in words; empty when it does.
+        active_session, round_number: None without one.
+        clients, combiners: connected now.
+        started_at: when this process began.
+    """
+
+    reducer: str
+    deployment: str
+    software: str
+    stores: tuple[StoreView, ...]
+    phase: str
+    waiting: str
+    active_session: SessionId | None
+    round_number: int | None
+    clients: int
+    combiners: int
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """What a session shall be; it cannot be changed once it has begun.
+
+    Attributes:
+        name: what people call it; empty for one made up.
+        clients_wanted: a round closes when so many updates are in; 0 for all that are attached when it begins.
+        clients_required: with fewer, a round fails.
+        update_timeout_s: from a client's task to its update being whole at the combiner.
+        validate: whether clients validate each new global model.
+        max_attempts: at one round, before the session fails.
+        retry_delay_s: between two attempts.
+        gather_timeout_s: how long a round waits for clients_wanted to attach before it begins with fewer.
+        parameters: handed to the package's entry points.
+    """
+
+    package: Digest
+    seed_model: Digest
+    rounds: int
+    name: str = ""
+    clients_wanted: int = 0
+    clients_required: int = 1
+    update_timeout_s: float = 600.0
+    validate: bool = True
+    validation_timeout_s: float = 120.0
+    max_attempts: int = 3
+    retry_delay_s: float = 2.0
+    gather_timeout_s: float = 10.0
+    parameters: Mapping[str, JSONValue] = field(default_factory=dict)
+    masking: Masking = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One training session.
+
+    Attributes:
+        number: counts the sessions of this network, from 1.
+        reason: why it waits, was stopped or failed; empty otherwise.
+        final_model: the newest global model; None before the first round is done.
+    """
+
+    id: SessionId
+    number: int
+    name: str
+    status: SessionStatus
+    rounds_wanted: int
+    rounds_done: int
+    options: SessionOptions
+    reason: str
+    created_at: float
+    final_model: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContributorView:
+    """A client whose update is in the global model."""
+
+    name: ClientName
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExcludedView:
+    """A client whose update is not in it, why, and what its training printed last."""
+
+    name: ClientName
+    reason: str
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CombinerProgressView:
+    """How far one combiner is in the round under way; counts are of clients."""
+
+    combiner: CombinerName
+    phase: str
+    included: int
+    training: int
+    excluded: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundView:
+    """One round, in its last attempt.
+
+    Attributes:
+        status: "running", "done" or "failed".
+        seconds: how long it took, or has taken so far.
+        reason: why it failed, empty otherwise.
+        samples: over all clients in the model.
+        metrics: of the validation, means weighted by samples.
+        metrics_by_client: of the sites that release them one by one.
+        training_metrics: means weighted by samples.
+        model: the new global model, None before it is committed.
+        progress: live, empty once the round has ended.
+    """
+
+    session: SessionId
+    number: int
+    attempt: int
+    phase: str
+    status: Literal["running", "done", "failed"]
+    started_at: float
+    seconds: float
+    reason: str = ""
+    clients: tuple[ContributorView, ...] = ()
+    excluded: tuple[ExcludedView, ...] = ()
+    combiners: tuple[CombinerName, ...] = ()
+    samples: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics_by_client: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    training_metrics: Mapping[str, float] = field(default_factory=dict)
+    model: Digest | None = None
+    progress: tuple[CombinerProgressView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """One model of the trail.
+
+    Attributes:
+        number: the round that made it; 0 for a seed model.
+        session, parent: None for a seed model.
+        size: bytes.
+    """
+
+    digest: Digest
+    number: int
+    session: SessionId | None
+    parent: Digest | None
+    size: int
+    created_at: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PackageView:
+    """One compute package.
+
+    Attributes:
+        size: bytes of the archive.
+        files: how many are in it.
+        entry_points: name to command.
+    """
+
+    digest: Digest
+    name: str
+    version: str
+    size: int
+    files: int
+    entry_points: Mapping[str, str]
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CombinerView:
+    """One combiner; ``clients`` are attached to it now."""
+
+    name: CombinerName
+    address: str
+    clients: int
+    max_clients: int
+    connected: bool
+    last_seen: float
+    software: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientView:
+    """One client.
+
+    Attributes:
+        combiner: where it is attached, None when it is not.
+        since: when it was first seen.
+    """
+
+    id: ClientId
+    name: ClientName
+    combiner: CombinerName | None
+    connected: bool
+    last_seen: float
+    since: float
+    software: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """Something that happened.
+
+    Attributes:
+        seq: counts the events of this network, from 1.
+        kind: such as "client attached" or "round failed".
+        subject: what it is about, such as session, round or client.
+    """
+
+    seq: int
+    time: float
+    kind: str
+    severity: Severity
+    text: str
+    subject: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """One token, without its secret.
+
+    Attributes:
+        not_after: when it expires.
+        last_used: None when it never was.
+    """
+
+    id: TokenId
+    role: Role
+    label: str
+    created: float
+    not_after: float
+    revoked: bool
+    last_used: float | None
+
+
+class Control(Protocol):
+    """Everything that people and programs can ask of a reducer.
+
+    Each method may raise StoreUnavailable; those that take an id raise the Unknown of its kind, and those that change
+    something a Conflict when it does not fit.
+    """
+
+    async def authenticate(self, bearer: str) -> Caller:
+        """Return whose token this is, or raise NotAuthenticated."""
+        ...
+
+    async def status(self) -> StatusView:
+        """Return what the reducer does now."""
+        ...
+
+    async def sessions(self, *, after: str = "", limit: int = 100) -> Page[SessionView]:
+        """Return sessions, newest first."""
+        ...
+
+    async def session(self, session: SessionId) -> SessionView:
+        """Return one session."""
+        ...
+
+    async def start_session(self, options: SessionOptions) -> SessionView:
+        """Begin a session; raises UnknownPackage, UnknownModel, SessionUnderWay."""
+        ...
+
+    async def pause_session(self, session: SessionId) -> SessionView:
+        """Begin no further round after the one under way."""
+        ...
+
+    async def resume_session(self, session: SessionId) -> SessionView:
+        """Go on with a paused or failed session."""
+        ...
+
+    async def stop_session(self, session: SessionId) -> SessionView:
+        """End a session for good, giving up the round under way."""
+        ...
+
+    async def rounds(self, session: SessionId, *, after: str = "", limit: int = 100) -> Page[RoundView]:
+        """Return a session's rounds, oldest first."""
+        ...
+
+    async def round(self, session: SessionId, number: int) -> RoundView:
+        """Return one round."""
+        ...
+
+    async def models(self, session: SessionId | None, *, after: str = "", limit: int = 100) -> Page[ModelView]:
+        """Return the models of a session (None: of all, and the seed models), newest first."""
+        ...
+
+    async def model(self, digest: Digest) -> ModelView:
+        """Return what is known of one model."""
+        ...
+
+    async def open_model(self, digest: Digest) -> tuple[int, AsyncIterator[bytes]]:
+        """Return a model's size in bytes and a stream of them."""
+        ...
+
+    async def upload_model(self, chunks: AsyncIterator[bytes]) -> ModelView:
+        """Store a seed model; refused unless it is a safetensors file."""
+        ...
+
+    async def packages(self, *, after: str = "", limit: int = 100) -> Page[PackageView]:
+        """Return compute packages, newest first."""
+        ...
+
+    async def package(self, digest: Digest) -> PackageView:
+        """Return what is known of one compute package."""
+        ...
+
+    async def upload_package(self, chunks: AsyncIterator[bytes]) -> PackageView:
+        """Store a compute package; refused unless it is one that clients can unpack safely."""
+        ...
+
+    async def combiners(self) -> tuple[CombinerView, ...]:
+        """Return all combiners that ever joined, by name."""
+        ...
+
+    async def clients(self, *, after: str = "", limit: int = 100) -> Page[ClientView]:
+        """Return all clients that ever joined, by name."""
+        ...
+
+    async def events(
+        self, *, after: int | None = None, limit: int = 100, kind: str = "", severity: Severity | None = None
+    ) -> Page[EventView]:
+        """Return events, oldest first: those behind ``after``, or the newest ``limit`` when it is None."""
+        ...
+
+    async def tokens(self, *, after: str = "", limit: int = 100) -> Page[TokenView]:
+        """Return tokens, newest first."""
+        ...
+
+    async def create_token(self, role: Role, label: str, valid_s: float) -> tuple[str, TokenView]:
+        """Make a token and return its text, which is kept nowhere, and what is known of it."""
+        ...
+
+    async def revoke_token(self, token: TokenId) -> TokenView:
+        """Make a token worthless from now on."""
+        ...
