@@ -6,12 +6,11 @@ the page's ``next`` as ``after`` until ``next`` is None.
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, SessionId, TokenId
 from fedn_py.protocol.messages import Masking
-from fedn_py.store.ports import JSONValue
 
 Role = Literal["admin", "viewer", "combiner", "client"]
 """What a token is for: admin may all, viewer may look, combiner and client may join."""
@@ -174,7 +173,7 @@ class SessionOptions:
         max_attempts: at one round, before the session fails.
         retry_delay_s: between two attempts.
         gather_timeout_s: how long a round waits for clients_wanted to attach before it begins with fewer.
-        parameters: handed to the package's entry points.
+        parameters: a JSON object, handed to the package's entry points.
     """
 
     package: Digest
@@ -189,7 +188,7 @@ class SessionOptions:
     max_attempts: int = 3
     retry_delay_s: float = 2.0
     gather_timeout_s: float = 10.0
-    parameters: Mapping[str, JSONValue] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     masking: Masking = "none"
 
 
