@@ -1,0 +1,370 @@
+"""Values of ``protocol/messages.py`` to protobuf and back: the only door through which messages come in.
+
+One pair of functions for each of the four directions of the streams and for each unary message. Reading is total:
+whatever protobuf could parse gives a value or raises MalformedMessage, which names the field.
+"""
+
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from fedn_py.identity import ClientName, CombinerName, InstanceId
+from fedn_py.protocol import messages as m
+from fedn_py.transport import codec_rounds as rounds
+from fedn_py.transport import reading
+from fedn_py.transport.reading import MalformedMessage
+from fedn_py.wire.v1 import network_pb2 as pb
+
+__all__ = [
+    "MalformedMessage",
+    "parse",
+    "read_assign_request",
+    "read_assignment",
+    "read_from_client",
+    "read_from_combiner",
+    "read_to_client",
+    "read_to_combiner",
+    "read_update_header",
+    "read_update_receipt",
+    "write_assign_request",
+    "write_assignment",
+    "write_from_client",
+    "write_from_combiner",
+    "write_to_client",
+    "write_to_combiner",
+    "write_update_header",
+    "write_update_receipt",
+]
+
+_MOST_SOFTWARE_CHARS = 64
+_MOST_PEM_BYTES = 64 * 1024
+
+Wire = TypeVar("Wire", bound=Message)
+
+
+def parse(kind: type[Wire], data: bytes) -> Wire:
+    """Parse bytes as one protobuf message, or raise MalformedMessage."""
+    try:
+        return kind.FromString(data)
+    except DecodeError as fault:
+        raise reading.malformed(kind.__name__, "is no protobuf message") from fault
+
+
+# ---- reducer and combiner
+
+
+def write_from_combiner(message: m.FromCombiner) -> pb.FromCombiner:
+    """Write what a combiner says on its stream."""
+    match message:
+        case m.CombinerHello():
+            return pb.FromCombiner(hello=_write_combiner_hello(message))
+        case m.AttachedClients(clients):
+            return pb.FromCombiner(attached=pb.AttachedClients(clients=clients))
+        case m.PartialAggregate():
+            return pb.FromCombiner(partial=rounds.write_partial(message))
+        case m.CellFailed(generation, reason):
+            return pb.FromCombiner(cell_failed=pb.CellFailed(generation=generation, reason=rounds.cut_reason(reason)))
+        case m.ValidationReport():
+            return pb.FromCombiner(validation=rounds.write_validation_report(message))
+        case m.RoundProgress():
+            return pb.FromCombiner(progress=rounds.write_progress(message))
+
+
+def read_from_combiner(wire: pb.FromCombiner) -> m.FromCombiner:
+    """Read what a combiner says on its stream."""
+    match wire.WhichOneof("message"):
+        case "hello":
+            return _read_combiner_hello(wire.hello)
+        case "attached":
+            return m.AttachedClients(rounds.read_clients(wire.attached.clients, "attached.clients"))
+        case "partial":
+            return rounds.read_partial(wire.partial)
+        case "cell_failed":
+            return m.CellFailed(
+                rounds.read_generation(wire.cell_failed.generation, "cell_failed.generation"),
+                rounds.read_reason(wire.cell_failed.reason, "cell_failed.reason"),
+            )
+        case "validation":
+            return rounds.read_validation_report(wire.validation)
+        case "progress":
+            return rounds.read_progress(wire.progress)
+        case _:
+            raise _empty("FromCombiner")
+
+
+def write_to_combiner(message: m.ToCombiner) -> pb.ToCombiner:
+    """Write what the reducer says to a combiner."""
+    match message:
+        case m.HelloAccepted(heartbeat_s):
+            return pb.ToCombiner(accepted=pb.HelloAccepted(heartbeat_s=heartbeat_s))
+        case m.CellOrder():
+            return pb.ToCombiner(order=rounds.write_cell_order(message))
+        case m.CellCancelled(generation, reason):
+            return pb.ToCombiner(cancelled=pb.CellCancelled(generation=generation, reason=rounds.cut_reason(reason)))
+        case m.ValidationOrder():
+            return pb.ToCombiner(validation=rounds.write_validation_order(message))
+        case m.RoundCommitted():
+            return pb.ToCombiner(committed=rounds.write_committed(message))
+        case m.ExpectClient():
+            return pb.ToCombiner(expect=_write_expect(message))
+        case m.DismissClient(client, reason):
+            return pb.ToCombiner(dismiss=pb.DismissClient(client=client, reason=rounds.cut_reason(reason)))
+
+
+def read_to_combiner(wire: pb.ToCombiner) -> m.ToCombiner:
+    """Read what the reducer says to a combiner."""
+    match wire.WhichOneof("message"):
+        case "accepted":
+            return m.HelloAccepted(reading.seconds(wire.accepted.heartbeat_s, "accepted.heartbeat_s"))
+        case "order":
+            return rounds.read_cell_order(wire.order)
+        case "cancelled":
+            return m.CellCancelled(
+                rounds.read_generation(wire.cancelled.generation, "cancelled.generation"),
+                rounds.read_reason(wire.cancelled.reason, "cancelled.reason"),
+            )
+        case "validation":
+            return rounds.read_validation_order(wire.validation)
+        case "committed":
+            return rounds.read_committed(wire.committed)
+        case "expect":
+            return _read_expect(wire.expect)
+        case "dismiss":
+            return m.DismissClient(
+                rounds.read_client(wire.dismiss.client, "dismiss.client"),
+                rounds.read_reason(wire.dismiss.reason, "dismiss.reason"),
+            )
+        case _:
+            raise _empty("ToCombiner")
+
+
+# ---- combiner and client
+
+
+def write_from_client(message: m.FromClient) -> pb.FromClient:
+    """Write what a client says on its stream."""
+    match message:
+        case m.ClientHello(client, name, software):
+            return pb.FromClient(hello=pb.ClientHello(client=client, name=name, software=software))
+        case m.Heartbeat():
+            return pb.FromClient(heartbeat=pb.Heartbeat())
+        case m.TaskFailed(generation, reason, log):
+            return pb.FromClient(
+                failed=pb.TaskFailed(generation=generation, reason=rounds.cut_reason(reason), log=rounds.cut_log(log))
+            )
+        case m.ValidationResult(generation, samples, metrics, release):
+            return pb.FromClient(
+                validation=pb.ValidationResult(
+                    generation=generation,
+                    samples=samples,
+                    metrics=pb.Metrics(values=metrics),
+                    release=rounds.write_release(release),
+                )
+            )
+
+
+def read_from_client(wire: pb.FromClient) -> m.FromClient:
+    """Read what a client says on its stream."""
+    match wire.WhichOneof("message"):
+        case "hello":
+            return m.ClientHello(
+                rounds.read_client(wire.hello.client, "hello.client"),
+                ClientName(reading.name(wire.hello.name, "hello.name")),
+                _read_software(wire.hello.software, "hello.software"),
+            )
+        case "heartbeat":
+            return m.Heartbeat()
+        case "failed":
+            return m.TaskFailed(
+                rounds.read_generation(wire.failed.generation, "failed.generation"),
+                rounds.read_reason(wire.failed.reason, "failed.reason"),
+                rounds.read_log(wire.failed.log, "failed.log"),
+            )
+        case "validation":
+            return m.ValidationResult(
+                rounds.read_generation(wire.validation.generation, "validation.generation"),
+                reading.count(wire.validation.samples, "validation.samples"),
+                reading.metrics(wire.validation.metrics.values, "validation.metrics"),
+                rounds.read_release(wire.validation.release, "validation.release"),
+            )
+        case _:
+            raise _empty("FromClient")
+
+
+def write_to_client(message: m.ToClient) -> pb.ToClient:
+    """Write what a combiner says to a client."""
+    match message:
+        case m.ClientWelcome(combiner, heartbeat_s):
+            return pb.ToClient(welcome=pb.ClientWelcome(combiner=combiner, heartbeat_s=heartbeat_s))
+        case m.TrainTask(plan, generation):
+            return pb.ToClient(train=pb.TrainTask(plan=rounds.write_plan(plan), generation=generation))
+        case m.ValidateTask(order):
+            return pb.ToClient(validate=pb.ValidateTask(order=rounds.write_validation_order(order)))
+        case m.TaskCancelled(generation, reason):
+            return pb.ToClient(cancelled=pb.TaskCancelled(generation=generation, reason=rounds.cut_reason(reason)))
+        case m.RoundCommitted():
+            return pb.ToClient(committed=rounds.write_committed(message))
+        case m.GoElsewhere(reason):
+            return pb.ToClient(go_elsewhere=pb.GoElsewhere(reason=rounds.cut_reason(reason)))
+        case m.Heartbeat():
+            return pb.ToClient(heartbeat=pb.Heartbeat())
+
+
+def read_to_client(wire: pb.ToClient) -> m.ToClient:
+    """Read what a combiner says to a client."""
+    match wire.WhichOneof("message"):
+        case "welcome":
+            return m.ClientWelcome(
+                CombinerName(reading.name(wire.welcome.combiner, "welcome.combiner")),
+                reading.seconds(wire.welcome.heartbeat_s, "welcome.heartbeat_s"),
+            )
+        case "train":
+            return m.TrainTask(
+                rounds.read_plan(wire.train.plan), rounds.read_generation(wire.train.generation, "train.generation")
+            )
+        case "validate":
+            return m.ValidateTask(rounds.read_validation_order(wire.validate.order))
+        case "cancelled":
+            return m.TaskCancelled(
+                rounds.read_generation(wire.cancelled.generation, "cancelled.generation"),
+                rounds.read_reason(wire.cancelled.reason, "cancelled.reason"),
+            )
+        case "committed":
+            return rounds.read_committed(wire.committed)
+        case "go_elsewhere":
+            return m.GoElsewhere(rounds.read_reason(wire.go_elsewhere.reason, "go_elsewhere.reason"))
+        case "heartbeat":
+            return m.Heartbeat()
+        case _:
+            raise _empty("ToClient")
+
+
+# ---- unary messages
+
+
+def write_assign_request(request: m.AssignRequest) -> pb.AssignRequest:
+    """Write a client's question where to attach."""
+    return pb.AssignRequest(
+        client=request.client,
+        name=request.name,
+        preferred_combiner=request.preferred_combiner,
+        software=request.software,
+    )
+
+
+def read_assign_request(wire: pb.AssignRequest) -> m.AssignRequest:
+    """Read a client's question where to attach."""
+    preferred = wire.preferred_combiner
+    return m.AssignRequest(
+        client=rounds.read_client(wire.client, "client"),
+        name=ClientName(reading.name(wire.name, "name")),
+        preferred_combiner=reading.name(preferred, "preferred_combiner") if preferred else "",
+        software=_read_software(wire.software, "software"),
+    )
+
+
+def write_assignment(assignment: m.Assignment) -> pb.Assignment:
+    """Write where a client attaches."""
+    return pb.Assignment(
+        combiner=assignment.combiner,
+        address=assignment.address,
+        authority_pem=assignment.authority_pem,
+        ticket=assignment.ticket,
+        valid_s=assignment.valid_s,
+    )
+
+
+def read_assignment(wire: pb.Assignment) -> m.Assignment:
+    """Read where a client attaches."""
+    return m.Assignment(
+        combiner=CombinerName(reading.name(wire.combiner, "combiner")),
+        address=reading.address(wire.address, "address"),
+        authority_pem=reading.raw(wire.authority_pem, "authority_pem", most=_MOST_PEM_BYTES),
+        ticket=reading.text(wire.ticket, "ticket", least=16, most=256),
+        valid_s=reading.seconds(wire.valid_s, "valid_s"),
+    )
+
+
+def write_update_header(header: m.UpdateHeader) -> pb.UpdateHeader:
+    """Write what a client says of its update."""
+    return pb.UpdateHeader(
+        generation=header.generation,
+        upload_id=header.upload_id,
+        size=header.size,
+        sha256=rounds.raw_digest(header.sha256),
+        samples=header.samples,
+        metrics=pb.Metrics(values=header.metrics),
+        release=rounds.write_release(header.release),
+    )
+
+
+def read_update_header(wire: pb.UpdateHeader) -> m.UpdateHeader:
+    """Read what a client says of its update."""
+    return m.UpdateHeader(
+        generation=rounds.read_generation(wire.generation, "header.generation"),
+        upload_id=reading.hex_id(wire.upload_id, "header.upload_id"),
+        size=reading.count(wire.size, "header.size", least=1),
+        sha256=reading.digest(wire.sha256, "header.sha256"),
+        samples=reading.count(wire.samples, "header.samples", least=1),
+        metrics=reading.metrics(wire.metrics.values, "header.metrics"),
+        release=rounds.read_release(wire.release, "header.release"),
+    )
+
+
+def write_update_receipt(receipt: m.UpdateReceipt) -> pb.UpdateReceipt:
+    """Write the answer to a whole update."""
+    return pb.UpdateReceipt(accepted=receipt.accepted, reason=rounds.cut_reason(receipt.reason))
+
+
+def read_update_receipt(wire: pb.UpdateReceipt) -> m.UpdateReceipt:
+    """Read the answer to a whole update."""
+    return m.UpdateReceipt(accepted=wire.accepted, reason=rounds.read_reason(wire.reason, "receipt.reason"))
+
+
+# ---- who is there
+
+
+def _write_combiner_hello(hello: m.CombinerHello) -> pb.CombinerHello:
+    return pb.CombinerHello(
+        name=hello.name,
+        instance=hello.instance,
+        address=hello.address,
+        max_clients=hello.max_clients,
+        software=hello.software,
+    )
+
+
+def _read_combiner_hello(wire: pb.CombinerHello) -> m.CombinerHello:
+    return m.CombinerHello(
+        name=CombinerName(reading.name(wire.name, "hello.name")),
+        instance=InstanceId(reading.hex_id(wire.instance, "hello.instance")),
+        address=reading.address(wire.address, "hello.address"),
+        max_clients=reading.count(wire.max_clients, "hello.max_clients", least=1),
+        software=_read_software(wire.software, "hello.software"),
+    )
+
+
+def _write_expect(expect: m.ExpectClient) -> pb.ExpectClient:
+    return pb.ExpectClient(
+        client=expect.client,
+        name=expect.name,
+        ticket_sha256=rounds.raw_digest(expect.ticket_sha256),
+        valid_s=expect.valid_s,
+    )
+
+
+def _read_expect(wire: pb.ExpectClient) -> m.ExpectClient:
+    return m.ExpectClient(
+        client=rounds.read_client(wire.client, "expect.client"),
+        name=ClientName(reading.name(wire.name, "expect.name")),
+        ticket_sha256=reading.digest(wire.ticket_sha256, "expect.ticket_sha256"),
+        valid_s=reading.seconds(wire.valid_s, "expect.valid_s"),
+    )
+
+
+def _read_software(software: str, field: str) -> str:
+    return reading.text(software, field, most=_MOST_SOFTWARE_CHARS)
+
+
+def _empty(kind: str) -> MalformedMessage:
+    return reading.malformed(kind, "holds no message that this version knows")

@@ -1,0 +1,72 @@
+"""Tickets: what lets one client in at one combiner, in memory and for a while."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fedn_py.identity import ClientId, ClientName, TokenId
+from fedn_py.transport.authentication import Caller, TokenExpired, UnknownToken, secret_sha256
+
+_ASK_AGAIN = "Ask the reducer for a combiner again."
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    client: ClientId
+    name: ClientName
+    not_after: float
+
+
+def new_ticket() -> tuple[str, str]:
+    """Make a ticket.
+
+    Returns:
+        Its text for the client, and its sha256 (hex) for the combiner.
+    """
+    text = secrets.token_urlsafe(32)
+    return text, secret_sha256(text)
+
+
+class Tickets:
+    """The tickets that a combiner takes: the Authenticator of its server.
+
+    A client may hold several (it was assigned again before the first one ran out); each is good for its own time.
+
+    Args:
+        clock: seconds, monotonic.
+        most: how many are kept; the oldest go first.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, most: int = 20_000) -> None:
+        self._clock = clock
+        self._most = most
+        self._by_sha256: dict[str, _Ticket] = {}
+
+    def expect(self, client: ClientId, name: ClientName, ticket_sha256: str, valid_s: float) -> None:
+        """Take this ticket from now on, for valid_s seconds."""
+        now = self._clock()
+        self._by_sha256.pop(ticket_sha256, None)
+        self._by_sha256 = {key: ticket for key, ticket in self._by_sha256.items() if ticket.not_after >= now}
+        while len(self._by_sha256) >= self._most:
+            del self._by_sha256[next(iter(self._by_sha256))]
+        self._by_sha256[ticket_sha256] = _Ticket(client, name, now + valid_s)
+
+    def dismiss(self, client: ClientId) -> None:
+        """Take no ticket of this client any more."""
+        self._by_sha256 = {key: ticket for key, ticket in self._by_sha256.items() if ticket.client != client}
+
+    def name_of(self, client: ClientId) -> ClientName | None:
+        """Return the name under which the reducer assigned a client, None where it is not expected."""
+        names = [ticket.name for ticket in self._by_sha256.values() if ticket.client == client]
+        return names[-1] if names else None
+
+    async def authenticate(self, bearer: str, method: str) -> Caller:  # noqa: ARG002 - any method, the table decides
+        """Return the client that holds this ticket; its id is the caller's name."""
+        # Looked up by its hash: how long that takes says nothing about the ticket itself.
+        sha256 = secret_sha256(bearer)
+        ticket = self._by_sha256.get(sha256)
+        if ticket is None:
+            raise UnknownToken("this ticket is not known here", remedy=_ASK_AGAIN)
+        if self._clock() > ticket.not_after:
+            raise TokenExpired("this ticket has run out", remedy=_ASK_AGAIN)
+        return Caller("client", ticket.client, TokenId(sha256[:16]))
