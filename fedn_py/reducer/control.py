@@ -383,18 +383,6 @@ class TokenView:
     last_used: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class NewToken:
-    """A token just made.
-
-    Attributes:
-        text: the whole token with its secret; it is kept nowhere.
-    """
-
-    text: str = field(repr=False)
-    token: TokenView
-
-
 class Control(Protocol):
     """Everything that people and programs can ask of a reducer.
 
@@ -488,8 +476,8 @@ class Control(Protocol):
         """Return tokens, newest first."""
         ...
 
-    async def create_token(self, role: Role, label: str, valid_s: float) -> NewToken:
-        """Make a token that expires after ``valid_s``."""
+    async def create_token(self, role: Role, label: str, valid_s: float) -> tuple[str, TokenView]:
+        """Make a token and return its text, which is kept nowhere, and what is known of it."""
         ...
 
     async def revoke_token(self, token: TokenId) -> TokenView:
