@@ -8,6 +8,7 @@ Rules, for every adapter:
 - A write has **three results**: ok, refused and unknown (applied or not, the answer was lost). A writer that
   gets Unknown reads the document back and looks for its own operation id.
 - An acknowledged write survives the loss of the process and of the power.
+- A field that a query names holds strings, integers or booleans, and one of these kinds only; true is not 1.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from fedn_py.errors import OwnFault, PeerFault
 from fedn_py.identity import Digest
 
 JSONValue = None | bool | int | float | str | list["JSONValue"] | dict[str, "JSONValue"]
-"""What a document may hold. Integers fit in 64 bits, floats are finite."""
+"""What a document may hold. Integers fit in 64 bits, floats are finite; a whole document has less than 16 MiB."""
 
 Collection = Literal["sessions", "rounds", "packages", "models", "combiners", "clients", "tokens", "events", "network"]
 
@@ -35,6 +36,18 @@ class StoreFull(OwnFault):
 
 class StoreMisconfigured(OwnFault):
     """A store answers, but not as it must: wrong credentials, no bucket, a schema of another version."""
+
+
+class StoreInUse(OwnFault):
+    """Another process has these files open; two of them must not write there."""
+
+
+class StoreDamaged(OwnFault):
+    """A store's files are not what was written there; nothing is read from them or begun anew."""
+
+
+class NotStorable(OwnFault):
+    """A document holds what no store takes: a number out of range, or too much of anything."""
 
 
 class ObjectMissing(PeerFault):
@@ -114,7 +127,10 @@ class Documents(Protocol):
         ...
 
     async def delete(self, collection: Collection, key: str, *, version: int, fence: int) -> Outcome:
-        """Remove the document that has exactly this version and no higher fence; else refused."""
+        """Remove the document that has exactly this version and no higher fence; else refused.
+
+        After "unknown", a document that is gone says nothing of who removed it.
+        """
         ...
 
     async def check(self) -> None:
@@ -141,13 +157,13 @@ class Objects(Protocol):
     async def put(self, chunks: AsyncIterator[bytes], *, expected: Digest | None = None) -> ObjectStat:
         """Store a stream of bytes whole or not at all and return its digest and size.
 
-        Bytes that are already stored are stored once. With ``expected``, other bytes raise ObjectCorrupt and
-        leave nothing behind.
+        Bytes that are already stored are stored once, and their age begins anew. With ``expected``, other bytes
+        raise ObjectCorrupt and leave nothing behind; so does an error of ``chunks``, which passes through.
         """
         ...
 
     def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
-        """Stream an object's bytes from ``offset`` in pieces of at most 1 MiB.
+        """Stream an object's bytes from ``offset`` in pieces of at most 1 MiB; nothing from its end on.
 
         Raises ObjectMissing, or ObjectCorrupt at the end of a whole read (offset 0) whose bytes hash wrong: the
         last piece is withheld then, so nobody receives a whole wrong object.

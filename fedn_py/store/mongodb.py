@@ -1,0 +1,315 @@
+"""Documents in MongoDB, or in a server that speaks its protocol.
+
+A document is ``{_id: key, version, fence, operation, content}``. Every write is one conditional command, acknowledged
+by a majority and its journals, and never repeated by the driver: the driver cannot say whether a write whose answer was
+lost has happened, so such a write is "unknown" and its writer reads it back by its operation id.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
+    WriteConcernError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.uri_parser import parse_uri
+
+from fedn_py.errors import OwnFault
+from fedn_py.store.content import MAX_DOCUMENT_BYTES, encode, field_name
+from fedn_py.store.ports import (
+    Collection,
+    Document,
+    JSONValue,
+    NotStorable,
+    Outcome,
+    StoreFull,
+    StoreMisconfigured,
+    StoreUnavailable,
+)
+
+_SELECTION_TIMEOUT_MS = 5_000
+_CONNECT_TIMEOUT_MS = 5_000
+_ANSWER_TIMEOUT_MS = 15_000
+_WRITE_CONCERN = WriteConcern("majority", wtimeout=10_000, j=True)
+_UNAUTHORIZED, _AUTHENTICATION_FAILED, _ATLAS_ERROR, _OUT_OF_DISK_SPACE = 13, 18, 8000, 14031
+_TOO_LARGE = frozenset({10334, 17419, 17420})
+
+_Stored = dict[str, Any]
+
+
+class MongoDocuments:
+    """Documents in one database; ``open_mongodb`` makes one.
+
+    Args:
+        server: how messages name the server: its hosts, without credentials.
+    """
+
+    def __init__(self, client: AsyncMongoClient[_Stored], database: str, server: str) -> None:
+        self._client = client
+        self._database = client[database]
+        self._server = server
+
+    async def insert(
+        self, collection: Collection, key: str, content: Mapping[str, JSONValue], *, fence: int, operation: str
+    ) -> Outcome:
+        """See Documents.insert."""
+        document = {"_id": key, **_to_stored(1, fence, operation, content)}
+        try:
+            async with self._named_faults():
+                await self._collection(collection).insert_one(document)
+        except DuplicateKeyError:
+            return "refused"
+        except _AnswerLost:
+            return "unknown"
+        return "ok"
+
+    async def update(
+        self,
+        collection: Collection,
+        key: str,
+        content: Mapping[str, JSONValue],
+        *,
+        version: int,
+        fence: int,
+        operation: str,
+    ) -> Outcome:
+        """See Documents.update."""
+        replacement = _to_stored(version + 1, fence, operation, content)
+        try:
+            async with self._named_faults():
+                result = await self._collection(collection).replace_one(_filter(key, version, fence), replacement)
+        except _AnswerLost:
+            return "unknown"
+        return "ok" if result.matched_count else "refused"
+
+    async def get(self, collection: Collection, key: str) -> Document | None:
+        """See Documents.get."""
+        async with self._named_faults():
+            stored = await self._collection(collection).find_one({"_id": key})
+        return None if stored is None else _to_document(stored)
+
+    async def find(
+        self,
+        collection: Collection,
+        equals: Mapping[str, str | int | bool] | None = None,
+        *,
+        order_by: str = "",
+        descending: bool = False,
+        limit: int = 0,
+        after: str | int | None = None,
+    ) -> Sequence[Document]:
+        """See Documents.find."""
+        direction = DESCENDING if descending else ASCENDING
+        place = f"content.{field_name(order_by)}" if order_by else "_id"
+        conditions = _conditions(equals or {})
+        if after is not None:
+            conditions.append({place: {"$lt" if descending else "$gt": after}})
+        order = [(place, direction)] if place == "_id" else [(place, direction), ("_id", direction)]
+        async with self._named_faults():
+            cursor = self._collection(collection).find({"$and": conditions} if conditions else {}).sort(order)
+            return [_to_document(stored) async for stored in cursor.limit(limit)]
+
+    async def count(self, collection: Collection, equals: Mapping[str, str | int | bool] | None = None) -> int:
+        """See Documents.count."""
+        conditions = _conditions(equals or {})
+        async with self._named_faults():
+            return await self._collection(collection).count_documents({"$and": conditions} if conditions else {})
+
+    async def delete(self, collection: Collection, key: str, *, version: int, fence: int) -> Outcome:
+        """See Documents.delete."""
+        try:
+            async with self._named_faults():
+                result = await self._collection(collection).delete_one(_filter(key, version, fence))
+        except _AnswerLost:
+            return "unknown"
+        return "ok" if result.deleted_count else "refused"
+
+    async def check(self) -> None:
+        """See Documents.check."""
+        async with self._named_faults():
+            await self._collection("probes").replace_one({"_id": "check"}, {"written": True}, upsert=True)
+
+    async def close(self) -> None:
+        """See Documents.close."""
+        await self._client.close()
+
+    async def make_indexes(self) -> None:
+        """Make the indexes that frequent queries need; nothing happens when they are there."""
+        async with self._named_faults():
+            await self._collection("events").create_index([("content.seq", ASCENDING), ("_id", ASCENDING)])
+            await self._collection("rounds").create_index([("content.session", ASCENDING), ("_id", ASCENDING)])
+
+    def _collection(self, name: str) -> AsyncCollection[_Stored]:
+        return self._database.get_collection(
+            name,
+            write_concern=_WRITE_CONCERN,
+            read_concern=ReadConcern("majority"),
+            read_preference=ReadPreference.PRIMARY,
+        )
+
+    @asynccontextmanager
+    async def _named_faults(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except DuplicateKeyError:
+            raise
+        except PyMongoError as error:
+            raise _fault(error, self._server) from error
+
+
+class _AnswerLost(StoreUnavailable):
+    """A command was sent, perhaps, and no answer came that says what became of it."""
+
+
+async def open_mongodb(uri: str, database: str) -> MongoDocuments:
+    """Open the documents in a database of the server at ``uri``.
+
+    Raises:
+        StoreUnavailable: the server does not answer in time.
+        StoreMisconfigured: the URI cannot be read, or the server refuses its user name or password.
+    """
+    try:
+        hosts = parse_uri(uri, warn=False)["nodelist"]
+        client: AsyncMongoClient[_Stored] = AsyncMongoClient(
+            uri,
+            appname="fedn_py",
+            retryWrites=False,
+            serverSelectionTimeoutMS=_SELECTION_TIMEOUT_MS,
+            connectTimeoutMS=_CONNECT_TIMEOUT_MS,
+            socketTimeoutMS=_ANSWER_TIMEOUT_MS,
+        )
+    except (PyMongoError, ValueError, TypeError) as error:
+        # The library's message may repeat parts of the URI, and so of the password: it goes no further.
+        raise StoreMisconfigured(
+            f"the URI of MongoDB cannot be used ({type(error).__name__})",
+            remedy="Give it as mongodb://USER:PASSWORD@HOST:PORT/, with special characters percent-encoded.",
+        ) from None
+    server = ",".join(f"{host}:{port}" if port else str(host) for host, port in hosts)
+    documents = MongoDocuments(client, database, server)
+    try:
+        await documents.check()
+        await documents.make_indexes()
+    except BaseException:
+        await client.close()
+        raise
+    return documents
+
+
+def _fault(error: PyMongoError, server: str) -> OwnFault:
+    """Return what an error of the library means for whoever runs this process."""
+    match error:
+        case ServerSelectionTimeoutError() | WaitQueueTimeoutError():
+            reason = str(error).split(", Timeout:")[0].split(" (configured timeouts:")[0]
+            return StoreUnavailable(
+                f"MongoDB at {server} cannot be reached: {reason[:300]}",
+                remedy="Start MongoDB, or correct its URI in the settings; check names, ports, firewalls and TLS.",
+            )
+        case AutoReconnect() | WriteConcernError() | ExecutionTimeout():
+            return _AnswerLost(
+                f"MongoDB at {server} was asked and gave no answer ({type(error).__name__})",
+                remedy="Check that it runs and has a primary; the work goes on when it answers.",
+            )
+        case OperationFailure(code=code):
+            return _refusal(error, code, server)
+        case DocumentTooLarge():
+            return _too_large()
+        case ConfigurationError():
+            return StoreMisconfigured(
+                f"MongoDB at {server} cannot be used: {str(error)[:300]}",
+                remedy="Use a MongoDB server of a version that is supported, and correct its URI.",
+            )
+        case _:
+            return _AnswerLost(
+                f"talking to MongoDB at {server} failed ({type(error).__name__})",
+                remedy="Check the log of MongoDB; the work goes on when it answers.",
+            )
+
+
+def _refusal(error: OperationFailure, code: int | None, server: str) -> OwnFault:
+    name = (error.details or {}).get("codeName") or f"code {code}"
+    if code in (_UNAUTHORIZED, _AUTHENTICATION_FAILED, _ATLAS_ERROR):
+        return StoreMisconfigured(
+            f"MongoDB at {server} refuses this user ({name})",
+            remedy="Correct the user name and password in the URI, and give the user the role readWrite.",
+        )
+    if code == _OUT_OF_DISK_SPACE:
+        return StoreFull(
+            f"MongoDB at {server} has no disk space left", remedy="Free some there; the write did not happen."
+        )
+    if code in _TOO_LARGE:
+        return _too_large()
+    if error.has_error_label("RetryableWriteError"):
+        return _AnswerLost(
+            f"MongoDB at {server} broke off ({name})", remedy="The work goes on when it has a primary again."
+        )
+    return StoreUnavailable(
+        f"MongoDB at {server} refuses a command ({name})", remedy="Look into the log of MongoDB for the reason."
+    )
+
+
+def _too_large() -> NotStorable:
+    return NotStorable(
+        f"a document is above MongoDB's limit of {MAX_DOCUMENT_BYTES} bytes",
+        remedy="Lower the number of clients of a round, or the length of the logs they send.",
+    )
+
+
+def _filter(key: str, version: int, fence: int) -> _Stored:
+    return {"_id": key, "version": version, "fence": {"$lte": fence}}
+
+
+def _conditions(equals: Mapping[str, str | int | bool]) -> list[_Stored]:
+    return [{f"content.{field_name(name)}": value} for name, value in equals.items()]
+
+
+def _to_stored(version: int, fence: int, operation: str, content: Mapping[str, JSONValue]) -> _Stored:
+    encode(content)  # refuses here what every store refuses
+    return {"version": version, "fence": fence, "operation": operation, "content": _escaped(content)}
+
+
+def _to_document(stored: _Stored) -> Document:
+    content = cast("Mapping[str, JSONValue]", _unescaped(stored["content"]))
+    return Document(stored["_id"], int(stored["version"]), int(stored["fence"]), stored["operation"], content)
+
+
+# The protocol gives dots and dollars in field names a meaning, and ends them at a zero byte; metrics may be named so.
+_ESCAPES = {"%": "%25", ".": "%2E", "$": "%24", "\0": "%00"}
+_ESCAPE_TABLE = str.maketrans(_ESCAPES)
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name.translate(_ESCAPE_TABLE) or "%": _escaped(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in value]
+    return value
+
+
+def _unescaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_unescaped_name(name): _unescaped(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_unescaped(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)  # the library reads 64-bit integers as a type of its own
+    return value
+
+
+def _unescaped_name(name: str) -> str:
+    if name == "%":
+        return ""
+    for character, escape in reversed(_ESCAPES.items()):
+        name = name.replace(escape, character)
+    return name
