@@ -64,8 +64,8 @@ format: .venv/.installed-dev  ## Put all Python into the one format and apply th
 proto: .venv/.installed-dev  ## Generate fedn_py/wire from proto/
 	$(BIN)/python proto/generate.py
 
-docs: .venv/.installed-dev  ## Write the pages and diagrams under docs/ that are drawn from the code
-	$(BIN)/python docs/generate.py
+docs: .venv/.installed-dev  ## Check the pages: links, headings, make targets, decisions
+	@$(BIN)/python -m pytest -q test/repository/test_pages.py
 
 wheel: .venv/.installed  ## Build the wheel into dist/
 	$(PIP) wheel --no-deps --wheel-dir dist .
