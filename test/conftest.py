@@ -4,7 +4,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -38,10 +38,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if any(item.get_closest_marker("services") for item in session.items):
         for name in NAMES:
             if find(name) is None:
-                try:
+                with suppress(NotBuilt):  # its tests will say so
                     build(name)
-                except NotBuilt as error:
-                    print(error)  # its tests will say so too
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from servers.build import build
 READY_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
 _PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class NotReady(Exception):
@@ -89,7 +90,7 @@ def _running(
             stderr=output,
             env={**os.environ, **environment},
             process_group=0,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_die_with_parent if _LIBC else None,  # noqa: PLW1509  # takes no lock, imports nothing
         )
     try:
         _await_ready(process, log, is_ready)
@@ -119,7 +120,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _listens(port: int) -> bool:
