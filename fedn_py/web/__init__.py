@@ -1,0 +1,6 @@
+"""The reducer's web face: REST API and front page, over the Control that the reducer gives."""
+
+from fedn_py.web.application import create_app
+from fedn_py.web.server import WebServer, serve_web
+
+__all__ = ["WebServer", "create_app", "serve_web"]

@@ -1,0 +1,94 @@
+"""The Flask application of the reducer: REST API, front page, probes."""
+
+import asyncio
+from typing import Any
+
+from flask import Response, jsonify, request
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+from pydantic import ValidationError
+from werkzeug.exceptions import UnsupportedMediaType
+
+from fedn_py import __version__
+from fedn_py.reducer.control import Control
+from fedn_py.settings import LimitSettings
+from fedn_py.web.access import install_access
+from fedn_py.web.bridge import Bridge
+from fedn_py.web.pages import install_pages
+from fedn_py.web.problems import MEDIA_TYPE, Problem, answer_problem, install_problems, located
+from fedn_py.web.routes import (
+    PREFIX,
+    model_routes,
+    network_routes,
+    package_routes,
+    session_routes,
+    token_routes,
+)
+from fedn_py.web.schemas import StrictJSON
+
+_UPLOADS = frozenset({"models.upload_model", "packages.upload_package"})
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+}
+
+
+def create_app(control: Control, loop: asyncio.AbstractEventLoop, limits: LimitSettings) -> OpenAPI:
+    """Return the application that answers for ``control``, which lives in ``loop``."""
+    bridge = Bridge(loop)
+    app = OpenAPI(
+        "fedn_py.web",
+        info=Info(title="fedn_py", version=__version__, description="The REST API of a reducer."),
+        security_schemes={"token": {"type": "http", "scheme": "bearer"}},
+        responses={"default": _problem_description()},
+        validation_error_model=Problem,
+        validation_error_callback=_refuse_request,
+        doc_ui=False,
+        static_folder=None,
+    )
+    app.json = StrictJSON(app)
+    app.config["MAX_CONTENT_LENGTH"] = limits.max_json_bytes
+    app.url_map.strict_slashes = False
+    install_problems(app)
+    install_access(app, control, bridge)
+    app.before_request(_check_body)
+    app.after_request(_add_headers)
+    install_pages(app, control, bridge)
+    app.register_api(network_routes(control, bridge))
+    app.register_api(session_routes(control, bridge))
+    app.register_api(model_routes(control, bridge, limits))
+    app.register_api(package_routes(control, bridge, limits))
+    app.register_api(token_routes(control, bridge))
+
+    @app.route(f"{PREFIX}/openapi.json")
+    def openapi() -> Response:
+        return jsonify(app.api_doc)
+
+    return app
+
+
+def _refuse_request(invalid: ValidationError) -> Response:
+    return answer_problem(located(invalid))
+
+
+def _check_body() -> None:
+    if request.endpoint in _UPLOADS or request.method not in {"POST", "PUT", "PATCH"} or not request.content_length:
+        return
+    if not request.is_json:
+        raise UnsupportedMediaType("the body must be JSON, with Content-Type: application/json")
+    request.get_json()
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers[name] = value
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _problem_description() -> dict[str, Any]:
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return {"description": "What went wrong", "content": {MEDIA_TYPE: {"schema": schema}}}

@@ -1,0 +1,214 @@
+"""The routes of the REST API, version 1. They only translate: what is allowed and what happens is the reducer's."""
+
+from typing import Any
+
+from flask import Response, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from fedn_py.identity import Digest, SessionId, TokenId
+from fedn_py.reducer.control import (
+    ClientView,
+    CombinerView,
+    Control,
+    EventView,
+    ModelView,
+    PackageView,
+    RoundView,
+    SessionView,
+    StatusView,
+    TokenView,
+)
+from fedn_py.settings import LimitSettings
+from fedn_py.web.bridge import Bridge, upload
+from fedn_py.web.schemas import (
+    CreateToken,
+    DigestPath,
+    EventQuery,
+    ModelQuery,
+    NewToken,
+    Paging,
+    RoundPath,
+    SessionPath,
+    StartSession,
+    TokenPath,
+    answer_json,
+    described,
+    page_of,
+    session_id,
+)
+
+PREFIX = "/api/v1"
+
+_BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"format": "binary"}}}}}
+_BYTES: dict[str, Any] = {"description": "The file", "content": {"application/octet-stream": {}}}
+
+
+def _area(name: str, text: str) -> APIBlueprint:
+    tag = Tag(name=name, description=text)
+    return APIBlueprint(name, __name__, url_prefix=PREFIX, abp_tags=[tag], abp_security=[{"token": []}])
+
+
+def network_routes(control: Control, bridge: Bridge) -> APIBlueprint:
+    """Return the routes that show the network: status, combiners, clients, events."""
+    area = _area("network", "What is there and what happens")
+
+    @area.get("/status", responses={200: described(StatusView)})
+    def show_status() -> Response:
+        """What the reducer does now."""
+        return answer_json(bridge.call(control.status()))
+
+    @area.get("/combiners", responses={200: page_of(CombinerView)})
+    def list_combiners() -> Response:
+        """All combiners that ever joined."""
+        return answer_json({"items": bridge.call(control.combiners()), "next": None})
+
+    @area.get("/clients", responses={200: page_of(ClientView)})
+    def list_clients(query: Paging) -> Response:
+        """All clients that ever joined."""
+        return answer_json(bridge.call(control.clients(after=query.after, limit=query.limit)))
+
+    @area.get("/events", responses={200: page_of(EventView)})
+    def list_events(query: EventQuery) -> Response:
+        """The event log, oldest first."""
+        return answer_json(bridge.call(control.events(**dict(query))))
+
+    return area
+
+
+def session_routes(control: Control, bridge: Bridge) -> APIBlueprint:
+    """Return the routes of sessions and their rounds."""
+    area = _area("sessions", "Sessions and their rounds")
+    session = described(SessionView)
+
+    @area.get("/sessions", responses={200: page_of(SessionView)})
+    def list_sessions(query: Paging) -> Response:
+        """All sessions, newest first."""
+        return answer_json(bridge.call(control.sessions(after=query.after, limit=query.limit)))
+
+    @area.post("/sessions", responses={201: session})
+    def start_session(body: StartSession) -> Response:
+        """Begin a session."""
+        started = bridge.call(control.start_session(body.options()))
+        return _created(started, f"sessions/{started.id}")
+
+    @area.get("/sessions/<session>", responses={200: session})
+    def show_session(path: SessionPath) -> Response:
+        """One session."""
+        return answer_json(bridge.call(control.session(session_id(path))))
+
+    @area.post("/sessions/<session>/pause", responses={200: session})
+    def pause_session(path: SessionPath) -> Response:
+        """Begin no further round after the one under way."""
+        return answer_json(bridge.call(control.pause_session(session_id(path))))
+
+    @area.post("/sessions/<session>/resume", responses={200: session})
+    def resume_session(path: SessionPath) -> Response:
+        """Go on with a paused or failed session."""
+        return answer_json(bridge.call(control.resume_session(session_id(path))))
+
+    @area.post("/sessions/<session>/stop", responses={200: session})
+    def stop_session(path: SessionPath) -> Response:
+        """End a session for good."""
+        return answer_json(bridge.call(control.stop_session(session_id(path))))
+
+    @area.get("/sessions/<session>/rounds", responses={200: page_of(RoundView)})
+    def list_rounds(path: SessionPath, query: Paging) -> Response:
+        """A session's rounds, oldest first."""
+        return answer_json(bridge.call(control.rounds(session_id(path), after=query.after, limit=query.limit)))
+
+    @area.get("/sessions/<session>/rounds/<int:number>", responses={200: described(RoundView)})
+    def show_round(path: RoundPath) -> Response:
+        """One round."""
+        return answer_json(bridge.call(control.round(session_id(path), path.number)))
+
+    return area
+
+
+def model_routes(control: Control, bridge: Bridge, limits: LimitSettings) -> APIBlueprint:
+    """Return the routes of models."""
+    area = _area("models", "The model trail")
+
+    @area.get("/models", responses={200: page_of(ModelView)})
+    def list_models(query: ModelQuery) -> Response:
+        """Models, newest first."""
+        session = SessionId(query.session) if query.session else None
+        return answer_json(bridge.call(control.models(session, after=query.after, limit=query.limit)))
+
+    @area.post("/models", responses={201: described(ModelView)}, openapi_extensions=_BODY)
+    def upload_model() -> Response:
+        """Store a seed model: the body is a safetensors file."""
+        stored = bridge.call(control.upload_model(upload(request, limits.max_model_bytes)))
+        return _created(stored, f"models/{stored.digest}")
+
+    @area.get("/models/<digest>", responses={200: described(ModelView)})
+    def show_model(path: DigestPath) -> Response:
+        """What is known of one model."""
+        return answer_json(bridge.call(control.model(Digest(path.digest))))
+
+    @area.get("/models/<digest>/content", responses={200: _BYTES, 304: {"description": "You have it already"}})
+    def download_model(path: DigestPath) -> Response:
+        """One model's bytes, a safetensors file."""
+        if path.digest in request.if_none_match:
+            return Response(status=304)
+        size, pieces = bridge.call(control.open_model(Digest(path.digest)))
+        response = Response(bridge.download(pieces, request), mimetype="application/octet-stream")
+        response.content_length = size
+        response.set_etag(path.digest)
+        response.headers["Content-Disposition"] = f'attachment; filename="{path.digest[:12]}.safetensors"'
+        return response
+
+    return area
+
+
+def package_routes(control: Control, bridge: Bridge, limits: LimitSettings) -> APIBlueprint:
+    """Return the routes of compute packages."""
+    area = _area("packages", "Compute packages")
+
+    @area.get("/packages", responses={200: page_of(PackageView)})
+    def list_packages(query: Paging) -> Response:
+        """Compute packages, newest first."""
+        return answer_json(bridge.call(control.packages(after=query.after, limit=query.limit)))
+
+    @area.post("/packages", responses={201: described(PackageView)}, openapi_extensions=_BODY)
+    def upload_package() -> Response:
+        """Store a compute package: the body is a .tar.gz with fedn.yaml at its root."""
+        stored = bridge.call(control.upload_package(upload(request, limits.max_package_bytes)))
+        return _created(stored, f"packages/{stored.digest}")
+
+    @area.get("/packages/<digest>", responses={200: described(PackageView)})
+    def show_package(path: DigestPath) -> Response:
+        """What is known of one compute package."""
+        return answer_json(bridge.call(control.package(Digest(path.digest))))
+
+    return area
+
+
+def token_routes(control: Control, bridge: Bridge) -> APIBlueprint:
+    """Return the routes of tokens."""
+    area = _area("tokens", "Tokens; their secrets are shown once, when they are made")
+    token = described(TokenView)
+
+    @area.get("/tokens", responses={200: page_of(TokenView)})
+    def list_tokens(query: Paging) -> Response:
+        """All tokens, newest first."""
+        return answer_json(bridge.call(control.tokens(after=query.after, limit=query.limit)))
+
+    @area.post("/tokens", responses={201: described(NewToken)})
+    def create_token(body: CreateToken) -> Response:
+        """Make a token; its text is in this answer and nowhere else."""
+        text, view = bridge.call(control.create_token(body.role, body.label, body.valid_s))
+        return answer_json(NewToken(text, view), 201)
+
+    @area.delete("/tokens/<token>", responses={200: token})
+    def revoke_token(path: TokenPath) -> Response:
+        """Make a token worthless from now on."""
+        return answer_json(bridge.call(control.revoke_token(TokenId(path.token))))
+
+    return area
+
+
+def _created(view: object, place: str) -> Response:
+    response = answer_json(view, 201)
+    response.headers["Location"] = f"{PREFIX}/{place}"
+    return response

@@ -1,0 +1,178 @@
+"""What requests look like, and the description of answers for OpenAPI."""
+
+import dataclasses
+import json
+from typing import Annotated, Any, Literal, get_type_hints
+
+from flask import Response
+from flask.json.provider import DefaultJSONProvider
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic_core import to_json
+from werkzeug.exceptions import BadRequest
+
+from fedn_py.errors import FednError
+from fedn_py.identity import Digest, SessionId, parse_digest, parse_name
+from fedn_py.reducer.control import Role, SessionOptions, Severity, TokenView
+
+DAY_S = 86_400.0
+
+
+def _digest(text: str) -> str:
+    try:
+        return parse_digest(text)
+    except FednError as fault:
+        raise ValueError(f"{fault.message}. {fault.remedy}") from None
+
+
+def _name_or_none(text: str) -> str:
+    try:
+        return parse_name(text) if text else text
+    except FednError as fault:
+        raise ValueError(f"{fault.message}. {fault.remedy}") from None
+
+
+DigestText = Annotated[str, AfterValidator(_digest), Field(description="sha256, 64 lower-case hex digits")]
+SessionText = Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$", description="a session's id")]
+
+
+class Request(BaseModel):
+    """A part of a request; fields that it does not know are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Paging(Request):
+    """Which page of a list."""
+
+    after: str = Field(default="", max_length=200, description="the next of the page before; empty for the first")
+    limit: int = Field(default=100, ge=1, le=1_000, description="how many at most")
+
+
+class ModelQuery(Paging):
+    """Which models."""
+
+    session: SessionText | None = Field(default=None, description="of this session only")
+
+
+class EventQuery(Request):
+    """Which events."""
+
+    after: int | None = Field(default=None, ge=0, description="only events behind this number; absent: the newest")
+    limit: int = Field(default=100, ge=1, le=1_000, description="how many at most")
+    kind: str = Field(default="", max_length=100, description="of this kind only")
+    severity: Severity | None = Field(default=None, description="of this severity only")
+
+
+class SessionPath(Request):
+    """Which session."""
+
+    session: SessionText
+
+
+class RoundPath(SessionPath):
+    """Which round of which session."""
+
+    number: int = Field(ge=1, le=2**31, description="the round's number")
+
+
+class DigestPath(Request):
+    """Which model or package."""
+
+    digest: DigestText
+
+
+class TokenPath(Request):
+    """Which token."""
+
+    token: str = Field(pattern=r"^[0-9a-f]{16}$", description="a token's id, 16 hex digits")
+
+
+class StartSession(Request):
+    """What a session shall be; see SessionOptions."""
+
+    # Its name in JSON is "validate"; the attribute has another because pydantic's own classmethod has that one.
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
+
+    package: DigestText
+    seed_model: DigestText
+    rounds: int = Field(ge=1, le=1_000_000, description="rounds to run")
+    name: Annotated[str, AfterValidator(_name_or_none)] = Field(default="", description="empty: one is made up")
+    clients_wanted: int = Field(default=0, ge=0, description="close a round with so many updates; 0: all attached")
+    clients_required: int = Field(default=1, ge=1, description="with fewer, a round fails")
+    update_timeout_s: float = Field(default=600.0, gt=0, le=7 * DAY_S, description="from task to whole update, s")
+    validates: bool = Field(default=True, alias="validate", description="validate each new global model on clients")
+    validation_timeout_s: float = Field(default=120.0, gt=0, le=7 * DAY_S, description="for a validation, s")
+    max_attempts: int = Field(default=3, ge=1, le=1_000, description="attempts at one round")
+    retry_delay_s: float = Field(default=2.0, ge=0, le=DAY_S, description="between two attempts, s")
+    gather_timeout_s: float = Field(default=10.0, ge=0, le=DAY_S, description="wait for clients_wanted, s")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="handed to the package's entry points")
+    masking: Literal["none"] = Field(default="none", description="how updates are hidden")
+
+    def options(self) -> SessionOptions:
+        """Return the options that this request asks for."""
+        fields = self.model_dump(by_alias=True)
+        return SessionOptions(**{**fields, "package": Digest(self.package), "seed_model": Digest(self.seed_model)})
+
+
+class CreateToken(Request):
+    """Which token to make."""
+
+    role: Role = Field(description="what it is for")
+    label: str = Field(min_length=1, max_length=100, description="what people call it")
+    valid_s: float = Field(default=365 * DAY_S, gt=0, le=3650 * DAY_S, description="seconds until it expires")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token just made; ``text`` is the whole of it, and is kept nowhere."""
+
+    text: str = dataclasses.field(repr=False)
+    token: TokenView
+
+
+def session_id(path: SessionPath) -> SessionId:
+    """Return the id in a path."""
+    return SessionId(path.session)
+
+
+def described(view: type, name: str = "") -> type[BaseModel]:
+    """Return a model of a view dataclass, for OpenAPI."""
+    hints = get_type_hints(view, include_extras=True)
+    fields: dict[str, Any] = {
+        field.name: (hints[field.name], ... if field.default is dataclasses.MISSING else field.default)
+        for field in dataclasses.fields(view)
+    }
+    return create_model(name or view.__name__, __doc__=view.__doc__, **fields)
+
+
+def page_of(view: type) -> type[BaseModel]:
+    """Return a model of a page of views, for OpenAPI."""
+    name = f"{view.__name__}Page"
+    return create_model(name, __doc__=f"A page of {view.__name__}.", items=(list[view], ...), next=(str | None, None))  # type: ignore[valid-type]
+
+
+def answer_json(view: object, status: int = 200) -> Response:
+    """Return views as JSON."""
+    return Response(to_json(view, inf_nan_mode="null"), status=status, mimetype="application/json")
+
+
+class StrictJSON(DefaultJSONProvider):
+    """JSON as its standard has it: no NaN, no key twice, no depth that breaks the parser."""
+
+    def loads(self, s: str | bytes, **_: Any) -> Any:
+        """Parse, or raise BadRequest."""
+        try:
+            return json.loads(s, parse_constant=_refuse_constant, object_pairs_hook=_without_twins)
+        except (RecursionError, ValueError) as fault:
+            raise BadRequest(f"the body is not JSON: {fault}") from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object holds a key twice")
+    return found

@@ -1,0 +1,260 @@
+"""A reducer of the tests' own: everything that can be asked of one, kept in plain dictionaries."""
+
+import hashlib
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+from fedn_py.errors import PeerFault
+from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, SessionId, TokenId
+from fedn_py.reducer.control import (
+    Caller,
+    ClientView,
+    CombinerView,
+    ContributorView,
+    EventView,
+    ModelView,
+    NotAuthenticated,
+    PackageView,
+    Page,
+    Role,
+    RoundView,
+    SessionOptions,
+    SessionStatus,
+    SessionUnderWay,
+    SessionView,
+    Severity,
+    StatusView,
+    StoreView,
+    TokenView,
+    UnknownModel,
+    UnknownPackage,
+    UnknownRound,
+    UnknownSession,
+    UnknownToken,
+    WrongSessionStatus,
+)
+
+Item = TypeVar("Item")
+
+
+class NotAModelFile(PeerFault):
+    """An uploaded model that does not begin as one."""
+
+
+def page(items: Sequence[Item], after: str, limit: int) -> Page[Item]:
+    """Cut a list; the cursor is how many came before."""
+    start = int(after or 0)
+    rest = start + limit
+    return Page(tuple(items[start:rest]), str(rest) if rest < len(items) else None)
+
+
+class FakeControl:
+    """Holds what it is told; tests reach into its dictionaries."""
+
+    def __init__(self) -> None:
+        self.callers: dict[str, Caller] = {}
+        self.session_views: dict[str, SessionView] = {}
+        self.round_views: list[RoundView] = []
+        self.objects: dict[str, bytes] = {}
+        self.model_views: list[ModelView] = []
+        self.package_views: list[PackageView] = []
+        self.token_views: dict[str, TokenView] = {}
+        self.event_views: list[EventView] = []
+        self.healthy = True
+        self._ids = itertools.count(1)
+
+    def let_in(self, role: Role) -> str:
+        """Return a bearer of this role."""
+        bearer = f"fedn1.{next(self._ids):016x}.{role:x<43}"
+        self.callers[bearer] = Caller(TokenId(bearer[6:22]), role, f"a {role}")
+        return bearer
+
+    async def authenticate(self, bearer: str) -> Caller:
+        if bearer not in self.callers:
+            raise NotAuthenticated("the token is unknown", remedy="Make another.")
+        return self.callers[bearer]
+
+    async def status(self) -> StatusView:
+        running = [view for view in self.session_views.values() if view.status == "running"]
+        return StatusView(
+            reducer="reducer",
+            deployment="test",
+            software="0",
+            stores=(StoreView("documents", "memory", self.healthy),),
+            phase="collecting" if running else "idle",
+            waiting="",
+            active_session=running[0].id if running else None,
+            round_number=1 if running else None,
+            clients=2,
+            combiners=1,
+            started_at=1.0,
+        )
+
+    async def sessions(self, *, after: str = "", limit: int = 100) -> Page[SessionView]:
+        return page(list(self.session_views.values())[::-1], after, limit)
+
+    async def session(self, session: SessionId) -> SessionView:
+        if session not in self.session_views:
+            raise UnknownSession(session)
+        return self.session_views[session]
+
+    async def start_session(self, options: SessionOptions) -> SessionView:
+        for view in self.session_views.values():
+            if view.status == "running":
+                raise SessionUnderWay(view.id)
+        await self.package(options.package)
+        await self.model(options.seed_model)
+        number = next(self._ids)
+        identity = SessionId(f"{number:032x}")
+        name = options.name or f"session-{number}"
+        view = SessionView(identity, number, name, "running", options.rounds, 0, options, "", 1.0)
+        self.session_views[identity] = view
+        return view
+
+    async def become(self, session: SessionId, status: SessionStatus, done: str) -> SessionView:
+        """Put a session into a status."""
+        old = await self.session(session)
+        if old.status == status:
+            raise WrongSessionStatus(session, old.status, done)
+        view = SessionView(
+            old.id, old.number, old.name, status, old.rounds_wanted, old.rounds_done, old.options, "", old.created_at
+        )
+        self.session_views[session] = view
+        return view
+
+    async def pause_session(self, session: SessionId) -> SessionView:
+        return await self.become(session, "paused", "paused")
+
+    async def resume_session(self, session: SessionId) -> SessionView:
+        return await self.become(session, "running", "resumed")
+
+    async def stop_session(self, session: SessionId) -> SessionView:
+        return await self.become(session, "stopped", "stopped")
+
+    def finish_round(self, session: SessionId, number: int, accuracy: float) -> RoundView:
+        """Record a round that is done."""
+        view = RoundView(
+            session,
+            number,
+            1,
+            "done",
+            "done",
+            1.0,
+            2.5,
+            clients=(ContributorView(ClientName("anna"), 10), ContributorView(ClientName("bert"), 20)),
+            combiners=(CombinerName("combiner-1"),),
+            samples=30,
+            metrics={"accuracy": accuracy},
+            model=Digest("ab" * 32),
+        )
+        self.round_views.append(view)
+        return view
+
+    async def rounds(self, session: SessionId, *, after: str = "", limit: int = 100) -> Page[RoundView]:
+        await self.session(session)
+        return page([view for view in self.round_views if view.session == session], after, limit)
+
+    async def round(self, session: SessionId, number: int) -> RoundView:
+        for view in self.round_views:
+            if (view.session, view.number) == (session, number):
+                return view
+        raise UnknownRound(session, number)
+
+    async def models(self, session: SessionId | None, *, after: str = "", limit: int = 100) -> Page[ModelView]:
+        chosen = [view for view in self.model_views if session is None or view.session == session]
+        return page(chosen[::-1], after, limit)
+
+    async def model(self, digest: Digest) -> ModelView:
+        for view in self.model_views:
+            if view.digest == digest:
+                return view
+        raise UnknownModel(digest)
+
+    async def open_model(self, digest: Digest) -> tuple[int, AsyncIterator[bytes]]:
+        await self.model(digest)
+        content = self.objects[digest]
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for start in range(0, len(content), 1 << 20):
+                yield content[start : start + (1 << 20)]
+
+        return len(content), pieces()
+
+    async def _store(self, chunks: AsyncIterator[bytes]) -> Digest:
+        content = b"".join([chunk async for chunk in chunks])
+        digest = Digest(hashlib.sha256(content).hexdigest())
+        self.objects[digest] = content
+        return digest
+
+    async def upload_model(self, chunks: AsyncIterator[bytes]) -> ModelView:
+        first = await anext(chunks, b"")
+        if first.startswith(b"not a model"):
+            raise NotAModelFile("the file is no safetensors file", remedy="Save it with fedn_py.package.save_model.")
+
+        async def all_chunks() -> AsyncIterator[bytes]:
+            yield first
+            async for chunk in chunks:
+                yield chunk
+
+        digest = await self._store(all_chunks())
+        view = ModelView(digest, 0, None, None, len(self.objects[digest]), 1.0)
+        self.model_views.append(view)
+        return view
+
+    async def packages(self, *, after: str = "", limit: int = 100) -> Page[PackageView]:
+        return page(self.package_views[::-1], after, limit)
+
+    async def package(self, digest: Digest) -> PackageView:
+        for view in self.package_views:
+            if view.digest == digest:
+                return view
+        raise UnknownPackage(digest)
+
+    async def upload_package(self, chunks: AsyncIterator[bytes]) -> PackageView:
+        digest = await self._store(chunks)
+        view = PackageView(digest, "digits", "1", len(self.objects[digest]), 3, {"train": "python train.py"}, 1.0)
+        self.package_views.append(view)
+        return view
+
+    async def combiners(self) -> tuple[CombinerView, ...]:
+        return (CombinerView(CombinerName("combiner-1"), "localhost:12080", 2, 10, connected=True, last_seen=1.0),)
+
+    async def clients(self, *, after: str = "", limit: int = 100) -> Page[ClientView]:
+        names = ("anna", "bert")
+        views = [
+            ClientView(
+                ClientId(name.encode().hex()), ClientName(name), CombinerName("combiner-1"), connected=True,
+                last_seen=1.0, since=1.0,
+            )
+            for name in names
+        ]  # fmt: skip
+        return page(views, after, limit)
+
+    async def events(
+        self, *, after: int | None = None, limit: int = 100, kind: str = "", severity: Severity | None = None
+    ) -> Page[EventView]:
+        chosen = [
+            view
+            for view in self.event_views
+            if kind in {"", view.kind} and severity in {None, view.severity} and view.seq > (after or 0)
+        ]
+        items = chosen[-limit:] if after is None else chosen[:limit]
+        return Page(tuple(items), str(items[-1].seq) if items else None)
+
+    async def tokens(self, *, after: str = "", limit: int = 100) -> Page[TokenView]:
+        return page(list(self.token_views.values())[::-1], after, limit)
+
+    async def create_token(self, role: Role, label: str, valid_s: float) -> tuple[str, TokenView]:
+        text = self.let_in(role)
+        view = TokenView(self.callers[text].token, role, label, 1.0, 1.0 + valid_s, revoked=False, last_used=None)
+        self.token_views[view.id] = view
+        return text, view
+
+    async def revoke_token(self, token: TokenId) -> TokenView:
+        if token not in self.token_views:
+            raise UnknownToken(token)
+        old = self.token_views[token]
+        view = TokenView(old.id, old.role, old.label, old.created, old.not_after, revoked=True, last_used=None)
+        self.token_views[token] = view
+        return view

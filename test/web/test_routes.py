@@ -1,0 +1,219 @@
+import hashlib
+
+import pytest
+from web_server import Served
+
+DIGEST = "ab" * 32
+
+
+@pytest.fixture
+def admin(served: Served) -> str:
+    return served.control.let_in("admin")
+
+
+def a_session(served: Served, admin: str, **options: object) -> dict[str, object]:
+    package = served.ask("POST", "/api/v1/packages", b"package", token=admin).json["digest"]
+    model = served.ask("POST", "/api/v1/models", b"model", token=admin).json["digest"]
+    body = {"package": package, "seed_model": model, "rounds": 3, **options}
+    answer = served.ask("POST", "/api/v1/sessions", body, token=admin)
+    assert answer.status == 201, answer.body
+    assert answer.headers["location"] == f"/api/v1/sessions/{answer.json['id']}"
+    return answer.json  # type: ignore[no-any-return]
+
+
+def test_status_tells_what_the_reducer_does(served: Served, admin: str) -> None:
+    status = served.ask("GET", "/api/v1/status", token=admin).json
+    assert status["reducer"] == "reducer"
+    assert status["phase"] == "idle"
+    assert status["stores"] == [{"keeps": "documents", "kind": "memory", "healthy": True, "detail": ""}]
+
+
+def test_a_session_is_started_paused_resumed_and_stopped(served: Served, admin: str) -> None:
+    session = a_session(served, admin, validate=False, parameters={"rate": 0.1})
+    assert session["options"]["validate"] is False  # type: ignore[index]
+    assert session["options"]["parameters"] == {"rate": 0.1}  # type: ignore[index]
+    for step, status in (("pause", "paused"), ("resume", "running"), ("stop", "stopped")):
+        answer = served.ask("POST", f"/api/v1/sessions/{session['id']}/{step}", token=admin)
+        assert (answer.status, answer.json["status"]) == (200, status)
+    assert served.ask("GET", f"/api/v1/sessions/{session['id']}", token=admin).json["status"] == "stopped"
+
+
+def test_rounds_come_in_pages(served: Served, admin: str) -> None:
+    session = a_session(served, admin)
+    for number in (1, 2, 3):
+        served.control.finish_round(session["id"], number, 0.5)  # type: ignore[arg-type]
+    path = f"/api/v1/sessions/{session['id']}/rounds"
+    first = served.ask("GET", f"{path}?limit=2", token=admin).json
+    assert [view["number"] for view in first["items"]] == [1, 2]
+    second = served.ask("GET", f"{path}?limit=2&after={first['next']}", token=admin).json
+    assert [view["number"] for view in second["items"]] == [3]
+    assert second["next"] is None
+    assert served.ask("GET", f"{path}/2", token=admin).json["clients"][0] == {"name": "anna", "samples": 10}
+
+
+def test_a_model_goes_up_and_down_unchanged(served: Served, admin: str) -> None:
+    content = bytes(range(256)) * (3 * 4096)
+    digest = hashlib.sha256(content).hexdigest()
+    up = served.ask("POST", "/api/v1/models", content, token=admin)
+    assert (up.status, up.json["digest"], up.json["size"]) == (201, digest, len(content))
+    down = served.ask("GET", f"/api/v1/models/{digest}/content", token=admin)
+    assert down.body == content
+    assert down.headers["content-length"] == str(len(content))
+    assert down.headers["etag"] == f'"{digest}"'
+    again = served.ask("GET", f"/api/v1/models/{digest}/content", token=admin, headers={"If-None-Match": f'"{digest}"'})
+    assert (again.status, again.body) == (304, b"")
+
+
+def test_combiners_clients_packages_and_events_are_listed(served: Served, admin: str) -> None:
+    a_session(served, admin)
+    for path, name in (("combiners", "combiner-1"), ("clients", "anna"), ("packages", "digits")):
+        assert served.ask("GET", f"/api/v1/{path}", token=admin).json["items"][0]["name"] == name
+    assert served.ask("GET", "/api/v1/events?severity=error&limit=5", token=admin).json == {"items": [], "next": None}
+
+
+def test_a_token_is_shown_once_and_can_be_revoked(served: Served, admin: str) -> None:
+    body = {"role": "client", "label": "hospital", "valid_s": 3600}
+    made = served.ask("POST", "/api/v1/tokens", body, token=admin).json
+    assert made["text"].startswith("fedn1.")
+    listed = served.ask("GET", "/api/v1/tokens", token=admin)
+    assert made["text"].encode() not in listed.body
+    identity = made["token"]["id"]
+    assert served.ask("DELETE", f"/api/v1/tokens/{identity}", token=admin).json["revoked"] is True
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/sessions/00",
+        "/api/v1/sessions/00/rounds/1",
+        f"/api/v1/models/{DIGEST}",
+        f"/api/v1/models/{DIGEST}/content",
+        f"/api/v1/packages/{DIGEST}",
+        "/api/v1/nowhere",
+        "/nowhere",
+    ],
+)
+def test_what_is_not_there_is_a_404_with_a_code(served: Served, admin: str, path: str) -> None:
+    answer = served.ask("GET", path, token=admin)
+    assert answer.status == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json["code"].startswith(("Unknown", "NotFound"))
+    assert answer.json["status"] == 404
+
+
+def test_what_does_not_fit_the_present_state_is_a_409_with_the_way_out(served: Served, admin: str) -> None:
+    session = a_session(served, admin)
+    body = {"package": session["options"]["package"], "seed_model": session["options"]["seed_model"], "rounds": 1}  # type: ignore[index]
+    answer = served.ask("POST", "/api/v1/sessions", body, token=admin)
+    assert answer.status == 409
+    assert answer.json["code"] == "SessionUnderWay"
+    assert "fedn-py session stop" in answer.json["remedy"]
+
+
+def test_every_fault_of_a_request_is_told_with_its_place(served: Served, admin: str) -> None:
+    body = {"package": "x", "seed_model": DIGEST, "rounds": 0, "round": 3, "update_timeout_s": "soon"}
+    answer = served.ask("POST", "/api/v1/sessions", body, token=admin)
+    assert answer.status == 422
+    assert answer.json["code"] == "InvalidRequest"
+    assert {fault["where"] for fault in answer.json["faults"]} == {"package", "rounds", "round", "update_timeout_s"}
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=many", "page=2", "after=" + "x" * 300])
+def test_a_query_that_is_not_understood_is_refused(served: Served, admin: str, query: str) -> None:
+    assert served.ask("GET", f"/api/v1/sessions?{query}", token=admin).status == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b'{"rounds": NaN}', "application/json", 400),
+        (b'{"rounds": 1, "rounds": 2}', "application/json", 400),
+        (b"[" * 4000, "application/json", 400),
+        (b"\xff", "application/json", 400),
+        (b"[]", "application/json", 422),
+        (b"rounds=1", "application/x-www-form-urlencoded", 415),
+        (b'"' + b"x" * 5000 + b'"', "application/json", 413),
+        (b"", "application/json", 400),
+    ],
+)
+def test_a_body_that_is_no_proper_json_is_refused(
+    served: Served, admin: str, body: bytes, media_type: str, status: int
+) -> None:
+    answer = served.ask("POST", "/api/v1/sessions", body, token=admin, headers={"Content-Type": media_type})
+    assert answer.status == status, answer.body
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_refused_upload_says_why(served: Served, admin: str) -> None:
+    answer = served.ask("POST", "/api/v1/models", b"not a model", token=admin)
+    assert answer.status == 422
+    assert answer.json["code"] == "NotAModelFile"
+    assert answer.json["remedy"]
+
+
+def test_an_upload_beyond_the_limit_is_a_413_before_its_bytes_are_read(served: Served, admin: str) -> None:
+    connection = served.connect()
+    connection.putrequest("POST", "/api/v1/packages")
+    connection.putheader("Authorization", f"Bearer {admin}")
+    connection.putheader("Content-Length", str(2 << 20))
+    connection.endheaders()
+    response = connection.getresponse()
+    assert response.status == 413
+    assert b"max_package_bytes" in response.read()
+    connection.close()
+    assert served.control.package_views == []
+
+
+def test_an_upload_without_its_length_is_refused(served: Served, admin: str) -> None:
+    connection = served.connect()
+    headers = {"Authorization": f"Bearer {admin}"}
+    connection.request("POST", "/api/v1/models", body=iter([b"model"]), headers=headers, encode_chunked=True)
+    response = connection.getresponse()
+    assert response.status == 411
+    response.read()
+    connection.close()
+
+
+def test_an_upload_that_breaks_off_stores_nothing(served: Served, admin: str) -> None:
+    connection = served.connect()
+    connection.putrequest("POST", "/api/v1/models")
+    connection.putheader("Authorization", f"Bearer {admin}")
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders()
+    connection.send(b"half of it")
+    connection.close()
+    assert served.ask("GET", "/api/v1/models", token=admin).json["items"] == []
+
+
+def test_openapi_describes_every_route_and_its_answers(served: Served) -> None:
+    described = served.ask("GET", "/api/v1/openapi.json").json
+    assert described["openapi"].startswith("3.1")
+    assert set(described["paths"]) == {
+        "/api/v1/clients",
+        "/api/v1/combiners",
+        "/api/v1/events",
+        "/api/v1/models",
+        "/api/v1/models/{digest}",
+        "/api/v1/models/{digest}/content",
+        "/api/v1/packages",
+        "/api/v1/packages/{digest}",
+        "/api/v1/sessions",
+        "/api/v1/sessions/{session}",
+        "/api/v1/sessions/{session}/pause",
+        "/api/v1/sessions/{session}/resume",
+        "/api/v1/sessions/{session}/rounds",
+        "/api/v1/sessions/{session}/rounds/{number}",
+        "/api/v1/sessions/{session}/stop",
+        "/api/v1/status",
+        "/api/v1/tokens",
+        "/api/v1/tokens/{token}",
+    }
+    schemas = described["components"]["schemas"]
+    assert "accuracy" not in str(schemas)
+    assert set(schemas["SessionView"]["properties"]) >= {"id", "status", "rounds_done", "options"}
+    assert schemas["StartSession"]["additionalProperties"] is False
+    for methods in described["paths"].values():
+        for operation in methods.values():
+            assert operation["security"] == [{"token": []}]
+            assert operation["summary"]

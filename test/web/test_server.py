@@ -1,0 +1,75 @@
+import asyncio
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fake_control import FakeControl
+from web_server import Served
+
+from fedn_py.settings import CertificateSettings, LimitSettings
+from fedn_py.web import create_app, serve_web
+from fedn_py.web.server import CannotListen
+
+
+def test_the_front_page_says_what_this_is_without_a_token(served: Served) -> None:
+    page = served.ask("GET", "/")
+    assert page.status == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert b"federated learning" in page.body
+    assert b"idle" in page.body
+
+
+def test_probes_tell_whether_it_lives_and_whether_it_is_ready(served: Served) -> None:
+    assert served.ask("GET", "/healthz").status == 200
+    assert served.ask("GET", "/readyz").status == 200
+    served.control.healthy = False
+    assert served.ask("GET", "/healthz").status == 200
+    assert served.ask("GET", "/readyz").status == 503
+    assert b"not ready" in served.ask("GET", "/").body
+
+
+def test_silent_connections_stall_nobody(served: Served) -> None:
+    silent = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(20)]
+    try:
+        token = served.control.let_in("viewer")
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: served.ask("GET", "/api/v1/status", token=token).status, range(16)))
+        assert answers == [200] * 16
+    finally:
+        for connection in silent:
+            connection.close()
+
+
+def test_a_reader_that_leaves_in_the_middle_of_a_download_harms_nobody(served: Served) -> None:
+    token = served.control.let_in("admin")
+    digest = served.ask("POST", "/api/v1/models", b"x" * (4 << 20), token=token).json["digest"]
+    for _ in range(45):
+        connection = served.connect()
+        connection.request("GET", f"/api/v1/models/{digest}/content", headers={"Authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        assert response.read(1) == b"x"
+        connection.close()
+        response.close()
+    assert served.ask("GET", "/healthz").status == 200
+
+
+def test_a_port_that_is_taken_is_told_with_the_way_out(served: Served, certificate: CertificateSettings) -> None:
+    async def main() -> None:
+        app = create_app(FakeControl(), asyncio.get_running_loop(), LimitSettings())
+        with pytest.raises(CannotListen, match="cannot be listened on"):
+            await serve_web(app, f"127.0.0.1:{served.port}", certificate)
+
+    asyncio.run(main())
+
+
+def test_a_certificate_that_is_none_is_told(certificate: CertificateSettings) -> None:
+    async def main() -> None:
+        app = create_app(FakeControl(), asyncio.get_running_loop(), LimitSettings())
+        wrong = CertificateSettings.model_construct(
+            certificate_file=certificate.key_file, key_file=certificate.certificate_file
+        )
+        with pytest.raises(CannotListen, match="certificate"):
+            await serve_web(app, "127.0.0.1:0", wrong)
+
+    asyncio.run(main())

@@ -1,0 +1,106 @@
+"""A reducer's web face, served over TLS, in front of a control in memory."""
+
+import asyncio
+import http.client
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_control import FakeControl
+
+from fedn_py.settings import CertificateSettings, LimitSettings
+from fedn_py.transport.certificates import issue_server_certificate, make_authority, write_pair
+from fedn_py.web import create_app, serve_web
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A web face under test."""
+
+    control: FakeControl
+    port: int
+    authority_file: Path
+    kept: threading.local = field(default_factory=threading.local)
+
+    def connect(self) -> http.client.HTTPSConnection:
+        context = ssl.create_default_context(cafile=str(self.authority_file))
+        return http.client.HTTPSConnection("localhost", self.port, context=context, timeout=20)
+
+    def ask(
+        self, method: str, path: str, body: object = None, *, token: str = "", headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Make one request; a body that is not bytes goes as JSON."""
+        sent = dict(headers or {})
+        if token:
+            sent["Authorization"] = f"Bearer {token}"
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            sent.setdefault("Content-Type", "application/json")
+        # One connection per thread is kept open: a TLS handshake per request would be most of the tests' time.
+        if not hasattr(self.kept, "connection"):
+            self.kept.connection = self.connect()
+        connection: http.client.HTTPSConnection = self.kept.connection
+        connection.request(method, path, body=body, headers=sent)  # type: ignore[arg-type]
+        response = connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateSettings:
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = make_authority("test")
+    issued = issue_server_certificate(authority, "reducer", ["localhost", "127.0.0.1"])
+    write_pair(issued.certificate_pem, issued.key_pem, folder / "reducer.pem", folder / "reducer.key")
+    (folder / "authority.pem").write_bytes(authority.certificate_pem)
+    return CertificateSettings.model_validate(
+        {"certificate_file": folder / "reducer.pem", "key_file": folder / "reducer.key"}
+    )
+
+
+@pytest.fixture
+def served(certificate: CertificateSettings) -> Iterator[Served]:
+    """Serve a fresh control in an event loop of its own thread."""
+    control = FakeControl()
+    limits = LimitSettings(max_model_bytes=4 << 20, max_package_bytes=1 << 20, max_json_bytes=4096)
+    box: list[tuple[int, asyncio.Event, asyncio.AbstractEventLoop]] = []
+    up = threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        server = await serve_web(create_app(control, loop, limits), "127.0.0.1:0", certificate)
+        box.append((server.address[1], stop, loop))
+        up.set()
+        await stop.wait()
+        await server.stop()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    assert up.wait(20)
+    port, stop, loop = box[0]
+    served = Served(control, port, certificate.certificate_file.parent / "authority.pem")
+    try:
+        yield served
+    finally:
+        if hasattr(served.kept, "connection"):
+            served.kept.connection.close()
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
