@@ -75,6 +75,9 @@ ANSWER_MARGIN_S = 30.0
 
 LONGEST_RETRY_S = 60.0
 
+BY_OPERATOR = "by its operator"
+"""The reason of a session that a person paused or stopped."""
+
 _GENERATIONS_PER_SESSION = 2**32
 
 
@@ -141,16 +144,16 @@ def _obey(state: Reducer, event: PauseRequested | ResumeRequested | StopRequeste
         case StopRequested(), Updating(progress, plan, cells):
             cancels = _cancel_open_cells(cells, "the session was stopped")
             closed = CloseFailedAttempt(plan, "Stopped: the operator ended the session", _excluded(cells))
-            state, effects = _end_session(state, progress, "stopped", "by its operator")
+            state, effects = _end_session(state, progress, "stopped", BY_OPERATOR)
             return state, [*cancels, closed, *effects]
         case StopRequested(), Committing() | Validating():
             return replace(state, work=replace(work, progress=replace(work.progress, intent="stop"))), []
         case StopRequested(), _:
-            return _end_session(state, work.progress, "stopped", "by its operator")
+            return _end_session(state, work.progress, "stopped", BY_OPERATOR)
         case PauseRequested(), Paused():
             raise UnexpectedEvent(work, event)
         case PauseRequested(), Gathering() | Failed():
-            return _pause(state, work.progress, "by its operator")
+            return _pause(state, work.progress, BY_OPERATOR)
         case PauseRequested(), _:
             return replace(state, work=replace(work, progress=replace(work.progress, intent="pause"))), []
         case ResumeRequested(), Paused(progress):
@@ -218,11 +221,11 @@ def _lost(state: Reducer, combiner: CombinerName, event: CombinerLost) -> Result
 def _next_attempt(state: Reducer, progress: Progress) -> Result:
     """Go on to the next attempt, or end the session, as its intent and its rounds say."""
     if progress.intent == "stop":
-        return _end_session(state, progress, "stopped", "by its operator")
+        return _end_session(state, progress, "stopped", BY_OPERATOR)
     if progress.committed >= progress.terms.rounds:
         return _end_session(state, progress, "finished", "")
     if progress.intent == "pause":
-        return _pause(state, progress, "by its operator")
+        return _pause(state, progress, BY_OPERATOR)
     return _try_to_begin(replace(state, work=Gathering(progress, "")))
 
 

@@ -1,0 +1,157 @@
+"""Puts the combiner together from its settings and keeps it joined to its reducer."""
+
+import asyncio
+import contextlib
+import random
+import secrets
+from collections.abc import Callable
+
+import fedn_py
+from fedn_py.combiner.calls import Calls
+from fedn_py.combiner.cells import Cells
+from fedn_py.combiner.reducer_stream import ReducerVoice
+from fedn_py.combiner.shelf import Shelf
+from fedn_py.combiner.upstream import ReducerUpstream, StoreUpstream
+from fedn_py.errors import FednError
+from fedn_py.identity import CombinerName, InstanceId
+from fedn_py.protocol.backoff import delay_s
+from fedn_py.protocol.combiner import step
+from fedn_py.protocol.combiner_work import Combiner
+from fedn_py.protocol.messages import CombinerHello, HelloAccepted
+from fedn_py.runtime.lifetimes import work_until
+from fedn_py.runtime.logging import logger
+from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.runtime.scratch import empty_folder
+from fedn_py.settings.roles import CombinerSettings
+from fedn_py.store.opening import MinIO, open_objects
+from fedn_py.transport.certificates import read_authority_certificate, read_server_certificate
+from fedn_py.transport.channels import Channel, Service, secure_channel, serve
+from fedn_py.transport.combiner_server import CombinerService
+from fedn_py.transport.reducer_link import reducer_link
+from fedn_py.transport.spool import open_spool
+from fedn_py.transport.tickets import Tickets
+from fedn_py.transport.transfer_server import TransferPlaces, TransferService
+
+_GRACE_S = 1.0
+_BASE_S = 0.5
+_LONGEST_S = 10.0
+_IDLE_UPLOAD_S = 600.0
+
+_log = logger("fedn_py.combiner")
+
+
+async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
+    """Run a combiner until ``stop`` is set.
+
+    Raises:
+        CertificateProblem, AddressInUse: of its door.
+        StoreUnavailable, StoreMisconfigured: of the object store of its settings.
+    """
+    async with contextlib.AsyncExitStack() as closing:
+        certificate = read_server_certificate(settings.certificate.certificate_file, settings.certificate.key_file)
+        authority_pem = read_authority_certificate(settings.authority_file)
+        token = settings.token_file.read_text(encoding="utf-8").strip()
+        channel = secure_channel(settings.reducer, authority_pem, token)
+        closing.push_async_callback(channel.close)
+        upstream = await _open_upstream(settings, channel, closing)
+        scratch = empty_folder(settings.state_dir / "scratch")
+        clock = asyncio.get_running_loop().time
+        tickets, voice = Tickets(clock), ReducerVoice()
+        calls = Calls(
+            CombinerName(settings.name),
+            tickets,
+            voice,
+            max_clients=settings.max_clients,
+            heartbeat_s=settings.heartbeat_s,
+        )
+        shelf = Shelf(upstream, empty_folder(settings.state_dir / "objects"))
+        cells = Cells(shelf, upstream, voice, calls.send, scratch)
+        mailbox = Mailbox("combiner", Combiner(settings.reconnect_grace_s), step, cells.perform)
+        cells.attach(mailbox)
+        calls.attach(cells, mailbox)
+        spool = await open_spool(
+            settings.state_dir / "spool",
+            memory_bytes=settings.spool.memory_bytes,
+            disk_bytes=settings.spool.disk_bytes,
+            most_uploads=settings.max_clients,
+            idle_s=_IDLE_UPLOAD_S,
+            clock=clock,
+        )
+        closing.push_async_callback(spool.close)
+        places = TransferPlaces()
+        clients = CombinerService(calls, spool, heartbeat_s=settings.heartbeat_s, places=places)
+        objects = TransferService(
+            shelf, spool, sink=None, roles=frozenset({"client"}), status=clients.held, places=places
+        )
+        services: list[Service] = [clients, objects]
+        server = await serve(settings.listen, services, certificate, tickets)
+        closing.push_async_callback(server.stop, _GRACE_S)
+        hello = CombinerHello(
+            CombinerName(settings.name),
+            InstanceId(secrets.token_hex(16)),
+            settings.advertise,
+            settings.max_clients,
+            fedn_py.__version__,
+        )
+        await work_until(stop, mailbox.run(), _stay_joined(channel, hello, voice, calls))
+
+
+async def _open_upstream(
+    settings: CombinerSettings, channel: Channel, closing: contextlib.AsyncExitStack
+) -> StoreUpstream | ReducerUpstream:
+    place = settings.minio
+    if place is None:
+        return ReducerUpstream(channel)
+    secret = place.secret_key.get_secret_value()
+    objects = await open_objects(MinIO(str(place.url), place.access_key, secret, place.bucket, place.ca_file))
+    closing.push_async_callback(objects.close)
+    return StoreUpstream(objects)
+
+
+async def _stay_joined(channel: Channel, hello: CombinerHello, voice: ReducerVoice, calls: Calls) -> None:
+    """Join the reducer, and again whenever the stream ends, for ever."""
+    failures, told = 0, ""
+    while True:
+        joined = False
+
+        def accepted() -> None:
+            nonlocal joined
+            joined = True
+
+        try:
+            await _one_stream(channel, hello, voice, calls, accepted)
+            why = "the reducer ended the stream"
+        except FednError as fault:
+            why = f"{fault.code}: {fault.message} {fault.remedy}".strip()
+        finally:
+            voice.disconnected()
+        failures = 1 if joined else failures + 1
+        if why != told or joined:
+            _log.warning("not joined to the reducer; trying again", reason=why)
+            told = why
+        await asyncio.sleep(delay_s(failures, random.random(), _BASE_S, _LONGEST_S))
+
+
+async def _one_stream(
+    channel: Channel, hello: CombinerHello, voice: ReducerVoice, calls: Calls, accepted: Callable[[], None]
+) -> None:
+    beating: asyncio.Task[None] | None = None
+    try:
+        async with reducer_link(channel, hello) as link:
+            async for message in link.messages():
+                if isinstance(message, HelloAccepted):
+                    accepted()
+                    _log.info("joined the reducer", address=channel.address)
+                    voice.connected(link)
+                    beating = asyncio.create_task(_beat(voice, message.heartbeat_s))
+                else:
+                    calls.reducer_said(message)
+    finally:
+        if beating is not None:
+            beating.cancel()
+
+
+async def _beat(voice: ReducerVoice, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        voice.beat()

@@ -1,0 +1,214 @@
+"""Performs what the combiner's machine asks for: hands out tasks, adds updates, stores and reports sums."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedn_py.combiner.ports import ReducerStream, Upstream
+from fedn_py.combiner.shelf import Shelf
+from fedn_py.combiner.sums import CellSum, ToldMetrics, summary_of
+from fedn_py.errors import FednError
+from fedn_py.identity import ClientId, Generation
+from fedn_py.protocol.combiner_work import (
+    AddUpdate,
+    AnswerUpload,
+    CancelTask,
+    Combiner,
+    Effect,
+    Event,
+    FetchObjects,
+    Forget,
+    NotReported,
+    ObjectsFetched,
+    ObjectsNotFetched,
+    Reported,
+    ReportFailure,
+    ReportProgress,
+    ReportValidation,
+    SendTask,
+    StorePartialAggregate,
+    UpdateAdded,
+    UpdateArrived,
+    UpdateNotAdded,
+    ValidationReturned,
+)
+from fedn_py.protocol.messages import (
+    Contribution,
+    PartialAggregate,
+    ToClient,
+    UpdateHeader,
+    UpdateReceipt,
+    ValidationReport,
+    ValidationResult,
+)
+from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.runtime.model_files import read_layout
+from fedn_py.transport.spool import SpooledUpload
+
+
+@dataclass(slots=True)
+class ArrivedUpdate:
+    """A whole update that waits to be judged."""
+
+    client: ClientId
+    header: UpdateHeader
+    upload: SpooledUpload
+    answer: asyncio.Future[UpdateReceipt]
+
+
+@dataclass(slots=True)
+class CellWork:
+    """What is held for one generation.
+
+    Attributes:
+        total: the running sum; None for a validation.
+        validated: the metrics that clients returned.
+    """
+
+    total: CellSum | None = None
+    validated: dict[ClientId, ToldMetrics] = field(default_factory=dict)
+
+
+class Cells:
+    """The shell around the combiner's machine.
+
+    Args:
+        send: puts a message into a client's outbox; drops it when the client is not attached.
+        scratch: folder for sums on their way to the store.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        upstream: Upstream,
+        reducer: ReducerStream,
+        send: Callable[[ClientId, ToClient], None],
+        scratch: Path,
+    ) -> None:
+        self._shelf = shelf
+        self._upstream = upstream
+        self._reducer = reducer
+        self._send = send
+        self._scratch = scratch
+        self._work: dict[Generation, CellWork] = {}
+        self._arrived: dict[str, ArrivedUpdate] = {}
+        self._mailbox: Mailbox[Combiner, Event, Effect] | None = None
+
+    def attach(self, mailbox: Mailbox[Combiner, Event, Effect]) -> None:
+        """Give the shell the machine that it serves."""
+        self._mailbox = mailbox
+
+    @property
+    def _machine(self) -> Mailbox[Combiner, Event, Effect]:
+        assert self._mailbox is not None
+        return self._mailbox
+
+    # ---- what clients bring
+
+    def check_offer(self, header: UpdateHeader) -> None:
+        """Raise why an update is not worth receiving, as far as its header tells."""
+        work = self._work.get(header.generation)
+        if work is not None and work.total is not None:
+            work.total.check_offer(header)
+        # An update of another generation is received by its machine, which refuses it by name.
+
+    async def judge(self, client: ClientId, header: UpdateHeader, upload: SpooledUpload) -> UpdateReceipt:
+        """Have the machine take or refuse a whole update, and free its bytes."""
+        answer: asyncio.Future[UpdateReceipt] = asyncio.get_running_loop().create_future()
+        key = f"{client}/{header.upload_id}"
+        self._arrived[key] = ArrivedUpdate(client, header, upload, answer)
+        contribution = Contribution(client, header.samples, header.sha256)
+        try:
+            self._machine.post(UpdateArrived(header.generation, key, contribution))
+            return await answer
+        finally:
+            del self._arrived[key]
+            await upload.discard()
+
+    def validated(self, client: ClientId, result: ValidationResult) -> None:
+        """Take a client's metrics of a model."""
+        work = self._work.get(result.generation)
+        if work is None:
+            return  # of a validation that is closed
+        work.validated[client] = ToldMetrics(result.metrics, result.samples, result.release)
+        self._machine.post(ValidationReturned(result.generation, client))
+
+    # ---- effects
+
+    async def perform(self, effect: Effect) -> Iterable[Event] | None:
+        """Do one effect."""
+        match effect:
+            case FetchObjects():
+                self._machine.spawn(self._fetch(effect))
+            case SendTask(client, task):
+                self._send(client, task)
+            case CancelTask(client, cancelled):
+                self._send(client, cancelled)
+            case AddUpdate():
+                self._machine.spawn(self._add(effect))
+            case AnswerUpload(upload_id, receipt):
+                arrived = self._arrived.get(upload_id)
+                if arrived is not None and not arrived.answer.done():
+                    arrived.answer.set_result(receipt)
+            case StorePartialAggregate():
+                self._machine.spawn(self._store(effect))
+            case ReportValidation():
+                self._report_validation(effect)
+            case ReportFailure(failure):
+                self._reducer.report(failure)
+            case ReportProgress(progress):
+                self._reducer.mention(progress)
+            case Forget(generation):
+                self._work.pop(generation, None)
+        return None
+
+    async def _fetch(self, effect: FetchObjects) -> list[Event]:
+        generation = effect.generation
+        try:
+            await self._shelf.hold(effect.digests)
+            layout = await asyncio.to_thread(read_layout, self._shelf.path(effect.digests[0]))
+        except FednError as fault:
+            return [ObjectsNotFetched(generation, f"{fault.code}: {fault.message}")]
+        self._work[generation] = CellWork(CellSum(layout))
+        return [ObjectsFetched(generation)]
+
+    async def _add(self, effect: AddUpdate) -> list[Event]:
+        generation, upload_id = effect.generation, effect.upload_id
+        work, arrived = self._work.get(generation), self._arrived.get(upload_id)
+        if work is None or work.total is None or arrived is None:
+            return [UpdateNotAdded(generation, upload_id, "Late: the round ended while the update was being added")]
+        try:
+            await work.total.add(arrived.client, arrived.header, arrived.upload)
+        except FednError as fault:
+            return [UpdateNotAdded(generation, upload_id, f"{fault.code}: {fault.message}")]
+        return [UpdateAdded(generation, upload_id)]
+
+    async def _store(self, effect: StorePartialAggregate) -> list[Event]:
+        generation, included = effect.generation, effect.included
+        work = self._work.get(generation)
+        if work is None or work.total is None:
+            return []  # cancelled in the meantime
+        sum_object = None
+        try:
+            if included:
+                path = self._scratch / f"sum-{generation}"
+                sum_object = await work.total.write(path)
+                try:
+                    await self._upstream.store(path, sum_object)
+                finally:
+                    await asyncio.to_thread(path.unlink, missing_ok=True)
+        except (FednError, OSError) as fault:
+            why = f"{fault.code}: {fault.message}" if isinstance(fault, FednError) else f"the disk failed: {fault}"
+            return [NotReported(generation, why)]
+        weight = sum(contribution.samples for contribution in included)
+        metrics = work.total.training_metrics()
+        self._reducer.report(PartialAggregate(generation, sum_object, weight, included, effect.excluded, metrics))
+        return [Reported(generation)]
+
+    def _report_validation(self, effect: ReportValidation) -> None:
+        work = self._work.get(effect.generation, CellWork())
+        told = {client: one for client, one in work.validated.items() if client in effect.validated}
+        samples = sum(one.samples for one in told.values())
+        report = ValidationReport(effect.generation, len(told), samples, summary_of(told), effect.excluded)
+        self._reducer.report(report)

@@ -1,0 +1,31 @@
+"""What a combiner needs of the network above it."""
+
+from pathlib import Path
+from typing import Protocol
+
+from fedn_py.identity import Digest
+from fedn_py.protocol.messages import FromCombiner
+
+
+class Upstream(Protocol):
+    """Where objects come from and partial aggregates go: an object store, or the reducer in its place."""
+
+    async def fetch(self, digest: Digest, into: Path) -> None:
+        """Copy an object to a file, whole and checked; raises ObjectMissing, StoreUnavailable, PeerUnreachable."""
+        ...
+
+    async def store(self, path: Path, digest: Digest) -> None:
+        """Store a file as an object, durably, before it returns."""
+        ...
+
+
+class ReducerStream(Protocol):
+    """Where the combiner's words to the reducer go; while the reducer is away they are dropped or kept."""
+
+    def report(self, message: FromCombiner) -> None:
+        """Send an answer; it is sent again after a reconnection until the next one takes its place."""
+        ...
+
+    def mention(self, message: FromCombiner) -> None:
+        """Send what need not be repeated."""
+        ...

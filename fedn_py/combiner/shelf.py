@@ -1,0 +1,94 @@
+"""Objects at hand: models and packages, fetched once and given out to any number of clients.
+
+A bounded folder of files named by digest. What the work at hand needs is held and never evicted; of the rest, what
+was asked for last is kept longest.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedn_py.combiner.ports import Upstream
+from fedn_py.identity import Digest
+from fedn_py.runtime.file_chunks import file_chunks
+from fedn_py.store.ports import ObjectMissing
+
+MOST_KEPT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class OnShelf:
+    """An object at hand and its size in bytes."""
+
+    digest: Digest
+    size: int
+
+
+class Shelf:
+    """Fetches objects once and serves them; an ``ObjectSource``.
+
+    Args:
+        folder: empty at the start.
+        most_kept: objects kept beyond those that are held.
+    """
+
+    def __init__(self, upstream: Upstream, folder: Path, most_kept: int = MOST_KEPT) -> None:
+        self._upstream = upstream
+        self._folder = folder
+        self._most_kept = most_kept
+        self._sizes: OrderedDict[Digest, int] = OrderedDict()
+        self._held: frozenset[Digest] = frozenset()
+        self._fetching: dict[Digest, asyncio.Task[None]] = {}
+
+    def path(self, digest: Digest) -> Path:
+        """Return the file of an object that is at hand."""
+        return self._folder / digest
+
+    async def hold(self, digests: Iterable[Digest]) -> None:
+        """Have these objects at hand from now on, in the place of those that were held before.
+
+        Raises:
+            FednError: of the upstream, for the first object that cannot be had.
+        """
+        wanted = tuple(dict.fromkeys(digests))
+        self._held = frozenset(wanted)
+        await asyncio.gather(*(self._have(digest) for digest in wanted))
+        await self._evict()
+
+    async def stat(self, digest: Digest) -> OnShelf:
+        """Return an object's size, or raise ObjectMissing."""
+        if digest not in self._sizes:
+            raise ObjectMissing(
+                f"object {digest} is not at this combiner",
+                remedy="Ask only for the model and the package of the task at hand.",
+            )
+        self._sizes.move_to_end(digest)
+        return OnShelf(digest, self._sizes[digest])
+
+    def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
+        """Stream an object from an offset."""
+        return file_chunks(self.path(digest), offset)
+
+    async def _have(self, digest: Digest) -> None:
+        if digest in self._sizes:
+            self._sizes.move_to_end(digest)
+            return
+        task = self._fetching.get(digest)
+        if task is None:
+            task = asyncio.create_task(self._fetch(digest))
+            self._fetching[digest] = task
+            task.add_done_callback(lambda _: self._fetching.pop(digest, None))
+        await asyncio.shield(task)
+
+    async def _fetch(self, digest: Digest) -> None:
+        path = self.path(digest)
+        await self._upstream.fetch(digest, path)
+        self._sizes[digest] = await asyncio.to_thread(lambda: path.stat().st_size)
+
+    async def _evict(self) -> None:
+        spare = [digest for digest in self._sizes if digest not in self._held]
+        for digest in spare[: max(0, len(spare) - self._most_kept)]:
+            del self._sizes[digest]
+            await asyncio.to_thread(self.path(digest).unlink, missing_ok=True)

@@ -1,0 +1,93 @@
+"""The running sum of one cell: updates checked whole, then added whole, one at a time, with their metrics."""
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedn_py.aggregation.admission import check_samples, check_size, check_update
+from fedn_py.aggregation.metrics import summarise
+from fedn_py.aggregation.weighted_sum import WeightedSum
+from fedn_py.identity import ClientId, Digest
+from fedn_py.model.layout import ModelLayout
+from fedn_py.model.pieces import elements
+from fedn_py.protocol.messages import Metrics, MetricsRelease, MetricsSummary, UpdateHeader
+from fedn_py.transport.completion import in_thread
+from fedn_py.transport.spool import SpooledUpload
+
+_PIECE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ToldMetrics:
+    """What one client told of its metrics, as far as its site releases them."""
+
+    metrics: Metrics
+    samples: int
+    release: MetricsRelease
+
+
+def summary_of(told: dict[ClientId, ToldMetrics]) -> MetricsSummary:
+    """Add up what clients told; values go out one by one only where the site releases them so."""
+    sums = summarise((one.metrics, one.samples) for one in told.values() if one.release != "none")
+    by_client = {client: one.metrics for client, one in told.items() if one.release == "client"}
+    return MetricsSummary(sums.weighted_sums, sums.weights, by_client)
+
+
+class CellSum:
+    """The weighted sum of one cell's updates.
+
+    Memory: 8 bytes a parameter and a few MiB, for any number of clients.
+
+    Args:
+        layout: of the round's base model.
+    """
+
+    def __init__(self, layout: ModelLayout) -> None:
+        self.layout = layout
+        self._sum: WeightedSum | None = None
+        self._told: dict[ClientId, ToldMetrics] = {}
+        self._adding = asyncio.Lock()
+
+    def check_offer(self, header: UpdateHeader) -> None:
+        """Raise WrongLength or InvalidSamples for an update that need not be received at all."""
+        check_size(header.size, self.layout)
+        check_samples(header.samples)
+
+    async def add(self, client: ClientId, header: UpdateHeader, upload: SpooledUpload) -> None:
+        """Check an update and add it.
+
+        Raises:
+            NotFinite, WrongLength: it is unfit, and the sum is as it was.
+        """
+        async with self._adding:
+            await in_thread(self._add, upload, header.samples)
+            self._told[client] = ToldMetrics(header.metrics, header.samples, header.release)
+
+    def _add(self, upload: SpooledUpload, samples: int) -> None:
+        check_update(upload.blocks(), self.layout)
+        if self._sum is None:  # the memory is taken with the first update, not with the order
+            self._sum = WeightedSum(self.layout.n_parameters)
+        self._sum.add(elements(upload.blocks(), self.layout.update_dtype), samples)
+
+    async def write(self, path: Path) -> Digest:
+        """Write the sum to a file and return its sha256."""
+        async with self._adding:
+            return await in_thread(_write, path, self._pieces())
+
+    def _pieces(self) -> Iterator[bytes]:
+        return self._sum.chunks(_PIECE_BYTES) if self._sum is not None else iter(())
+
+    def training_metrics(self) -> MetricsSummary:
+        """Return the metrics that came with the updates in the sum."""
+        return summary_of(self._told)
+
+
+def _write(path: Path, pieces: Iterator[bytes]) -> Digest:
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for piece in pieces:
+            digest.update(piece)
+            file.write(piece)
+    return Digest(digest.hexdigest())

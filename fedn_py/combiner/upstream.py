@@ -1,0 +1,51 @@
+"""Where a combiner's objects come from: the object store of its settings, or else the reducer."""
+
+import asyncio
+import secrets
+from pathlib import Path
+
+from fedn_py.identity import Digest
+from fedn_py.runtime.file_chunks import file_chunks
+from fedn_py.store.ports import Objects
+from fedn_py.transport.channels import Channel
+from fedn_py.transport.transfer import download, upload_object
+
+
+class StoreUpstream:
+    """An object store of its own."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    async def fetch(self, digest: Digest, into: Path) -> None:
+        """Copy an object to a file, whole and checked."""
+        partial = into.with_name(f"{into.name}.partial")
+        try:
+            file = await asyncio.to_thread(partial.open, "wb")
+            try:
+                async for chunk in self._objects.get(digest):
+                    await asyncio.to_thread(file.write, chunk)
+            finally:
+                await asyncio.to_thread(file.close)
+            await asyncio.to_thread(partial.replace, into)
+        finally:
+            await asyncio.to_thread(partial.unlink, missing_ok=True)
+
+    async def store(self, path: Path, digest: Digest) -> None:
+        """Store a file as an object."""
+        await self._objects.put(file_chunks(path), expected=digest)
+
+
+class ReducerUpstream:
+    """The reducer's object store, over its gRPC."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def fetch(self, digest: Digest, into: Path) -> None:
+        """Copy an object to a file, whole and checked."""
+        await download(self._channel, digest, into)
+
+    async def store(self, path: Path, digest: Digest) -> None:
+        """Store a file as an object."""
+        await upload_object(self._channel, secrets.token_hex(16), digest, path)

@@ -1,0 +1,116 @@
+"""What combiners and clients say to the reducer, turned into events of its machine and entries of its roster."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from fedn_py.errors import FednError
+from fedn_py.identity import CombinerName, InstanceId
+from fedn_py.protocol.messages import (
+    Assignment,
+    AssignRequest,
+    AttachedClients,
+    CellFailed,
+    CombinerHello,
+    FromCombiner,
+    HelloAccepted,
+    PartialAggregate,
+    RoundProgress,
+    ToCombiner,
+    ValidationReport,
+)
+from fedn_py.protocol.reducer_work import CellGaveUp, Effect, Event, PartialArrived, Reducer, ValidationArrived
+from fedn_py.reducer.event_log import EventLog
+from fedn_py.reducer.ledger import Ledger
+from fedn_py.reducer.records import ClientRecord, CombinerRecord
+from fedn_py.reducer.roster import Roster
+from fedn_py.reducer.token_book import TokenBook
+from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.transport.authentication import Caller
+from fedn_py.transport.streams import Outbox
+
+
+class Calls:
+    """Takes the calls that the gRPC server decoded.
+
+    Args:
+        progress: filled with what each combiner last told of its work.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        events: EventLog,
+        tokens: TokenBook,
+        roster: Roster,
+        mailbox: Mailbox[Reducer, Event, Effect],
+        *,
+        progress: dict[CombinerName, RoundProgress],
+        heartbeat_s: float,
+    ) -> None:
+        self._ledger = ledger
+        self._events = events
+        self._tokens = tokens
+        self._roster = roster
+        self._mailbox = mailbox
+        self._progress = progress
+        self._heartbeat_s = heartbeat_s
+        self._writing: set[asyncio.Task[None]] = set()
+
+    async def combiner_joined(self, hello: CombinerHello, caller: Caller, outbox: Outbox[ToCombiner]) -> None:
+        """Take a combiner in; raises NameTaken."""
+        self._roster.join(hello, caller.token_id, outbox)
+        outbox.send(HelloAccepted(self._heartbeat_s))
+        record = CombinerRecord(hello.name, hello.address, hello.max_clients, hello.software, time.time())
+        self._write_behind(self._ledger.put("combiners", hello.name, record, name=hello.name))
+
+    async def combiner_said(self, name: CombinerName, instance: InstanceId, message: FromCombiner) -> None:
+        """Hear a combiner."""
+        match message:
+            case AttachedClients():
+                self._roster.attached(name, instance, message)
+            case PartialAggregate():
+                self._mailbox.post(PartialArrived(name, instance, message))
+            case CellFailed(generation, reason):
+                self._mailbox.post(CellGaveUp(name, instance, generation, reason))
+            case ValidationReport():
+                self._mailbox.post(ValidationArrived(name, instance, message))
+            case RoundProgress():
+                self._progress[name] = message
+            case CombinerHello():
+                pass  # the first word is taken by combiner_joined; a second one says nothing new
+
+    async def combiner_left(self, name: CombinerName, instance: InstanceId) -> None:
+        """Note that a combiner's stream has ended."""
+        self._roster.leave(name, instance)
+
+    async def assign(self, request: AssignRequest, caller: Caller) -> Assignment:
+        """Send a client to a combiner; raises NameTaken, NoCombiner."""
+        assignment = self._roster.assign(request, caller.token_id, await self._tokens.valid_s(caller.token_id))
+        self._write_behind(self._remember(request))
+        return assignment
+
+    async def close(self) -> None:
+        """Wait for what is still being written."""
+        await asyncio.gather(*self._writing, return_exceptions=True)
+
+    async def _remember(self, request: AssignRequest) -> None:
+        now = time.time()
+        before = await self._ledger.get("clients", request.client, ClientRecord)
+        fresh = ClientRecord(request.client, request.name, request.software, now, now)
+        record = replace(fresh, first_seen=before.first_seen) if before is not None else fresh
+        await self._ledger.put("clients", request.client, record, name=request.name)
+
+    def _write_behind(self, write: Coroutine[Any, Any, None]) -> None:
+        """Write what nobody waits for: a store that is away must not keep combiners and clients out."""
+        task = asyncio.ensure_future(self._tolerantly(write))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _tolerantly(self, write: Coroutine[Any, Any, None]) -> None:
+        try:
+            await write
+        except FednError as fault:
+            self._events.tell("store.not_noted", fault.message, "warning")

@@ -1,0 +1,95 @@
+"""The event log: everything that happened and why, for people, in the order it happened.
+
+Telling an event never waits for a store and never fails what it tells of: events queue in memory and are written
+behind. When the store is away for so long that the queue is full, the oldest are dropped and their number is told.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Literal
+
+from fedn_py.errors import FednError
+from fedn_py.reducer.ledger import Ledger, RecordExists
+from fedn_py.reducer.records import EventRecord
+from fedn_py.runtime.logging import logger
+
+Severity = Literal["info", "warning", "error"]
+
+MOST_WAITING = 10_000
+_RETRY_S = 1.0
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+_log = logger("fedn_py.reducer.events")
+
+
+class EventLog:
+    """Numbers events and writes them to the store in the background.
+
+    Args:
+        last: number of the newest event that is stored.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, ledger: Ledger, last: int, clock: Callable[[], float] = time.time) -> None:
+        self._ledger = ledger
+        self._last = last
+        self._clock = clock
+        self._waiting: deque[EventRecord] = deque()
+        self._dropped = 0
+        self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, ledger: Ledger) -> "EventLog":
+        """Go on behind the newest stored event."""
+        newest = await ledger.find("events", EventRecord, order_by="seq", descending=True, limit=1)
+        return cls(ledger, newest[0].seq if newest else 0)
+
+    @property
+    def last(self) -> int:
+        """Number of the newest event, stored or not."""
+        return self._last
+
+    def tell(self, kind: str, text: str, severity: Severity = "info", /, **subject: str) -> None:
+        """Tell what happened; ``subject`` names what it is about, such as ``client="hospital-a"``."""
+        self._last += 1
+        event = EventRecord(self._last, self._clock(), kind, severity, text, tuple(sorted(subject.items())))
+        _log.log(_LEVELS[severity], text, kind=kind, **subject)
+        if len(self._waiting) >= MOST_WAITING:
+            self._waiting.popleft()
+            self._dropped += 1
+        self._waiting.append(event)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write events behind until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.flush()
+            except FednError as fault:
+                _log.warning("events wait for the store", reason=fault.message, waiting=len(self._waiting))
+                await asyncio.sleep(_RETRY_S)
+                self._wake.set()
+
+    async def flush(self) -> None:
+        """Write what waits, or raise what the store raises; nothing written twice, nothing out of order."""
+        async with self._writing:
+            while self._waiting:
+                event = self._waiting[0]
+                with contextlib.suppress(RecordExists):  # written before, and the answer was lost
+                    await self._ledger.add("events", f"{event.seq:012d}", event, **_indexed(event))
+                if self._waiting and self._waiting[0] is event:
+                    self._waiting.popleft()
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                self.tell("events.dropped", f"{dropped} events could not be stored in time and are lost", "error")
+
+
+def _indexed(event: EventRecord) -> dict[str, str | int | bool]:
+    return {"seq": event.seq, "kind": event.kind, "severity": event.severity}

@@ -1,0 +1,170 @@
+"""Records in the document store: read, added and changed by single conditional updates.
+
+A write whose answer was lost is read back by its operation id before anything follows from it. Every write carries
+this reducer's fence; a document stamped by a newer reducer is not touched again.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from fedn_py.errors import OwnFault
+from fedn_py.reducer.records import from_document, to_document
+from fedn_py.store.ports import Collection, Document, Documents, JSONValue, Outcome, StoreUnavailable
+
+Record = TypeVar("Record")
+Fields = Mapping[str, str | int | bool]
+
+
+class RecordExists(OwnFault):
+    """A document with this key is there already."""
+
+
+class NoRecord(OwnFault):
+    """No document has this key."""
+
+
+class Superseded(OwnFault):
+    """Another reducer has taken over this document; this one may no longer write it."""
+
+    def __init__(self, collection: str, key: str) -> None:
+        super().__init__(
+            f"document {key!r} of {collection} belongs to a newer reducer",
+            remedy="Only one reducer may run on these stores: stop this one, or the other.",
+        )
+
+
+class Ledger:
+    """Records of one kind each by collection and key.
+
+    Args:
+        fence: this reducer's number, higher than that of every reducer before it.
+    """
+
+    def __init__(self, documents: Documents, fence: int) -> None:
+        self._documents = documents
+        self._fence = fence
+
+    async def add(self, collection: Collection, key: str, record: object, **indexed: str | int | bool) -> None:
+        """Add a record.
+
+        Raises:
+            RecordExists: the key is taken.
+            StoreUnavailable: nothing is known to have changed.
+        """
+        operation = secrets.token_hex(8)
+        content = to_document(record, **indexed)
+        outcome = await self._documents.insert(collection, key, content, fence=self._fence, operation=operation)
+        if await self._happened(outcome, collection, key, operation):
+            return
+        if outcome == "unknown":
+            raise StoreUnavailable(
+                f"a new document of {collection} may not have been stored", remedy="Try again when the store answers."
+            )
+        raise RecordExists(f"{collection} has a document {key!r} already", remedy="Choose another name.")
+
+    async def change(
+        self,
+        collection: Collection,
+        key: str,
+        kind: type[Record],
+        change: Callable[[Record], Record],
+        **indexed: str | int | bool,
+    ) -> Record:
+        """Read a record, change it and write it back on the condition that nobody else did in between.
+
+        Indexed fields stay as they are, but for those given here.
+
+        Raises:
+            NoRecord: the key is not there.
+            Superseded: a newer reducer has stamped the document.
+            StoreUnavailable: nothing is known to have changed.
+        """
+        while True:
+            document = await self._documents.get(collection, key)
+            if document is None:
+                raise NoRecord(f"{collection} has no document {key!r}")
+            if document.fence > self._fence:
+                raise Superseded(collection, key)
+            record = change(from_document(kind, collection, key, document.content))
+            if await self._replace(collection, document, {**document.content, **to_document(record, **indexed)}):
+                return record
+
+    async def put(self, collection: Collection, key: str, record: object, **indexed: str | int | bool) -> None:
+        """Add a record, or replace the one that is there."""
+        while True:
+            document = await self._documents.get(collection, key)
+            if document is None:
+                try:
+                    return await self.add(collection, key, record, **indexed)
+                except RecordExists:
+                    continue
+            if document.fence > self._fence:
+                raise Superseded(collection, key)
+            if await self._replace(collection, document, to_document(record, **indexed)):
+                return None
+
+    async def get(self, collection: Collection, key: str, kind: type[Record]) -> Record | None:
+        """Read one record."""
+        document = await self._documents.get(collection, key)
+        return None if document is None else from_document(kind, collection, key, document.content)
+
+    async def find(
+        self,
+        collection: Collection,
+        kind: type[Record],
+        equals: Fields | None = None,
+        *,
+        order_by: str = "",
+        descending: bool = False,
+        limit: int = 0,
+        after: str | int | None = None,
+    ) -> Sequence[Record]:
+        """Read the records whose indexed fields equal all of ``equals``; the rest as in ``Documents.find``."""
+        found = await self._documents.find(
+            collection, equals or {}, order_by=order_by, descending=descending, limit=limit, after=after
+        )
+        return [from_document(kind, collection, document.key, document.content) for document in found]
+
+    async def count(self, collection: Collection, equals: Fields | None = None) -> int:
+        """Count records."""
+        return await self._documents.count(collection, equals or {})
+
+    async def _replace(self, collection: Collection, document: Document, content: Mapping[str, JSONValue]) -> bool:
+        operation = secrets.token_hex(8)
+        outcome = await self._documents.update(
+            collection, document.key, content, version=document.version, fence=self._fence, operation=operation
+        )
+        return await self._happened(outcome, collection, document.key, operation)
+
+    async def _happened(self, outcome: Outcome, collection: Collection, key: str, operation: str) -> bool:
+        """Tell whether a write was applied; an unknown outcome is read back by its operation id."""
+        if outcome != "unknown":
+            return outcome == "ok"
+        written = await self._documents.get(collection, key)
+        return written is not None and written.operation == operation
+
+
+async def take_fence(documents: Documents) -> int:
+    """Count this start of a reducer on these stores and return its number.
+
+    Raises:
+        StoreUnavailable: the store does not answer.
+    """
+    key = "fence"
+    for _ in range(100):
+        operation = secrets.token_hex(8)
+        document = await documents.get("network", key)
+        fence = 1 if document is None else document.fence + 1
+        if document is None:
+            outcome = await documents.insert("network", key, {}, fence=fence, operation=operation)
+        else:
+            outcome = await documents.update(
+                "network", key, {}, version=document.version, fence=fence, operation=operation
+            )
+        written = await documents.get("network", key)
+        if written is not None and written.operation == operation and outcome != "refused":
+            return fence
+    raise StoreUnavailable(
+        "the network's fence could not be raised in 100 tries", remedy="Look for other reducers on the same stores."
+    )

@@ -1,0 +1,259 @@
+"""What the reducer keeps in the document store, as values, and how they become documents.
+
+A round's document is the commit point: the one conditional update that sets its status to "committed" makes its
+model the next global model. The trail of models is the committed rounds of a session, in order, after its seed model.
+
+Names and metrics never become keys of a document, as they may hold dots and dollars; mappings are lists of pairs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from fedn_py.errors import OwnFault
+from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId
+from fedn_py.protocol.messages import RoundPlan
+from fedn_py.protocol.reducer_work import SessionTerms
+from fedn_py.store.ports import JSONValue
+from fedn_py.transport.authentication import TokenRecord
+
+SessionStatus = Literal["running", "paused", "finished", "stopped"]
+RoundStatus = Literal["running", "committed", "failed"]
+
+Pairs = tuple[tuple[str, float], ...]
+"""Metric name and value, sorted by name."""
+
+
+def pairs(metrics: Mapping[str, float]) -> Pairs:
+    """Return metrics as they are kept in a document."""
+    return tuple(sorted(metrics.items()))
+
+
+class RecordDamaged(OwnFault):
+    """A document does not have the form that this software writes."""
+
+    def __init__(self, collection: str, key: str, why: str) -> None:
+        super().__init__(
+            f"document {key!r} of {collection} cannot be read: {why}",
+            remedy="Was it written by another version, or changed by hand? Restore it from a backup.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session: its terms, and what has become of it.
+
+    Attributes:
+        created: seconds since 1970.
+    """
+
+    name: str
+    terms: SessionTerms
+    status: SessionStatus
+    reason: str
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class IncludedClient:
+    """A client whose update is in the round's model."""
+
+    client: ClientId
+    name: ClientName
+    combiner: CombinerName
+    samples: int
+    update_sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ExcludedClient:
+    """A client that was asked and is not in the round's model, and why."""
+
+    client: ClientId
+    name: ClientName
+    reason: str
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt that made no model."""
+
+    attempt: int
+    reason: str
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedCell:
+    """One combiner's part in the running attempt, as it was ordered."""
+
+    combiner: CombinerName
+    instance: InstanceId
+    generation: Generation
+    clients: tuple[ClientId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Metrics over several clients.
+
+    Attributes:
+        samples: over how many samples in all.
+        means: weighted by samples.
+        by_client: of those whose site releases them, by client name.
+    """
+
+    clients: int = 0
+    samples: int = 0
+    means: Pairs = ()
+    by_client: tuple[tuple[ClientName, Pairs], ...] = ()
+    excluded: tuple[ExcludedClient, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """A round: its running attempt, or what came of it.
+
+    Attributes:
+        generation: the last one given out; the next attempt goes on from there.
+        started: of the first attempt; ended: of the commit; seconds since 1970.
+        seconds: from the start of the attempt that succeeded to its commit.
+    """
+
+    plan: RoundPlan
+    status: RoundStatus
+    generation: Generation
+    cells: tuple[OrderedCell, ...]
+    started: float
+    attempt_started: float
+    ended: float = 0.0
+    seconds: float = 0.0
+    model: Digest | None = None
+    model_size: int = 0
+    samples: int = 0
+    included: tuple[IncludedClient, ...] = ()
+    excluded: tuple[ExcludedClient, ...] = ()
+    failures: tuple[FailedAttempt, ...] = ()
+    training: Measured = Measured()
+    validation: Measured | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeedModelRecord:
+    """A model that was uploaded to start sessions from."""
+
+    digest: Digest
+    size: int
+    parameters: int
+    tensors: int
+    layout: str
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class PackageRecord:
+    """A compute package that was uploaded."""
+
+    digest: Digest
+    name: str
+    version: str
+    size: int
+    files: int
+    entry_points: tuple[tuple[str, str], ...]
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKept:
+    """A token, without its secret.
+
+    Attributes:
+        last_used: seconds since 1970, None when it never was.
+    """
+
+    token: TokenRecord
+    created: float
+    last_used: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRecord:
+    """A client that has been here."""
+
+    client: ClientId
+    name: ClientName
+    software: str
+    first_seen: float
+    last_seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class CombinerRecord:
+    """A combiner that has been here."""
+
+    name: CombinerName
+    address: str
+    max_clients: int
+    software: str
+    last_seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """Something that happened.
+
+    Attributes:
+        seq: counts events, from 1.
+        time: seconds since 1970.
+        kind: dotted, for filters: "round.committed".
+        subject: names of what it is about, as pairs.
+    """
+
+    seq: int
+    time: float
+    kind: str
+    severity: Literal["info", "warning", "error"]
+    text: str
+    subject: tuple[tuple[str, str], ...] = ()
+
+
+Record = TypeVar("Record")
+
+
+@lru_cache(maxsize=32)
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def to_document(record: object, **indexed: str | int | bool) -> dict[str, JSONValue]:
+    """Return a record as a document's content; ``indexed`` are the top-level fields that are searched by."""
+    kind: Any = type(record)
+    return {**indexed, "record": _adapter(kind).dump_python(record, mode="json")}
+
+
+def from_document(kind: type[Record], collection: str, key: str, content: Mapping[str, JSONValue]) -> Record:
+    """Read a document's content back, or raise RecordDamaged."""
+    of_kind: Any = kind
+    try:
+        record: Record = _adapter(of_kind).validate_python(content.get("record"))
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordDamaged(collection, key, f"{where}: {first['msg']}") from fault
+    return record
+
+
+def round_key(session: SessionId, number: int) -> str:
+    """Return the key of a round's document."""
+    return f"{session}/{number:06d}"
+
+
+def with_failure(record: RoundRecord, failure: FailedAttempt, excluded: tuple[ExcludedClient, ...]) -> RoundRecord:
+    """Return a round's record after an attempt at it failed."""
+    return replace(
+        record, status="failed", failures=(*record.failures, failure), excluded=excluded, ended=failure.ended
+    )

@@ -1,0 +1,304 @@
+"""Performs what the reducer's machine asks for: writes rounds down, sends orders, commits models, tells people.
+
+Everything the machine waits for is written before it is sent. While a store is away the work waits (``Patience``);
+nothing is lost and nothing half done.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fedn_py.aggregation.metrics import InvalidMetrics, MetricSums, merge
+from fedn_py.errors import FednError
+from fedn_py.identity import ClientId, CombinerName, Digest
+from fedn_py.protocol.messages import Exclusion, MetricsSummary, PartialAggregate
+from fedn_py.protocol.reducer import BY_OPERATOR
+from fedn_py.protocol.reducer_work import (
+    Cells,
+    CloseFailedAttempt,
+    CommitRound,
+    Effect,
+    Event,
+    OpenAttempt,
+    RecordSession,
+    RecordValidation,
+    Reducer,
+    RoundNotSaved,
+    RoundSaved,
+    SendCancel,
+    SendOrder,
+    TellCommitted,
+    TellRefused,
+    TellWaiting,
+)
+from fedn_py.reducer.event_log import EventLog, Severity
+from fedn_py.reducer.ledger import Ledger, NoRecord, RecordExists
+from fedn_py.reducer.merging import next_model
+from fedn_py.reducer.patience import Patience
+from fedn_py.reducer.records import (
+    ExcludedClient,
+    FailedAttempt,
+    IncludedClient,
+    Measured,
+    OrderedCell,
+    RoundRecord,
+    SessionRecord,
+    pairs,
+    round_key,
+    with_failure,
+)
+from fedn_py.reducer.roster import Roster
+from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.store.ports import Objects, ObjectStat, StoreFull, StoreUnavailable
+
+
+class Rounds:
+    """The shell around the reducer's machine.
+
+    Args:
+        scratch: folder for the files of a merge.
+        clock: seconds since 1970, for people; no decision hangs on it.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        objects: Objects,
+        events: EventLog,
+        scratch: Path,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = ledger
+        self._objects = objects
+        self._events = events
+        self._scratch = scratch
+        self._clock = clock
+        self.patience = Patience(events)
+        self._roster: Roster | None = None
+        self._mailbox: Mailbox[Reducer, Event, Effect] | None = None
+
+    def attach(self, roster: Roster, mailbox: Mailbox[Reducer, Event, Effect]) -> None:
+        """Give the shell what it needs and what needs it."""
+        self._roster, self._mailbox = roster, mailbox
+
+    @property
+    def _network(self) -> Roster:
+        assert self._roster is not None
+        return self._roster
+
+    async def perform(self, effect: Effect) -> Iterable[Event] | None:
+        """Do one effect."""
+        match effect:
+            case OpenAttempt():
+                await self.patience.until_done(lambda: self._open_attempt(effect))
+            case SendOrder(combiner, instance, order):
+                self._network.send(combiner, instance, order)
+            case SendCancel(combiner, instance, cancelled):
+                self._network.send(combiner, instance, cancelled)
+            case CommitRound():
+                assert self._mailbox is not None
+                self._mailbox.spawn(self._commit(effect))
+            case CloseFailedAttempt():
+                await self.patience.until_done(lambda: self._close_failed(effect))
+            case TellCommitted(committed):
+                self._network.send_all(committed)
+            case RecordValidation():
+                await self.patience.until_done(lambda: self._record_validation(effect))
+            case RecordSession():
+                await self.patience.until_done(lambda: self._record_session(effect))
+            case TellWaiting(session, number, reason):
+                self._events.tell(
+                    "round.waiting", f"round {number} waits: {reason}", session=session, round=str(number)
+                )
+            case TellRefused(combiner, reason):
+                text = f"the answer of combiner {combiner} was refused: {reason}"
+                self._events.tell("partial.refused", text, "error", combiner=combiner)
+        return None
+
+    # ---- an attempt begins and fails
+
+    async def _open_attempt(self, effect: OpenAttempt) -> None:
+        plan, now = effect.plan, self._clock()
+        key = round_key(plan.session, plan.round_number)
+        cells = tuple(
+            OrderedCell(name, cell.instance, cell.generation, tuple(sorted(cell.clients)))
+            for name, cell in effect.cells.items()
+        )
+        fresh = RoundRecord(plan, "running", effect.generation, cells, started=now, attempt_started=now)
+
+        def reopened(record: RoundRecord) -> RoundRecord:
+            return replace(fresh, started=record.started, failures=record.failures)
+
+        try:
+            await self._ledger.change("rounds", key, RoundRecord, reopened)
+        except NoRecord:
+            try:
+                await self._ledger.add("rounds", key, fresh, session=plan.session, number=plan.round_number)
+            except RecordExists:
+                await self._ledger.change("rounds", key, RoundRecord, reopened)
+        asked = sum(len(cell.clients) for cell in effect.cells.values())
+        again = f", attempt {plan.attempt}" if plan.attempt > 1 else ""
+        self._events.tell(
+            "round.started",
+            f"round {plan.round_number}{again}: {asked} clients on {len(cells)} combiners",
+            session=plan.session,
+            round=str(plan.round_number),
+        )
+
+    async def _close_failed(self, effect: CloseFailedAttempt) -> None:
+        plan = effect.plan
+        failure = FailedAttempt(plan.attempt, effect.reason, self._clock())
+        excluded = self._named(effect.excluded)
+
+        def failed(record: RoundRecord) -> RoundRecord:
+            already = any(known.attempt == plan.attempt for known in record.failures)
+            return record if already else with_failure(record, failure, excluded)
+
+        await self._ledger.change("rounds", round_key(plan.session, plan.round_number), RoundRecord, failed)
+        where = {"session": plan.session, "round": str(plan.round_number)}
+        self._tell_excluded(excluded, where)
+        text = f"round {plan.round_number}, attempt {plan.attempt} failed: {effect.reason}"
+        self._events.tell("round.failed", text, "error", **where)
+
+    # ---- the commit
+
+    async def _commit(self, effect: CommitRound) -> list[Event]:
+        plan = effect.plan
+        attempt = (plan.session, plan.round_number, plan.attempt)
+        partials = {name: cell.partial for name, cell in effect.cells.items() if cell.partial is not None}
+        summed = [partial for partial in partials.values() if partial.sum_object is not None]
+        digests = [partial.sum_object for partial in summed if partial.sum_object is not None]
+        weights = [partial.weight for partial in summed]
+        try:
+            model = await self.patience.until_done(
+                lambda: next_model(self._objects, plan.base_model, digests, weights, self._scratch)
+            )
+            training = measured([partial.training_metrics for partial in partials.values()], self._network)
+        except (StoreUnavailable, StoreFull):
+            raise
+        except FednError as fault:
+            return [RoundNotSaved(*attempt, reason=f"{fault.code}: {fault.message}")]
+        record = await self.patience.until_done(lambda: self._write_commit(effect, model, partials, training))
+        for digest in digests:
+            await self._drop(digest)
+        self._tell_commit(record)
+        return [RoundSaved(*attempt, model=model.digest)]
+
+    async def _write_commit(
+        self,
+        effect: CommitRound,
+        model: ObjectStat,
+        partials: Mapping[CombinerName, PartialAggregate],
+        training: Measured,
+    ) -> RoundRecord:
+        plan, now = effect.plan, self._clock()
+        included = tuple(
+            IncludedClient(c.client, self._network.name_of(c.client), combiner, c.samples, c.update_sha256)
+            for combiner, partial in sorted(partials.items())
+            for c in partial.included
+        )
+        excluded = self._named(_excluded(effect.cells))
+
+        def committed(record: RoundRecord) -> RoundRecord:
+            if record.status == "committed":
+                return record  # written before, and the answer was lost
+            return replace(
+                record,
+                status="committed",
+                ended=now,
+                seconds=now - record.attempt_started,
+                model=model.digest,
+                model_size=model.size,
+                samples=sum(client.samples for client in included),
+                included=included,
+                excluded=excluded,
+                training=replace(training, clients=len(included)),
+            )
+
+        key = round_key(plan.session, plan.round_number)
+        return await self._ledger.change("rounds", key, RoundRecord, committed, model=model.digest)
+
+    async def _drop(self, digest: Digest) -> None:
+        """Remove a partial aggregate that is in a model; what stays behind is found by a sweep."""
+        try:
+            await self._objects.delete(digest)
+        except FednError as fault:
+            self._events.tell("object.kept", f"a partial aggregate could not be removed: {fault.message}", "warning")
+
+    def _tell_commit(self, record: RoundRecord) -> None:
+        plan = record.plan
+        where = {"session": plan.session, "round": str(plan.round_number)}
+        self._tell_excluded(record.excluded, where)
+        text = (
+            f"round {plan.round_number} committed: {len(record.included)} clients, {record.samples} samples, "
+            f"{record.seconds:.1f} s, model {str(record.model)[:12]}"
+        )
+        self._events.tell("round.committed", text, model=str(record.model), **where)
+
+    def _tell_excluded(self, excluded: Sequence[ExcludedClient], where: Mapping[str, str]) -> None:
+        for client in excluded:
+            text = f"{client.name} is not in round {where['round']}: {client.reason}"
+            self._events.tell("update.refused", text, "warning", client=client.name, **where)
+
+    # ---- after it
+
+    async def _record_validation(self, effect: RecordValidation) -> None:
+        where = {"session": effect.session, "round": str(effect.round_number)}
+        try:
+            result = measured([report.metrics for report in effect.reports], self._network)
+        except InvalidMetrics as fault:
+            self._events.tell("validation.refused", fault.message, "error", **where)
+            return
+        result = replace(
+            result,
+            clients=sum(report.validated for report in effect.reports),
+            samples=sum(report.samples for report in effect.reports),
+            excluded=self._named(tuple(e for report in effect.reports for e in report.excluded)),
+        )
+        key = round_key(effect.session, effect.round_number)
+        await self._ledger.change("rounds", key, RoundRecord, lambda record: replace(record, validation=result))
+        values = ", ".join(f"{name} {value:.4f}" for name, value in result.means) or "no metrics"
+        text = f"round {effect.round_number} validated on {result.clients} clients: {values}"
+        self._events.tell("round.validated", text, **where)
+        for client in result.excluded:
+            missing = f"{client.name} did not validate round {effect.round_number}: {client.reason}"
+            self._events.tell("validation.missing", missing, "warning", client=client.name, **where)
+        for combiner in effect.missing:
+            missing = f"combiner {combiner} did not report the validation of round {effect.round_number}"
+            self._events.tell("validation.missing", missing, "warning", combiner=combiner, **where)
+
+    async def _record_session(self, effect: RecordSession) -> None:
+        await self._ledger.change(
+            "sessions",
+            effect.session,
+            SessionRecord,
+            lambda record: replace(record, status=effect.status, reason=effect.reason),
+            status=effect.status,
+        )
+        text = f"session {effect.status}" + (f": {effect.reason}" if effect.reason else "")
+        severity: Severity = "warning" if effect.status == "paused" and effect.reason != BY_OPERATOR else "info"
+        self._events.tell(f"session.{effect.status}", text, severity, session=effect.session)
+
+    def _named(self, excluded: Sequence[Exclusion]) -> tuple[ExcludedClient, ...]:
+        return tuple(ExcludedClient(e.client, self._network.name_of(e.client), e.reason, e.log) for e in excluded)
+
+
+def _excluded(cells: Cells) -> tuple[Exclusion, ...]:
+    from_partials = [e for cell in cells.values() if cell.partial for e in cell.partial.excluded]
+    lost = [Exclusion(client, cell.lost) for cell in cells.values() if cell.lost for client in sorted(cell.clients)]
+    return (*from_partials, *lost)
+
+
+def measured(summaries: Sequence[MetricsSummary], names: Roster) -> Measured:
+    """Merge combiners' metrics into means over all clients.
+
+    Raises:
+        InvalidMetrics: a combiner's sums cannot be.
+    """
+    sums = merge(MetricSums(dict(summary.weighted_sums), dict(summary.weights)) for summary in summaries)
+    by_client: dict[ClientId, Mapping[str, float]] = {}
+    for summary in summaries:
+        by_client.update(summary.by_client)
+    released = sorted((names.name_of(client), pairs(metrics)) for client, metrics in by_client.items())
+    return Measured(means=pairs(sums.means()), by_client=tuple(released))

@@ -1,0 +1,325 @@
+"""The reducer as its callers see it: what REST asks (``Control``) and what combiners and clients say on their streams.
+
+Calls become events of the machine or reads of the stores; nothing is decided here.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import fedn_py
+from fedn_py.errors import FednError, PeerFault
+from fedn_py.identity import CombinerName, Digest, SessionId, TokenId
+from fedn_py.protocol.machine import UnexpectedEvent
+from fedn_py.protocol.messages import RoundProgress
+from fedn_py.protocol.reducer_work import (
+    Effect,
+    Event,
+    Idle,
+    PauseRequested,
+    Reducer,
+    ResumeRequested,
+    SessionStarted,
+    StopRequested,
+)
+from fedn_py.reducer import control, views
+from fedn_py.reducer.catalogue import Catalogue
+from fedn_py.reducer.control import Page
+from fedn_py.reducer.event_log import EventLog
+from fedn_py.reducer.ledger import Ledger
+from fedn_py.reducer.patience import Patience
+from fedn_py.reducer.records import (
+    ClientRecord,
+    CombinerRecord,
+    EventRecord,
+    PackageRecord,
+    RoundRecord,
+    SeedModelRecord,
+    SessionRecord,
+    TokenKept,
+    round_key,
+)
+from fedn_py.reducer.roster import Roster
+from fedn_py.reducer.sessions import Sessions, first_progress
+from fedn_py.reducer.token_book import TokenBook, now_ms
+from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.store.ports import Collection, Documents, Objects
+
+Record = TypeVar("Record")
+View = TypeVar("View")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the service is made of.
+
+    Attributes:
+        store_kinds: of documents and objects, for people: "SQLite", "folder".
+        progress: what each combiner last told of its work.
+    """
+
+    name: str
+    deployment: str
+    store_kinds: tuple[str, str]
+    documents: Documents
+    objects: Objects
+    ledger: Ledger
+    events: EventLog
+    tokens: TokenBook
+    catalogue: Catalogue
+    sessions: Sessions
+    roster: Roster
+    mailbox: Mailbox[Reducer, Event, Effect]
+    patience: Patience
+    progress: Mapping[CombinerName, RoundProgress]
+
+
+class StoredControl:
+    """Implements ``control.Control``."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._started = time.time()
+
+    # ---- who asks
+
+    async def authenticate(self, bearer: str) -> control.Caller:
+        """Return whose token this is, or raise NotAuthenticated."""
+        try:
+            record = await self._parts.tokens.find(bearer)
+        except PeerFault as fault:
+            raise control.NotAuthenticated(fault.message, remedy=fault.remedy) from fault
+        return control.Caller(record.id, record.role, record.label)
+
+    async def tokens(self, *, after: str = "", limit: int = 100) -> Page[control.TokenView]:
+        """Return tokens, newest first."""
+        found = await self._newest("tokens", TokenKept, after, limit)
+        return _page(found, limit, lambda kept: str(now_ms(kept.created)), views.token_view)
+
+    async def create_token(self, role: control.Role, label: str, valid_s: float) -> tuple[str, control.TokenView]:
+        """Make a token."""
+        text, kept = await self._parts.tokens.create(role, label, valid_s)
+        return text, views.token_view(kept)
+
+    async def revoke_token(self, token: TokenId) -> control.TokenView:
+        """Make a token worthless from now on, and cut off whoever came in by it."""
+        kept = await self._parts.tokens.revoke(token)
+        self._parts.roster.revoke(token)
+        return views.token_view(kept)
+
+    # ---- what goes on
+
+    async def status(self) -> control.StatusView:
+        """Return what the reducer does now."""
+        parts, work = self._parts, self._parts.mailbox.state.work
+        progress = None if isinstance(work, Idle) else work.progress
+        combiners = [entry for entry in parts.roster.combiners().values() if entry.outbox is not None]
+        return control.StatusView(
+            reducer=parts.name,
+            deployment=parts.deployment,
+            software=fedn_py.__version__,
+            stores=await self._stores(),
+            phase=views.phase_of(work),
+            waiting=parts.patience.waiting_for or views.waiting_of(work),
+            active_session=progress.terms.session if progress else None,
+            round_number=views.round_number_of(work),
+            clients=len(parts.roster.where()),
+            combiners=len(combiners),
+            started_at=self._started,
+        )
+
+    async def _stores(self) -> tuple[control.StoreView, ...]:
+        documents, objects = self._parts.store_kinds
+        checks = (("documents", documents, self._parts.documents), ("objects", objects, self._parts.objects))
+        stores = []
+        for keeps, kind, store in checks:
+            detail = ""
+            try:
+                await store.check()
+            except FednError as fault:
+                detail = fault.message
+            stores.append(control.StoreView(keeps, kind, not detail, detail))
+        return tuple(stores)
+
+    async def events(
+        self, *, after: int | None = None, limit: int = 100, kind: str = "", severity: control.Severity | None = None
+    ) -> Page[control.EventView]:
+        """Return events, oldest first: those behind ``after``, or the newest ``limit`` when it is None."""
+        equals = {**({"kind": kind} if kind else {}), **({"severity": severity} if severity else {})}
+        found = await self._parts.ledger.find(
+            "events", EventRecord, equals, order_by="seq", descending=after is None, limit=limit, after=after
+        )
+        if after is None:
+            found = list(reversed(found))
+        following = str(found[-1].seq) if found and (after is None or len(found) == limit) else None
+        return Page(tuple(views.event_view(record) for record in found), following)
+
+    # ---- sessions and rounds
+
+    async def sessions(self, *, after: str = "", limit: int = 100) -> Page[control.SessionView]:
+        """Return sessions, newest first."""
+        found = await self._parts.sessions.page(after, limit)
+        seen = [await self._session_view(record) for record in found]
+        return Page(tuple(seen), str(found[-1].terms.number) if len(found) == limit else None)
+
+    async def session(self, session: SessionId) -> control.SessionView:
+        """Return one session."""
+        return await self._session_view(await self._parts.sessions.get(session))
+
+    async def _session_view(self, record: SessionRecord) -> control.SessionView:
+        trail = await self._parts.catalogue.trail(record.terms.session)
+        head = trail[-1].model if trail else None
+        return views.session_view(record, len(trail), head, self._parts.mailbox.state.work)
+
+    async def start_session(self, options: control.SessionOptions) -> control.SessionView:
+        """Begin a session."""
+        work = self._parts.mailbox.state.work
+        if not isinstance(work, Idle):
+            raise control.SessionUnderWay(work.progress.terms.session)
+        record = await self._parts.sessions.begin(options)
+        await self._parts.mailbox.deliver(SessionStarted(first_progress(record.terms)))
+        return await self.session(record.terms.session)
+
+    async def pause_session(self, session: SessionId) -> control.SessionView:
+        """Begin no further round after the one under way."""
+        return await self._obeyed(session, PauseRequested(session), "paused")
+
+    async def resume_session(self, session: SessionId) -> control.SessionView:
+        """Go on with a paused session."""
+        return await self._obeyed(session, ResumeRequested(session), "resumed")
+
+    async def stop_session(self, session: SessionId) -> control.SessionView:
+        """End a session for good."""
+        return await self._obeyed(session, StopRequested(session), "stopped")
+
+    async def _obeyed(
+        self, session: SessionId, wish: PauseRequested | ResumeRequested | StopRequested, wanted: str
+    ) -> control.SessionView:
+        record = await self._parts.sessions.get(session)
+        try:
+            await self._parts.mailbox.deliver(wish)
+        except UnexpectedEvent as fault:
+            raise control.WrongSessionStatus(session, record.status, wanted) from fault
+        return await self.session(session)
+
+    async def rounds(self, session: SessionId, *, after: str = "", limit: int = 100) -> Page[control.RoundView]:
+        """Return a session's rounds, oldest first."""
+        await self._parts.sessions.get(session)
+        found = await self._parts.ledger.find(
+            "rounds",
+            RoundRecord,
+            {"session": session},
+            order_by="number",
+            limit=limit,
+            after=int(after) if after else None,
+        )
+        return _page(found, limit, lambda record: str(record.plan.round_number), self._round_view)
+
+    async def round(self, session: SessionId, number: int) -> control.RoundView:
+        """Return one round."""
+        record = await self._parts.ledger.get("rounds", round_key(session, number), RoundRecord)
+        if record is None:
+            raise control.UnknownRound(session, number)
+        return self._round_view(record)
+
+    def _round_view(self, record: RoundRecord) -> control.RoundView:
+        return views.round_view(record, self._parts.mailbox.state.work, self._parts.progress, time.time())
+
+    # ---- models and packages
+
+    async def models(self, session: SessionId | None, *, after: str = "", limit: int = 100) -> Page[control.ModelView]:
+        """Return the models of a session (None: of all, and the seed models), newest first."""
+        if session is not None:
+            await self._parts.sessions.get(session)
+            made = [views.model_view(record) for record in await self._parts.catalogue.trail(session)]
+        else:
+            seeds = await self._parts.ledger.find("models", SeedModelRecord)
+            rounds = await self._parts.ledger.find("rounds", RoundRecord)
+            made = [views.seed_view(seed) for seed in seeds]
+            made += [views.model_view(record) for record in rounds if record.status == "committed"]
+        made.sort(key=lambda model: (model.created_at, model.digest), reverse=True)
+        begin = next((i + 1 for i, model in enumerate(made) if model.digest == after), 0) if after else 0
+        page = made[begin : begin + limit]
+        return Page(tuple(page), page[-1].digest if begin + limit < len(made) else None)
+
+    async def model(self, digest: Digest) -> control.ModelView:
+        """Return what is known of one model."""
+        record = await self._parts.catalogue.model(digest)
+        return views.seed_view(record) if isinstance(record, SeedModelRecord) else views.model_view(record)
+
+    async def open_model(self, digest: Digest) -> tuple[int, AsyncIterator[bytes]]:
+        """Return a model's size in bytes and a stream of them."""
+        return await self._parts.catalogue.open_model(digest)
+
+    async def upload_model(self, chunks: AsyncIterator[bytes]) -> control.ModelView:
+        """Store a seed model."""
+        return views.seed_view(await self._parts.catalogue.add_seed_model(chunks))
+
+    async def packages(self, *, after: str = "", limit: int = 100) -> Page[control.PackageView]:
+        """Return compute packages, newest first."""
+        found = await self._newest("packages", PackageRecord, after, limit)
+        return _page(found, limit, lambda record: str(now_ms(record.created)), views.package_view)
+
+    async def package(self, digest: Digest) -> control.PackageView:
+        """Return what is known of one compute package."""
+        return views.package_view(await self._parts.catalogue.package(digest))
+
+    async def upload_package(self, chunks: AsyncIterator[bytes]) -> control.PackageView:
+        """Store a compute package."""
+        return views.package_view(await self._parts.catalogue.add_package(chunks))
+
+    # ---- combiners and clients
+
+    async def combiners(self) -> tuple[control.CombinerView, ...]:
+        """Return all combiners that ever joined, by name."""
+        here = self._parts.roster.combiners()
+        known = await self._parts.ledger.find("combiners", CombinerRecord)
+        seen = []
+        for record in known:
+            entry = here.get(record.name)
+            connected = entry is not None and entry.outbox is not None
+            clients = len(entry.clients) if entry is not None else 0
+            last_seen = time.time() if connected else record.last_seen
+            seen.append(
+                control.CombinerView(
+                    record.name, record.address, clients, record.max_clients, connected, last_seen, record.software
+                )
+            )
+        return tuple(sorted(seen, key=lambda view: view.name))
+
+    async def clients(self, *, after: str = "", limit: int = 100) -> Page[control.ClientView]:
+        """Return all clients that ever joined, by name."""
+        found = await self._parts.ledger.find(
+            "clients", ClientRecord, order_by="name", limit=limit, after=after or None
+        )
+        where = self._parts.roster.where()
+
+        def view(record: ClientRecord) -> control.ClientView:
+            here = where.get(record.client)
+            last_seen = time.time() if here else record.last_seen
+            combiner = here[1] if here else None
+            return control.ClientView(
+                record.client,
+                record.name,
+                combiner,
+                here is not None,
+                last_seen,
+                record.first_seen,
+                record.software,
+            )
+
+        return _page(found, limit, lambda record: str(record.name), view)
+
+    async def _newest(self, collection: Collection, kind: type[Record], after: str, limit: int) -> Sequence[Record]:
+        beyond = int(after) if after else None
+        return await self._parts.ledger.find(
+            collection, kind, order_by="created", descending=True, limit=limit, after=beyond
+        )
+
+
+def _page(
+    found: Sequence[Record], limit: int, mark: Callable[[Record], str], view: Callable[[Record], View]
+) -> Page[View]:
+    """Return one page; ``mark`` gives what the next one begins behind."""
+    return Page(tuple(view(record) for record in found), mark(found[-1]) if len(found) == limit else None)

@@ -1,0 +1,155 @@
+"""Sessions in the document store: begun, found again after a restart, listed."""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+from fedn_py.errors import FednError, PeerFault
+from fedn_py.identity import Generation, SessionId, parse_name
+from fedn_py.protocol.reducer import first_generation
+from fedn_py.protocol.reducer_work import Progress, SessionStarted, SessionTerms
+from fedn_py.reducer.catalogue import Catalogue
+from fedn_py.reducer.control import SessionOptions, SessionUnderWay, UnknownModel, UnknownSession
+from fedn_py.reducer.event_log import EventLog
+from fedn_py.reducer.ledger import Ledger
+from fedn_py.reducer.records import RoundRecord, SessionRecord
+
+_UNDER_WAY = ("running", "paused")
+MOST_PARAMETER_BYTES = 64 * 1024
+
+
+class InvalidSession(PeerFault):
+    """A session cannot be what was asked for; says everything that is wrong with it."""
+
+
+class Sessions:
+    """Begins sessions and finds them again.
+
+    Args:
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, ledger: Ledger, catalogue: Catalogue, events: EventLog, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._ledger = ledger
+        self._catalogue = catalogue
+        self._events = events
+        self._clock = clock
+
+    async def begin(self, options: SessionOptions) -> SessionRecord:
+        """Write a new session down.
+
+        Raises:
+            InvalidSession, UnknownPackage, UnknownModel: it cannot be.
+            SessionUnderWay: another one is.
+        """
+        _check(options)
+        await self._catalogue.package(options.package)
+        model = await self._catalogue.model(options.seed_model)
+        if isinstance(model, RoundRecord) and model.model is None:
+            raise UnknownModel(options.seed_model)
+        for status in _UNDER_WAY:
+            under_way = await self._ledger.find("sessions", SessionRecord, {"status": status}, limit=1)
+            if under_way:
+                raise SessionUnderWay(under_way[0].terms.session)
+        number = await self._ledger.count("sessions") + 1
+        session = SessionId(secrets.token_hex(8))
+        terms = SessionTerms(
+            session=session,
+            number=number,
+            rounds=options.rounds,
+            package=options.package,
+            seed_model=options.seed_model,
+            parameters=json.dumps(dict(options.parameters), sort_keys=True),
+            masking=options.masking,
+            clients_wanted=options.clients_wanted,
+            clients_required=options.clients_required,
+            update_timeout_s=options.update_timeout_s,
+            validate=options.validate,
+            validation_timeout_s=options.validation_timeout_s,
+            max_attempts=options.max_attempts,
+            retry_delay_s=options.retry_delay_s,
+            gather_timeout_s=options.gather_timeout_s,
+        )
+        name = options.name or f"session-{number}"
+        record = SessionRecord(name, terms, "running", "", self._clock())
+        await self._ledger.add("sessions", session, record, number=number, status="running")
+        text = f"session {name} started: {options.rounds} rounds, masking {options.masking}"
+        self._events.tell("session.started", text, session=session)
+        return record
+
+    async def get(self, session: SessionId) -> SessionRecord:
+        """Return a session's record, or raise UnknownSession."""
+        record = await self._ledger.get("sessions", session, SessionRecord)
+        if record is None:
+            raise UnknownSession(session)
+        return record
+
+    async def page(self, after: str, limit: int) -> Sequence[SessionRecord]:
+        """Return sessions, newest first, beyond the session number ``after``."""
+        beyond = int(after) if after else None
+        return await self._ledger.find(
+            "sessions", SessionRecord, order_by="number", descending=True, limit=limit, after=beyond
+        )
+
+    async def under_way(self) -> SessionStarted | None:
+        """Return where the session under way goes on after a restart, None where there is none."""
+        for status in _UNDER_WAY:
+            found = await self._ledger.find("sessions", SessionRecord, {"status": status}, limit=1)
+            if found:
+                return await self._where_it_was(found[0])
+        return None
+
+    async def _where_it_was(self, record: SessionRecord) -> SessionStarted:
+        terms = record.terms
+        rounds = await self._ledger.find("rounds", RoundRecord, {"session": terms.session}, order_by="number")
+        progress = first_progress(terms)
+        for found in rounds:
+            generation = Generation(max(progress.generation, found.generation))
+            if found.status == "committed" and found.model is not None:
+                progress = Progress(terms, found.plan.round_number, found.model, 1, generation)
+            else:
+                progress = Progress(terms, progress.committed, progress.head, found.plan.attempt + 1, generation)
+        paused = (record.reason or "it was paused") if record.status == "paused" else ""
+        # Validation orders take generations too, and are not written down: leave room for them.
+        skipped = Generation(progress.generation + 1_000_000)
+        moved_on = Progress(terms, progress.committed, progress.head, progress.attempt, skipped)
+        return SessionStarted(moved_on, paused)
+
+
+def first_progress(terms: SessionTerms) -> Progress:
+    """Return where a session begins."""
+    return Progress(terms, 0, terms.seed_model, 1, first_generation(terms.number))
+
+
+def _check(options: SessionOptions) -> None:
+    wrong = []
+    if options.rounds < 1:
+        wrong.append(f"rounds is {options.rounds}, must be at least 1")
+    if options.clients_required < 1:
+        wrong.append(f"clients_required is {options.clients_required}, must be at least 1")
+    if options.clients_wanted and options.clients_wanted < options.clients_required:
+        wrong.append(
+            f"clients_wanted ({options.clients_wanted}) is below clients_required ({options.clients_required})"
+        )
+    if options.clients_wanted < 0 or options.max_attempts < 0:
+        wrong.append("clients_wanted and max_attempts must not be negative")
+    for key in ("update_timeout_s", "validation_timeout_s"):
+        if not 0 < getattr(options, key) <= 30 * 86_400:
+            wrong.append(f"{key} is {getattr(options, key)}, must be above 0 and at most 30 days")
+    for key in ("retry_delay_s", "gather_timeout_s"):
+        if not 0 <= getattr(options, key) <= 86_400:
+            wrong.append(f"{key} is {getattr(options, key)}, must be from 0 to a day")
+    try:
+        if len(json.dumps(dict(options.parameters), allow_nan=False)) > MOST_PARAMETER_BYTES:
+            wrong.append(f"parameters are larger than {MOST_PARAMETER_BYTES} bytes")
+        if options.name:
+            parse_name(options.name, "session name")
+    except FednError as fault:
+        wrong.append(fault.message)
+    except (TypeError, ValueError) as fault:
+        wrong.append(f"parameters are no JSON object: {fault}")
+    if wrong:
+        raise InvalidSession("; ".join(wrong), remedy="Correct these options and start the session again.")

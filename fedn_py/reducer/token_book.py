@@ -1,0 +1,94 @@
+"""The network's tokens: made, looked up on every call, revoked. Only the hash of a secret is ever kept."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from fedn_py.errors import FednError
+from fedn_py.identity import TokenId
+from fedn_py.reducer.control import Role, UnknownToken
+from fedn_py.reducer.event_log import EventLog
+from fedn_py.reducer.ledger import Ledger, NoRecord
+from fedn_py.reducer.records import TokenKept
+from fedn_py.runtime.secret_files import write_secret
+from fedn_py.transport.authentication import Caller, TokenRecord, check, new_token, token_id_of
+
+ROLES: tuple[Role, ...] = ("admin", "viewer", "combiner", "client")
+
+FIRST_ADMIN_VALID_S = 365 * 86_400.0
+_USE_NOTED_EVERY_S = 60.0
+
+
+class TokenBook:
+    """Makes tokens and knows them again.
+
+    Args:
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, ledger: Ledger, events: EventLog, clock: Callable[[], float] = time.time) -> None:
+        self._ledger = ledger
+        self._events = events
+        self._clock = clock
+        self._noted: dict[TokenId, float] = {}
+
+    async def create(self, role: Role, label: str, valid_s: float) -> tuple[str, TokenKept]:
+        """Make a token; its text is returned once and kept nowhere."""
+        now = self._clock()
+        text, record = new_token(role, label, valid_s, now)
+        kept = TokenKept(record, now)
+        await self._ledger.add("tokens", record.id, kept, created=now_ms(now), role=role)
+        self._events.tell("token.created", f"token {record.id} made for {role} {label!r}", token=record.id)
+        return text, kept
+
+    async def revoke(self, token: TokenId) -> TokenKept:
+        """Make a token worthless from now on; raises UnknownToken."""
+        try:
+            kept = await self._ledger.change(
+                "tokens", token, TokenKept, lambda old: replace(old, token=replace(old.token, revoked=True))
+            )
+        except NoRecord as fault:
+            raise UnknownToken(token) from fault
+        self._events.tell("token.revoked", f"token {token} ({kept.token.label!r}) was revoked", "warning", token=token)
+        return kept
+
+    async def find(self, bearer: str) -> TokenRecord:
+        """Return the record of a token that is good now, or raise the refusal that names what is wrong with it."""
+        kept = await self._ledger.get("tokens", token_id_of(bearer), TokenKept)
+        record = check(bearer, kept.token if kept is not None else None, self._clock(), ROLES)
+        await self._note_use(record.id)
+        return record
+
+    async def authenticate(self, bearer: str, method: str) -> Caller:  # noqa: ARG002 - the door's table decides
+        """Return who shows this token, for the gRPC servers."""
+        record = await self.find(bearer)
+        return Caller(record.role, record.label, record.id)
+
+    async def valid_s(self, token: TokenId) -> float:
+        """Return how long a token is still good for, in seconds."""
+        kept = await self._ledger.get("tokens", token, TokenKept)
+        return max(0.0, kept.token.not_after - self._clock()) if kept is not None else 0.0
+
+    async def _note_use(self, token: TokenId) -> None:
+        """Keep when a token was last used, to the minute; a call never fails for it."""
+        now = self._clock()
+        if now - self._noted.get(token, 0.0) < _USE_NOTED_EVERY_S:
+            return
+        self._noted[token] = now
+        try:
+            await self._ledger.change("tokens", token, TokenKept, lambda old: replace(old, last_used=now))
+        except FednError as fault:
+            self._events.tell("token.use_not_noted", fault.message, "warning", token=token)
+
+    async def write_first_admin(self, file: Path) -> None:
+        """Make the operator's first token, once, readable by the owner of this process alone."""
+        if await self._ledger.count("tokens", {"role": "admin"}):
+            return
+        text, _ = await self.create("admin", "first admin", FIRST_ADMIN_VALID_S)
+        write_secret(file, text + "\n")
+
+
+def now_ms(seconds: float) -> int:
+    """Return an instant as an integer, by which documents are ordered."""
+    return int(seconds * 1000)

@@ -1,0 +1,205 @@
+"""From what the reducer keeps and holds to what it answers with."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from fedn_py.identity import CombinerName, Digest, Generation
+from fedn_py.protocol.messages import RoundProgress
+from fedn_py.protocol.reducer import BY_OPERATOR
+from fedn_py.protocol.reducer_work import (
+    Committing,
+    Failed,
+    Gathering,
+    Idle,
+    Paused,
+    Updating,
+    Validating,
+    Work,
+)
+from fedn_py.reducer import control
+from fedn_py.reducer.records import (
+    EventRecord,
+    Measured,
+    PackageRecord,
+    RoundRecord,
+    SeedModelRecord,
+    SessionRecord,
+    TokenKept,
+)
+
+
+def phase_of(work: Work) -> str:
+    """Return the name of the phase that the machine is in."""
+    match work:
+        case Idle():
+            return "idle"
+        case Gathering():
+            return "waiting"
+        case Updating():
+            return "updating"
+        case Committing():
+            return "committing"
+        case Validating():
+            return "validating"
+        case Failed():
+            return "failed"
+        case Paused():
+            return "paused"
+
+
+def waiting_of(work: Work) -> str:
+    """Return why nothing goes on, empty when it does."""
+    match work:
+        case Gathering(reason=reason) | Paused(reason=reason):
+            return reason
+        case Failed(reason=reason):
+            return f"the next attempt begins soon; the last one failed: {reason}"
+        case _:
+            return ""
+
+
+def round_number_of(work: Work) -> int | None:
+    """Return the number of the round under way, None without one."""
+    match work:
+        case Idle():
+            return None
+        case Validating(progress=progress):
+            return progress.committed
+        case _:
+            return work.progress.committed + 1
+
+
+def session_view(record: SessionRecord, rounds_done: int, head: Digest | None, work: Work) -> control.SessionView:
+    """Return a session as people see it; ``work`` is what the machine is doing now."""
+    terms = record.terms
+    status: control.SessionStatus = record.status
+    reason = record.reason
+    if not isinstance(work, Idle) and work.progress.terms.session == terms.session:
+        reason = waiting_of(work) or reason
+        if record.status == "running" and isinstance(work, Gathering):
+            status = "waiting"
+    if record.status == "paused" and record.reason != BY_OPERATOR:
+        status = "failed"
+    options = control.SessionOptions(
+        package=terms.package,
+        seed_model=terms.seed_model,
+        rounds=terms.rounds,
+        name=record.name,
+        clients_wanted=terms.clients_wanted,
+        clients_required=terms.clients_required,
+        update_timeout_s=terms.update_timeout_s,
+        validate=terms.validate,
+        validation_timeout_s=terms.validation_timeout_s,
+        max_attempts=terms.max_attempts,
+        retry_delay_s=terms.retry_delay_s,
+        gather_timeout_s=terms.gather_timeout_s,
+        parameters=json.loads(terms.parameters),
+        masking=terms.masking,
+    )
+    return control.SessionView(
+        terms.session,
+        terms.number,
+        record.name,
+        status,
+        terms.rounds,
+        rounds_done,
+        options,
+        reason,
+        record.created,
+        head,
+    )
+
+
+def round_view(
+    record: RoundRecord, work: Work, progress: Mapping[CombinerName, RoundProgress], now: float
+) -> control.RoundView:
+    """Return a round as people see it, with what its combiners tell while it runs."""
+    live = _is_at_hand(record, work)
+    validation = record.validation or Measured()
+    status = {"running": "running", "committed": "done", "failed": "failed"}[record.status]
+    reason = record.failures[-1].reason if record.failures and record.status != "committed" else ""
+    return control.RoundView(
+        session=record.plan.session,
+        number=record.plan.round_number,
+        attempt=record.plan.attempt,
+        phase=phase_of(work) if live else status,
+        status="running" if status == "running" else "done" if status == "done" else "failed",
+        started_at=record.started,
+        seconds=record.seconds if record.status == "committed" else (record.ended or now) - record.attempt_started,
+        reason=reason,
+        clients=tuple(control.ContributorView(client.name, client.samples) for client in record.included),
+        excluded=tuple(control.ExcludedView(c.name, c.reason, c.log) for c in record.excluded),
+        combiners=tuple(sorted({cell.combiner for cell in record.cells})),
+        samples=record.samples,
+        metrics=dict(validation.means),
+        metrics_by_client={name: dict(metrics) for name, metrics in validation.by_client},
+        training_metrics=dict(record.training.means),
+        model=record.model,
+        progress=tuple(_progress(record, progress)) if live else (),
+    )
+
+
+def _is_at_hand(record: RoundRecord, work: Work) -> bool:
+    match work:
+        case Updating(progress=at) | Committing(progress=at):
+            number = at.committed + 1
+        case Validating(progress=at):
+            number = at.committed
+        case _:
+            return False
+    return (record.plan.session, record.plan.round_number) == (at.terms.session, number)
+
+
+def _progress(
+    record: RoundRecord, progress: Mapping[CombinerName, RoundProgress]
+) -> Iterable[control.CombinerProgressView]:
+    first = min((cell.generation for cell in record.cells), default=Generation(0))
+    for name, told in sorted(progress.items()):
+        if told.generation >= first:
+            yield control.CombinerProgressView(name, told.phase, told.included, told.training, told.excluded)
+
+
+def model_view(record: RoundRecord) -> control.ModelView:
+    """Return the model that a committed round made."""
+    assert record.model is not None
+    return control.ModelView(
+        digest=record.model,
+        number=record.plan.round_number,
+        session=record.plan.session,
+        parent=record.plan.base_model,
+        size=record.model_size,
+        created_at=record.ended,
+        metrics=dict(record.validation.means) if record.validation else {},
+        samples=record.samples,
+    )
+
+
+def seed_view(record: SeedModelRecord) -> control.ModelView:
+    """Return a seed model."""
+    return control.ModelView(record.digest, 0, None, None, record.size, record.created)
+
+
+def package_view(record: PackageRecord) -> control.PackageView:
+    """Return a compute package."""
+    return control.PackageView(
+        record.digest,
+        record.name,
+        record.version,
+        record.size,
+        record.files,
+        dict(record.entry_points),
+        record.created,
+    )
+
+
+def event_view(record: EventRecord) -> control.EventView:
+    """Return an event."""
+    return control.EventView(record.seq, record.time, record.kind, record.severity, record.text, dict(record.subject))
+
+
+def token_view(kept: TokenKept) -> control.TokenView:
+    """Return a token without its hash."""
+    token = kept.token
+    return control.TokenView(
+        token.id, token.role, token.label, kept.created, token.not_after, token.revoked, kept.last_used
+    )

@@ -1,0 +1,18 @@
+"""Files as streams of bytes, read in worker threads."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+CHUNK_BYTES = 1024 * 1024
+
+
+async def file_chunks(path: Path, offset: int = 0) -> AsyncIterator[bytes]:
+    """Stream a file's bytes from an offset in pieces of 1 MiB."""
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        await asyncio.to_thread(file.seek, offset)
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield chunk
+    finally:
+        await asyncio.to_thread(file.close)
