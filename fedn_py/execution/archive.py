@@ -20,6 +20,7 @@ from fedn_py.execution.manifest import (
     Manifest,
     parse_manifest,
 )
+from fedn_py.execution.python_env import parse_python_env
 from fedn_py.identity import Digest
 
 
@@ -64,7 +65,7 @@ def inspect_archive(file: Path, limits: PackageLimits = DEFAULT_LIMITS) -> Packa
     """Check a package without unpacking it.
 
     Raises:
-        UnsafeArchive, PackageTooLarge, PackageWithoutManifest, InvalidManifest: why it is refused.
+        UnsafeArchive, PackageTooLarge, PackageWithoutManifest, InvalidManifest, InvalidPythonEnv: why it is refused.
     """
     with opened(file, limits) as (digest, archive):
         members = checked_members(archive, limits)
@@ -75,7 +76,7 @@ def unpack(file: Path, into: Path, limits: PackageLimits = DEFAULT_LIMITS) -> Un
     """Check a package and unpack it into the folder ``into/<digest>``, unless that is there already.
 
     Raises:
-        UnsafeArchive, PackageTooLarge, PackageWithoutManifest, InvalidManifest: why it is refused.
+        UnsafeArchive, PackageTooLarge, PackageWithoutManifest, InvalidManifest, InvalidPythonEnv: why it is refused.
         UnpackingFailed: the disk is full or cannot be written.
     """
     with opened(file, limits) as (digest, archive):
@@ -96,11 +97,17 @@ def _contents(file: Path, digest: Digest, archive: tarfile.TarFile, members: lis
     files = {member.name: member for member in members if member.isreg()}
     if MANIFEST_NAME not in files:
         raise PackageWithoutManifest(next((name for name in files if name.endswith(f"/{MANIFEST_NAME}")), ""))
-    stream = archive.extractfile(files[MANIFEST_NAME])
-    manifest = parse_manifest(stream.read(MAX_MANIFEST_BYTES + 1) if stream else b"")
+    manifest = parse_manifest(_start_of(archive, files[MANIFEST_NAME]))
     sizes = {name: member.size for name, member in files.items()}
     check_files(manifest, set(sizes))
+    if manifest.python_env:
+        parse_python_env(_start_of(archive, files[manifest.python_env]))
     return PackageContents(digest, manifest, file.stat().st_size, sum(sizes.values()), sizes)
+
+
+def _start_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = archive.extractfile(member)
+    return stream.read(MAX_MANIFEST_BYTES + 1) if stream else b""
 
 
 def check_files(manifest: Manifest, files: set[str]) -> None:
