@@ -112,11 +112,9 @@ async def refusals(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator
         yield
     except FednError as fault:
         await refuse(context, fault)
-    except grpc.aio.AbortError:
+    except grpc.aio.BaseError:
+        # An RPC that has its answer, or whose peer is gone: there is nothing left to say.
         raise
-    except grpc.aio.InternalError:
-        # A read or write on a stream whose peer is gone: there is nobody left to answer.
-        structlog.get_logger(__name__).debug("peer_gone")
     except Exception:
         # The edge of an RPC: gRPC would send the text of whatever broke to the peer, secrets included.
         structlog.get_logger(__name__).exception("rpc_failed")

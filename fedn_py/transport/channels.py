@@ -1,0 +1,205 @@
+"""Connections: channels that check the server and show a token, servers that let nobody in without one.
+
+Both ends ping often enough to notice a dead peer within half a minute, and the server's limits fit the clients'
+pings: a server that finds pings too frequent would close the connection.
+"""
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+
+from fedn_py.errors import OwnFault
+from fedn_py.transport.authentication import Authenticator, DenyByDefault, Role, UnknownToken
+from fedn_py.transport.certificates import ServerCertificate, read_certificate
+from fedn_py.transport.chunks import MOST_MESSAGE_BYTES
+
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+"""The one method that needs no token: probes of orchestrators have none, and it says nothing but up or not."""
+
+_PING_EVERY_MS = 20_000
+_PING_TIMEOUT_MS = 10_000
+_CONNECT_TIMEOUT_MS = 10_000
+_MOST_HEADER_BYTES = 16 * 1024
+_MOST_STREAMS_PER_CONNECTION = 64
+_IDENTITY_ONLY = 1
+"""Bit set of compression algorithms: none, so that no small message unpacks into a large one."""
+
+_SHARED_OPTIONS = (
+    ("grpc.max_send_message_length", MOST_MESSAGE_BYTES + 1024),
+    ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES + 1024),
+    ("grpc.max_metadata_size", _MOST_HEADER_BYTES),
+    ("grpc.absolute_max_metadata_size", _MOST_HEADER_BYTES),
+    ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
+    ("grpc.keepalive_time_ms", _PING_EVERY_MS),
+    ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+class AddressInUse(OwnFault):
+    """A server cannot listen at its address."""
+
+
+class Channel:
+    """A connection to one server; an async context manager.
+
+    Attributes:
+        address: host:port.
+        grpc: the channel of the grpc library, for this package only.
+    """
+
+    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+        self.address = address
+        self.grpc = channel
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection and every call on it."""
+        await self.grpc.close(None)
+
+
+def secure_channel(address: str, authority_pem: bytes, token: str) -> Channel:
+    """Return a channel that trusts this authority only and shows the token on every call; it connects when used.
+
+    Args:
+        address: host:port.
+        token: a token's text or a ticket.
+
+    Raises:
+        CertificateProblem: authority_pem is no certificate.
+        UnknownToken: the token cannot stand in a header.
+    """
+    read_certificate(authority_pem, "the certificate authority")
+    if not (token and token.isascii() and token.isprintable() and " " not in token):
+        raise UnknownToken("what should be shown is no token", remedy="Give the token as one line without spaces.")
+    credentials = grpc.composite_channel_credentials(
+        grpc.ssl_channel_credentials(root_certificates=authority_pem), grpc.access_token_call_credentials(token)
+    )
+    options = (
+        *_SHARED_OPTIONS,
+        # One connection for each channel: another one to the same server may show another token.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.min_reconnect_backoff_ms", _CONNECT_TIMEOUT_MS),
+        ("grpc.initial_reconnect_backoff_ms", 250),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        # A proxy that is set for the world outside cannot reach this host's own loopback.
+        ("grpc.enable_http_proxy", 0 if is_loopback(address) else 1),
+        ("grpc.enable_retries", 0),
+    )
+    return Channel(address, grpc.aio.secure_channel(address, credentials, options=options))
+
+
+def is_loopback(address: str) -> bool:
+    """Say whether host:port is this very host."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Service(Protocol):
+    """What a server serves."""
+
+    @property
+    def roles(self) -> Mapping[str, frozenset[Role]]:
+        """Full method name to the roles that may call it; every method of the service stands here."""
+        ...
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the handlers."""
+        ...
+
+    async def close(self) -> None:
+        """End the long-lived streams, so that a stop need not wait for them."""
+        ...
+
+
+class Server:
+    """A running server.
+
+    Attributes:
+        port: the one it listens on, which matters when 0 was asked for.
+    """
+
+    def __init__(self, port: int, server: grpc.aio.Server, services: Sequence[Service], probe: Any) -> None:
+        self.port = port
+        self._server, self._services, self._probe = server, services, probe
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, end the streams, and give the other calls a while to end by themselves."""
+        await self._probe.enter_graceful_shutdown()
+        for service in self._services:
+            await service.close()
+        await self._server.stop(grace_s)
+
+    async def wait(self) -> None:
+        """Wait until it has stopped."""
+        await self._server.wait_for_termination()
+
+
+async def serve(
+    address: str, services: Sequence[Service], certificate: ServerCertificate, authenticator: Authenticator
+) -> Server:
+    """Start a server that lets in whom its services' tables and the authenticator admit, and nobody else.
+
+    Args:
+        address: host:port to listen at; port 0 takes a free one.
+
+    Raises:
+        AddressInUse: it cannot listen there.
+    """
+    roles = {method: allowed for service in services for method, allowed in service.roles.items()}
+    server = grpc.aio.server(
+        interceptors=[DenyByDefault(authenticator, roles, public=(HEALTH_CHECK,))], options=_server_options()
+    )
+    probe = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs only
+    health_pb2_grpc.add_HealthServicer_to_server(probe, server)
+    for service in services:
+        service.register(server)
+    port = _listen(server, address, certificate)
+    await server.start()
+    return Server(port, server, services, probe)
+
+
+def _server_options() -> tuple[tuple[str, Any], ...]:
+    return (
+        *_SHARED_OPTIONS,
+        ("grpc.max_concurrent_streams", _MOST_STREAMS_PER_CONNECTION),
+        # Half of what our clients keep to, so that a delayed and a timely ping do not add up to a reproach.
+        ("grpc.http2.min_ping_interval_without_data_ms", _PING_EVERY_MS // 2),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", _PING_EVERY_MS // 2),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        # Two servers on one port would each get some of the calls.
+        ("grpc.so_reuseport", 0),
+    )
+
+
+def _listen(server: grpc.aio.Server, address: str, certificate: ServerCertificate) -> int:
+    credentials = grpc.ssl_server_credentials([(certificate.key_pem, certificate.certificate_pem)])
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError as fault:
+        raise _cannot_listen(address) from fault
+    if port == 0:
+        raise _cannot_listen(address)
+    return port
+
+
+def _cannot_listen(address: str) -> AddressInUse:
+    return AddressInUse(
+        f"cannot listen at {address}: another process does, or the address is not this host's",
+        remedy="Stop the other process, or give this one another port.",
+    )

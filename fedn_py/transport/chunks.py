@@ -1,0 +1,109 @@
+"""Bulk bytes on the wire: how large a chunk is, where objects come from and go to, and what can be wrong with them."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from fedn_py.errors import PeerFault
+from fedn_py.identity import Digest
+
+CHUNK_BYTES = 1024 * 1024
+"""What is sent at once: small enough for any memory, large enough that calls cost nothing."""
+
+MOST_CHUNK_BYTES = 2 * CHUNK_BYTES
+"""What is taken at once."""
+
+MOST_MESSAGE_BYTES = 4 * CHUNK_BYTES
+"""What gRPC takes as one message: a chunk or a large report."""
+
+
+class ChunkTooLarge(PeerFault):
+    """A chunk above the limit of what is taken at once."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"a chunk of {size} bytes is above the limit of {MOST_CHUNK_BYTES}", remedy="Send chunks of 1 MiB."
+        )
+
+
+class DigestMismatch(PeerFault):
+    """The bytes that came are whole but not those that were named; they are gone again."""
+
+    def __init__(self, expected: Digest, found: str) -> None:
+        super().__init__(
+            f"bytes named {expected} hash to {found}",
+            remedy="Send them again; if it happens again, look for a faulty disk or for what changes the traffic.",
+        )
+
+
+class WrongOffset(PeerFault):
+    """A transfer was to go on where the other side does not stand.
+
+    Attributes:
+        held: the offset to go on from.
+    """
+
+    def __init__(self, offered: int, held: int) -> None:
+        super().__init__(f"a transfer offered to go on at byte {offered}; {held} bytes are here", remedy="Go on there.")
+        self.held = held
+
+
+class UploadMismatch(PeerFault):
+    """An upload does not fit what was said of it: another size or digest under its id, or more bytes than declared."""
+
+
+class TooManyTransfers(PeerFault):
+    """One caller has as many transfers open as one may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStart:
+    """What stands before the bytes of any upload.
+
+    Attributes:
+        upload_id: random hex, chosen by the sender; the same bytes keep it, other bytes have another.
+        offset: the first byte to come.
+        size: bytes of the whole.
+        sha256: of the whole.
+    """
+
+    upload_id: str
+    offset: int
+    size: int
+    sha256: Digest
+
+
+class Sized(Protocol):
+    """What says how large an object is."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        ...
+
+
+class ObjectSource(Protocol):
+    """Where a Download reads; an object store is one as it is."""
+
+    async def stat(self, digest: Digest) -> Sized:
+        """Return an object's size, or raise that it is missing."""
+        ...
+
+    def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
+        """Stream an object's bytes from an offset."""
+        ...
+
+
+class ObjectSink(Protocol):
+    """Where an Upload of objects ends; an object store is one as it is."""
+
+    async def put(self, chunks: AsyncIterator[bytes], *, expected: Digest | None = None) -> Sized:
+        """Store bytes whole, under their digest, or not at all."""
+        ...
+
+
+def pieces(data: bytes | memoryview) -> Iterator[bytes]:
+    """Cut bytes into chunks of the size that is sent."""
+    view = memoryview(data)
+    for start in range(0, len(view), CHUNK_BYTES):
+        yield bytes(view[start : start + CHUNK_BYTES])

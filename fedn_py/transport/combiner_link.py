@@ -1,0 +1,42 @@
+"""How a client speaks to its combiner: it answers the welcome with heartbeats and notices when the combiner is gone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fedn_py.protocol.messages import ClientHello, ClientWelcome, FromClient, Heartbeat, ToClient
+from fedn_py.transport import codec
+from fedn_py.transport.channels import Channel
+from fedn_py.transport.links import Link
+from fedn_py.transport.streams import HEARTBEATS_MISSED
+from fedn_py.wire.v1 import network_pb2_grpc
+
+_WELCOME_WITHIN_S = 30.0
+
+
+class CombinerLink(Link[FromClient, ToClient]):
+    """A client's stream to its combiner; an async context manager."""
+
+    def __init__(self, channel: Channel, hello: ClientHello) -> None:
+        stub = network_pb2_grpc.CombinerStub(channel.grpc)
+        super().__init__(
+            channel,
+            stub.Attach,
+            hello,
+            codec.write_from_client,
+            codec.read_to_client,
+            silence_s=_WELCOME_WITHIN_S,
+        )
+
+    async def messages(self) -> AsyncIterator[ToClient]:
+        """Yield what the combiner says, heartbeats left out; see Link.messages for what it raises."""
+        async for message in super().messages():
+            if isinstance(message, ClientWelcome):
+                self._silence_s = HEARTBEATS_MISSED * message.heartbeat_s
+                self._also(self._beat(message.heartbeat_s))
+            if not isinstance(message, Heartbeat):
+                yield message
+
+    async def _beat(self, heartbeat_s: float) -> None:
+        while True:
+            await asyncio.sleep(heartbeat_s)
+            self.send(Heartbeat())

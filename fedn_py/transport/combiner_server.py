@@ -1,0 +1,145 @@
+"""The combiner's gRPC service: it decodes, calls, encodes, and decides nothing."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import grpc
+
+from fedn_py.identity import ClientId
+from fedn_py.protocol.messages import ClientHello, FromClient, Heartbeat, ToClient, UpdateHeader, UpdateReceipt
+from fedn_py.transport import codec, reading
+from fedn_py.transport.attendance import Attendance, first_message, present
+from fedn_py.transport.authentication import Caller, Role, current_caller
+from fedn_py.transport.chunks import UploadStart
+from fedn_py.transport.judgements import Judgements
+from fedn_py.transport.spool import Spool, SpooledUpload
+from fedn_py.transport.status import refusals
+from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, converse
+from fedn_py.transport.transfer_server import STALL_S, TransferPlaces, owner_of, read_part, receive
+from fedn_py.wire.v1 import network_pb2 as pb
+from fedn_py.wire.v1 import network_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class CombinerCalls(Protocol):
+    """What the combiner does with what reaches it. A FednError that is raised is the peer's answer."""
+
+    async def client_attached(self, hello: ClientHello, caller: Caller, outbox: Outbox[ToClient]) -> None:
+        """Take in a client, or raise why not; ClientWelcome is the first thing to put into its outbox."""
+        ...
+
+    async def client_said(self, client: ClientId, message: FromClient) -> None:
+        """Take a message of an attached client; never a hello."""
+        ...
+
+    async def client_left(self, client: ClientId) -> None:
+        """Learn that the stream of an attached client is over."""
+        ...
+
+    async def update_offered(self, header: UpdateHeader, caller: Caller) -> None:
+        """Raise why an update is not wanted, before a byte of it is taken."""
+        ...
+
+    async def update_arrived(self, header: UpdateHeader, caller: Caller, update: SpooledUpload) -> UpdateReceipt:
+        """Judge a whole update and discard its bytes when done with them."""
+        ...
+
+
+class CombinerService(network_pb2_grpc.CombinerServicer):
+    """Serves Combiner.
+
+    Args:
+        heartbeat_s: how often clients are told to be heard from, and are written to; one that misses three has left.
+        spool: where updates wait until they are whole.
+    """
+
+    def __init__(
+        self,
+        calls: CombinerCalls,
+        spool: Spool,
+        *,
+        heartbeat_s: float,
+        places: TransferPlaces | None = None,
+        stall_s: float = STALL_S,
+    ) -> None:
+        self._calls, self._spool = calls, spool
+        self._heartbeat_s, self._stall_s = heartbeat_s, stall_s
+        self._places = places or TransferPlaces()
+        self._attendance: Attendance[ToClient] = Attendance()
+        self._judgements = Judgements()
+
+    @property
+    def roles(self) -> Mapping[str, frozenset[Role]]:
+        """Who may call what."""
+        return {
+            "/fedn_py.wire.v1.Combiner/Attach": frozenset({"client"}),
+            "/fedn_py.wire.v1.Combiner/SendUpdate": frozenset({"client"}),
+        }
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the handlers."""
+        network_pb2_grpc.add_CombinerServicer_to_server(self, server)
+
+    async def close(self) -> None:
+        """End all streams, when what waits for their peers is sent."""
+        await self._attendance.close("the combiner stops")
+
+    def held(self, owner: str, upload_id: str) -> int:
+        """Return how many bytes of an upload are here or were here and are judged: TransferService's ``status``."""
+        return self._judgements.size_of(owner, upload_id) or self._spool.held(owner, upload_id)
+
+    async def Attach(self, _requests: Any, context: Context) -> None:  # noqa: N802 - gRPC's name
+        """Serve a client's stream."""
+        async with refusals(context):
+            caller = current_caller()
+            hello = codec.read_from_client(await first_message(context.read))
+            if not isinstance(hello, ClientHello):
+                raise reading.malformed("the first message of a client", f"is a {type(hello).__name__}, no hello")
+            outbox: Outbox[ToClient] = Outbox(f"client {hello.name}")
+            async with self._attendance.of((caller.role, caller.name, hello.client), outbox):
+                arrive = self._calls.client_attached(hello, caller, outbox)
+                async with present(arrive, lambda: self._calls.client_left(hello.client), outbox):
+                    await self._attend(hello, outbox, context)
+
+    async def SendUpdate(self, _requests: Any, context: Context) -> pb.UpdateReceipt:  # noqa: N802 - gRPC's name
+        """Take an update and answer with what became of it."""
+        async with refusals(context):
+            caller = current_caller()
+            with self._places.taken(caller):
+                return codec.write_update_receipt(await self._take(caller, context))
+
+    async def _attend(self, hello: ClientHello, outbox: Outbox[ToClient], context: Context) -> None:
+        async def said(message: FromClient) -> None:
+            if isinstance(message, ClientHello):
+                raise reading.malformed("a message after the first", "is a hello")
+            if not isinstance(message, Heartbeat):
+                await self._calls.client_said(hello.client, message)
+
+        await converse(
+            peer=f"client {hello.name}",
+            read=context.read,
+            write=context.write,
+            decode=codec.read_from_client,
+            encode=codec.write_to_client,
+            outbox=outbox,
+            said=said,
+            silence_s=HEARTBEATS_MISSED * self._heartbeat_s,
+            idle_s=self._heartbeat_s,
+            idle_message=Heartbeat(),
+        )
+
+    async def _take(self, caller: Caller, context: Context) -> UpdateReceipt:
+        first = await read_part(context, self._stall_s)
+        if first is None or first.WhichOneof("part") != "start":
+            raise reading.malformed("the first part of an update", "is no start")
+        header = codec.read_update_header(first.start.header)
+        offset = reading.count(first.start.offset, "start.offset")
+        owner = owner_of(caller)
+        known = await self._judgements.known(owner, header)
+        if known is not None:
+            return known
+        await self._calls.update_offered(header, caller)
+        start = UploadStart(header.upload_id, offset, header.size, header.sha256)
+        update = await receive(self._spool, owner, start, context, self._stall_s)
+        return await self._judgements.judge(owner, header, lambda: self._calls.update_arrived(header, caller, update))

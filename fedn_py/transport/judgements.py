@@ -1,0 +1,49 @@
+"""What became of the updates that arrived: a client whose connection broke before the answer came gets the same one."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fedn_py.protocol.messages import UpdateHeader, UpdateReceipt
+
+_MOST_REMEMBERED = 20_000
+
+
+class Judgements:
+    """Judges each upload once, however often it is asked for; the latest ones are remembered."""
+
+    def __init__(self, most: int = _MOST_REMEMBERED) -> None:
+        self._most = most
+        self._made: OrderedDict[tuple[str, str], tuple[UpdateHeader, asyncio.Task[UpdateReceipt]]] = OrderedDict()
+
+    def size_of(self, owner: str, upload_id: str) -> int:
+        """Return the size of an upload that is judged or being judged, 0 for others."""
+        made = self._made.get((owner, upload_id))
+        return made[0].size if made is not None else 0
+
+    async def known(self, owner: str, header: UpdateHeader) -> UpdateReceipt | None:
+        """Return what became of exactly this upload, None where it is not known."""
+        made = self._made.get((owner, header.upload_id))
+        return await asyncio.shield(made[1]) if made is not None and made[0] == header else None
+
+    async def judge(
+        self, owner: str, header: UpdateHeader, work: Callable[[], Coroutine[Any, Any, UpdateReceipt]]
+    ) -> UpdateReceipt:
+        """Return the answer of ``work``, which runs to its end even when nobody waits for it any more.
+
+        A judgement that ends in a fault is not remembered: the update may be sent again.
+        """
+        key = (owner, header.upload_id)
+        if key not in self._made or self._made[key][0] != header:
+            task = asyncio.ensure_future(work())
+            self._made[key] = (header, task)
+            task.add_done_callback(lambda done: self._forget_fault(key, done))
+            while len(self._made) > self._most:
+                self._made.popitem(last=False)
+        return await asyncio.shield(self._made[key][1])
+
+    def _forget_fault(self, key: tuple[str, str], done: "asyncio.Task[UpdateReceipt]") -> None:
+        failed = done.cancelled() or done.exception() is not None
+        if failed and key in self._made and self._made[key][1] is done:
+            del self._made[key]

@@ -1,0 +1,373 @@
+"""Where uploads wait until they are whole: in memory up to a budget, then on disk, each bounded.
+
+Rules: how many bytes are held is this side's own truth, and a sender goes on from there or not at all; an upload has
+one writer at a time, the newest; one that cannot go on is freed at once and the others go on; what a former life of
+the process left behind is removed at start.
+"""
+
+import asyncio
+import errno
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+from fedn_py.errors import OwnFault, PeerFault
+from fedn_py.transport.chunks import CHUNK_BYTES, DigestMismatch, UploadMismatch, UploadStart, WrongOffset
+from fedn_py.transport.completion import in_thread
+from fedn_py.transport.spooled import DiskBytes, HeldBytes, MemoryBytes
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_PART = ".part"
+
+
+class SpoolFull(OwnFault):
+    """There is no room for this upload now; those that are under way go on."""
+
+
+class SpoolBroken(OwnFault):
+    """The spool's folder cannot be written or read."""
+
+
+class UploadTakenOver(PeerFault):
+    """A newer stream of the same upload has taken over from this one."""
+
+
+class UploadDropped(PeerFault):
+    """An upload is no longer wanted; its bytes are gone."""
+
+
+class UploadIncomplete(PeerFault):
+    """A sender ended before all declared bytes were there; what came is kept for it to go on."""
+
+
+class Spool:
+    """Uploads on their way in, each known by its owner and the id that the owner gave it.
+
+    Use ``open_spool``. For one event loop; reading, writing and hashing happen in worker threads.
+
+    Args:
+        memory_bytes: for uploads held in memory, in all; one that does not fit goes to disk.
+        disk_bytes: for uploads on disk, in all.
+        most_uploads: how many are held at once, whole ones included.
+        idle_s: an upload without a writer for so long gives way when room is needed.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        memory_bytes: int,
+        disk_bytes: int,
+        most_uploads: int,
+        idle_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._folder = folder
+        self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
+        self._most_uploads, self._idle_s, self._clock = most_uploads, idle_s, clock
+        self._uploads: dict[tuple[str, str], _Upload] = {}
+
+    @property
+    def uploads(self) -> int:
+        """How many uploads are held."""
+        return len(self._uploads)
+
+    @property
+    def memory_held(self) -> int:
+        """Bytes of memory set aside for the uploads held."""
+        return sum(upload.size for upload in self._uploads.values() if isinstance(upload.bytes, MemoryBytes))
+
+    @property
+    def disk_held(self) -> int:
+        """Bytes of disk set aside for the uploads held."""
+        return sum(upload.size for upload in self._uploads.values() if isinstance(upload.bytes, DiskBytes))
+
+    def held(self, owner: str, upload_id: str) -> int:
+        """Return how many bytes of an upload are here, 0 for one that is not known."""
+        upload = self._uploads.get((owner, upload_id))
+        return upload.received if upload is not None else 0
+
+    async def begin(self, owner: str, start: UploadStart) -> "Incoming":
+        """Take an upload from an offset on; an older stream of the same upload is cut off.
+
+        Raises:
+            UploadMismatch: the id stands for other bytes.
+            WrongOffset: other bytes are held than up to the offset; it says how many.
+            SpoolFull: no room.
+        """
+        upload = self._uploads.get((owner, start.upload_id))
+        if upload is None:
+            upload = self._add(owner, start)
+        elif (upload.size, upload.sha256) != (start.size, start.sha256):
+            raise UploadMismatch(
+                f"upload {start.upload_id} was declared as {upload.size} bytes of {upload.sha256}, "
+                f"and now as {start.size} bytes of {start.sha256}",
+                remedy="Give other bytes an upload id of their own.",
+            )
+        incoming = Incoming(self, upload)
+        await upload.hand_to(incoming, start.offset)
+        return incoming
+
+    async def discard(self, owner: str, upload_id: str) -> None:
+        """Free an upload, whole or not; a stream that still writes it is refused. Unknown ones are ignored."""
+        upload = self._uploads.get((owner, upload_id))
+        if upload is not None:
+            await self.drop(upload)
+
+    async def drop(self, upload: "_Upload") -> None:
+        """Free one upload's bytes and place."""
+        if self._uploads.get(upload.key) is upload:
+            del self._uploads[upload.key]
+        await upload.free()
+
+    async def close(self) -> None:
+        """Free everything."""
+        for upload in list(self._uploads.values()):
+            await self.drop(upload)
+
+    def _add(self, owner: str, start: UploadStart) -> "_Upload":
+        if start.offset != 0:
+            raise WrongOffset(start.offset, 0)
+        self._make_room(start.size)
+        if self.memory_held + start.size <= self._memory_bytes:
+            held: HeldBytes = MemoryBytes()
+        elif self.disk_held + start.size <= self._disk_bytes:
+            held = DiskBytes(self._folder / f"{secrets.token_hex(16)}{_PART}")
+        else:
+            raise self._full(start.size)
+        upload = _Upload((owner, start.upload_id), start, held, self._clock)
+        self._uploads[upload.key] = upload
+        return upload
+
+    def _make_room(self, size: int) -> None:
+        """Let idle uploads go, the longest idle first, until one of this size has a place."""
+        idle = sorted(
+            (one for one in self._uploads.values() if one.idle_since(self._clock() - self._idle_s)),
+            key=lambda one: one.touched,
+        )
+        for upload in idle:
+            if self._has_room(size):
+                return
+            del self._uploads[upload.key]
+            upload.forget()
+        if not self._has_room(size):
+            raise self._full(size)
+
+    def _has_room(self, size: int) -> bool:
+        fits = self.memory_held + size <= self._memory_bytes or self.disk_held + size <= self._disk_bytes
+        return fits and len(self._uploads) < self._most_uploads
+
+    def _full(self, size: int) -> SpoolFull:
+        return SpoolFull(
+            f"no room for an upload of {size} bytes: {len(self._uploads)} of {self._most_uploads} uploads, "
+            f"{self.memory_held} of {self._memory_bytes} bytes of memory and "
+            f"{self.disk_held} of {self._disk_bytes} bytes of disk are taken",
+            remedy="It is tried again later; give the spool more room if it happens often.",
+        )
+
+
+async def open_spool(
+    folder: Path,
+    *,
+    memory_bytes: int,
+    disk_bytes: int,
+    most_uploads: int,
+    idle_s: float,
+    clock: Callable[[], float],
+) -> Spool:
+    """Make the spool's folder, remove what a former life left in it, and return the Spool (its Args say the rest)."""
+    try:
+        await in_thread(_prepare, folder)
+    except OSError as fault:
+        raise SpoolBroken(
+            f"the spool folder {folder} cannot be prepared: {fault.strerror}",
+            remedy="Check that the folder can be written by this process and that its disk has room.",
+        ) from fault
+    return Spool(
+        folder,
+        memory_bytes=memory_bytes,
+        disk_bytes=disk_bytes,
+        most_uploads=most_uploads,
+        idle_s=idle_s,
+        clock=clock,
+    )
+
+
+class Incoming:
+    """One stream's hold on one upload: it appends until it ends, is cut, or a newer stream takes over."""
+
+    def __init__(self, spool: Spool, upload: "_Upload") -> None:
+        self._spool = spool
+        self._upload = upload
+
+    async def append(self, chunk: bytes) -> None:
+        """Add the next bytes.
+
+        Raises:
+            UploadMismatch: more bytes than declared; the upload is freed.
+            SpoolFull, SpoolBroken: the disk is full or broken; the upload is freed.
+            UploadTakenOver, UploadDropped: nothing was added.
+        """
+        try:
+            await self._upload.append(self, chunk)
+        except UploadMismatch:
+            await self._spool.drop(self._upload)
+            raise
+        except OSError as fault:
+            await self._spool.drop(self._upload)
+            raise _disk_fault(fault) from fault
+
+    async def finish(self) -> "SpooledUpload":
+        """Return the whole upload.
+
+        Raises:
+            UploadIncomplete: bytes are missing; they may still come.
+            DigestMismatch: the bytes are not those declared; the upload is freed.
+        """
+        try:
+            await self._upload.finish(self)
+        except DigestMismatch:
+            await self._spool.drop(self._upload)
+            raise
+        except OSError as fault:
+            await self._spool.drop(self._upload)
+            raise _disk_fault(fault) from fault
+        return SpooledUpload(self._spool, self._upload)
+
+
+class SpooledUpload:
+    """A whole upload whose bytes hash to what was declared, until it is discarded.
+
+    Attributes:
+        size: bytes.
+        sha256: of them.
+    """
+
+    def __init__(self, spool: Spool, upload: "_Upload") -> None:
+        self._spool = spool
+        self._upload = upload
+        self.size = upload.size
+        self.sha256 = upload.sha256
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Read it back in chunks of 1 MiB, as often as wanted."""
+        blocks = self.blocks()
+        try:
+            while block := await in_thread(next, blocks, b""):
+                yield block
+        finally:
+            blocks.close()
+
+    def blocks(self) -> "_Blocks":
+        """Read it back in chunks of 1 MiB in the calling thread, which must not be the event loop's."""
+        return _Blocks(self._upload.bytes.read(CHUNK_BYTES))
+
+    async def discard(self) -> None:
+        """Free its bytes."""
+        await self._spool.drop(self._upload)
+
+
+class _Blocks(Iterator[bytes]):
+    """An iterator over held bytes that can be closed before its end."""
+
+    def __init__(self, source: Iterator[bytes]) -> None:
+        self._source = source
+
+    def __next__(self) -> bytes:
+        return next(self._source)
+
+    def close(self) -> None:
+        getattr(self._source, "close", lambda: None)()
+
+
+class _Upload:
+    """What is held of one upload; its lock lets one change happen at a time."""
+
+    def __init__(self, key: tuple[str, str], start: UploadStart, held: HeldBytes, clock: Callable[[], float]) -> None:
+        self.key, self.size, self.sha256 = key, start.size, start.sha256
+        self.bytes = held
+        self.received = 0
+        self.touched = clock()
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._holder: Incoming | None = None
+        self._dropped = False
+        self._whole = False
+
+    def idle_since(self, instant: float) -> bool:
+        """Say whether bytes are missing and none came since an instant: a whole upload waits for us, not we for it."""
+        return self.touched < instant and not self._whole and not self._lock.locked()
+
+    async def hand_to(self, holder: Incoming, offset: int) -> None:
+        async with self._lock:
+            self._check_kept()
+            if offset != self.received:
+                raise WrongOffset(offset, self.received)
+            self._holder = holder
+            self.touched = self._clock()
+
+    async def append(self, holder: Incoming, chunk: bytes) -> None:
+        async with self._lock:
+            self._check_holder(holder)
+            if self.received + len(chunk) > self.size:
+                raise UploadMismatch(
+                    f"upload {self.key[1]} brings more than its {self.size} bytes",
+                    remedy="Declare the size of all bytes that follow.",
+                )
+            self.touched = self._clock()
+            await in_thread(self._store, chunk)
+
+    async def finish(self, holder: Incoming) -> None:
+        async with self._lock:
+            self._check_holder(holder)
+            if self.received < self.size:
+                raise UploadIncomplete(
+                    f"upload {self.key[1]} ended at {self.received} of {self.size} bytes", remedy="Go on from there."
+                )
+            found = self.bytes.sha256()
+            if found != self.sha256:
+                raise DigestMismatch(self.sha256, found)
+            await in_thread(self.bytes.flush)
+            self._whole = True
+
+    async def free(self) -> None:
+        # Marked before the lock is waited for: a stream between two chunks learns at its next one.
+        self._dropped = True
+        async with self._lock:
+            await in_thread(self.bytes.remove)
+
+    def forget(self) -> None:
+        """Free an idle upload at once, from a place that cannot wait: nobody writes it."""
+        self._dropped = True
+        self.bytes.remove()
+
+    def _store(self, chunk: bytes) -> None:
+        # Counted in the same breath as stored, so that the count is right even if the stream dies here.
+        self.bytes.append(chunk)
+        self.received += len(chunk)
+
+    def _check_holder(self, holder: Incoming) -> None:
+        self._check_kept()
+        if self._holder is not holder:
+            raise UploadTakenOver(f"upload {self.key[1]} goes on in a newer stream")
+
+    def _check_kept(self) -> None:
+        if self._dropped:
+            raise UploadDropped(f"upload {self.key[1]} is no longer wanted")
+
+
+def _prepare(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for orphan in folder.glob(f"*{_PART}"):
+        orphan.unlink(missing_ok=True)
+
+
+def _disk_fault(fault: OSError) -> OwnFault:
+    if fault.errno in _NO_ROOM:
+        return SpoolFull(
+            f"the disk of the spool is full: {fault.strerror}", remedy="Free disk space where the spool's folder is."
+        )
+    return SpoolBroken(
+        f"the spool cannot be written: {fault.strerror}", remedy="Check the disk where the spool's folder is."
+    )

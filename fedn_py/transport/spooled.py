@@ -1,0 +1,101 @@
+"""The bytes of one upload, in memory or in a file, hashed as they come. Blocking: called in worker threads."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+class HeldBytes(Protocol):
+    """Bytes that grow at their end."""
+
+    def append(self, chunk: bytes) -> None:
+        """Add bytes, or raise OSError."""
+        ...
+
+    def flush(self) -> None:
+        """Make everything readable, or raise OSError."""
+        ...
+
+    def sha256(self) -> str:
+        """Return the hex sha256 of everything added."""
+        ...
+
+    def read(self, most: int) -> Iterator[bytes]:
+        """Read everything back in pieces of at most ``most`` bytes."""
+        ...
+
+    def remove(self) -> None:
+        """Free everything; a second time does nothing."""
+        ...
+
+
+class MemoryBytes:
+    """Bytes in memory, in the pieces in which they came."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._hash = hashlib.sha256()
+
+    def append(self, chunk: bytes) -> None:
+        """Add bytes."""
+        self._hash.update(chunk)
+        self._pieces.append(chunk)
+
+    def flush(self) -> None:
+        """Do nothing: they are readable."""
+
+    def sha256(self) -> str:
+        """Return the hex sha256 of everything added."""
+        return self._hash.hexdigest()
+
+    def read(self, most: int) -> Iterator[bytes]:
+        """Read everything back in pieces of at most ``most`` bytes."""
+        for piece in list(self._pieces):
+            for start in range(0, len(piece), most):
+                yield piece if len(piece) <= most else piece[start : start + most]
+
+    def remove(self) -> None:
+        """Free everything."""
+        self._pieces.clear()
+
+
+class DiskBytes:
+    """Bytes in a file of their own, which is made with the first of them and readable for its owner only."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._hash = hashlib.sha256()
+
+    def append(self, chunk: bytes) -> None:
+        """Add bytes, or raise OSError."""
+        if self._file is None:
+            self._file = self._path.open("xb")
+            self._path.chmod(0o600)
+        self._file.write(chunk)
+        self._hash.update(chunk)
+
+    def flush(self) -> None:
+        """Write out what the file still buffers and let go of its handle."""
+        if self._file is not None and not self._file.closed:
+            self._file.close()
+
+    def sha256(self) -> str:
+        """Return the hex sha256 of everything added."""
+        return self._hash.hexdigest()
+
+    def read(self, most: int) -> Iterator[bytes]:
+        """Read everything back in pieces of at most ``most`` bytes."""
+        with self._path.open("rb") as file:
+            while piece := file.read(most):
+                yield piece
+
+    def remove(self) -> None:
+        """Remove the file."""
+        if self._file is not None and not self._file.closed:
+            # A full disk fails the last flush too; the bytes go anyway.
+            with contextlib.suppress(OSError):
+                self._file.close()
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,198 @@
+"""Long-lived streams of messages, the same at both ends: an outbox that never blocks its owner, and the loop that
+reads and writes until one side ends, falls silent or does not keep up."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+import grpc.aio
+
+from fedn_py.errors import FednError, OwnFault, PeerFault
+from fedn_py.transport.chunks import MOST_MESSAGE_BYTES
+
+OUTBOX_CAPACITY = 1_000
+"""Messages that may wait for a peer that does not read."""
+
+HEARTBEATS_MISSED = 3
+"""A peer that was not heard from for so many heartbeats is gone."""
+
+END: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing in the stubs only
+"""What a read returns when the other side has ended its half of a stream."""
+
+Message = TypeVar("Message")
+Incoming = TypeVar("Incoming")
+Outgoing = TypeVar("Outgoing")
+
+
+class PeerTooSlow(PeerFault):
+    """A peer does not read what it is sent; its stream is closed rather than its messages kept without end."""
+
+
+class PeerSilent(PeerFault):
+    """A peer was not heard from for several heartbeats."""
+
+
+class StreamReplaced(PeerFault):
+    """The same peer has opened a newer stream."""
+
+
+class StreamClosed(PeerFault):
+    """This side has ended a stream, for the reason given."""
+
+
+class MessageTooLarge(OwnFault):
+    """A message is larger than what the other side takes."""
+
+
+class Outbox(Generic[Message]):
+    """What waits to be sent on one stream. ``send`` and ``close`` never wait; for one event loop.
+
+    Args:
+        peer: who is at the other end, for faults.
+        capacity: messages that may wait; one more closes the stream with PeerTooSlow.
+    """
+
+    def __init__(self, peer: str, capacity: int = OUTBOX_CAPACITY) -> None:
+        self._peer = peer
+        self._capacity = capacity
+        self._waiting: deque[Message] = deque()
+        self._changed = asyncio.Event()
+        self._broken = asyncio.Event()
+        self._closed = False
+        self._fault: FednError | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is taken any more."""
+        return self._closed
+
+    @property
+    def fault(self) -> FednError | None:
+        """Why the stream was closed, None for a stream that is open or ended as it should."""
+        return self._fault
+
+    def send(self, message: Message) -> None:
+        """Queue a message; on a closed stream it is dropped, as it would be on the way to a peer that is gone."""
+        if self._closed:
+            return
+        if len(self._waiting) >= self._capacity:
+            self.break_off(
+                PeerTooSlow(
+                    f"{self._peer} has not read {self._capacity} messages",
+                    remedy="Its host or its connection is overloaded; it may connect again.",
+                )
+            )
+            return
+        self._waiting.append(message)
+        self._changed.set()
+
+    def close(self, reason: str = "") -> None:
+        """End the stream when all that waits is sent; with a reason, the peer is told it as StreamClosed."""
+        if not self._closed:
+            self._closed = True
+            self._fault = StreamClosed(reason) if reason else None
+            self._changed.set()
+
+    def break_off(self, fault: FednError) -> None:
+        """End the stream now with a fault; what waits is dropped."""
+        if self._broken.is_set():
+            return
+        self._closed, self._fault = True, fault
+        self._waiting.clear()
+        self._broken.set()
+        self._changed.set()
+
+    async def wait_broken(self) -> None:
+        """Wait until the stream is broken off."""
+        await self._broken.wait()
+
+    async def next(self) -> Message | None:
+        """Return the next message, or None when the stream is closed and everything was sent."""
+        while not self._waiting:
+            if self._closed:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        return self._waiting.popleft()
+
+
+async def converse(
+    *,
+    peer: str,
+    read: Callable[[], Awaitable[Any]],
+    write: Callable[[Any], Awaitable[None]],
+    decode: Callable[[Any], Incoming],
+    encode: Callable[[Outgoing], Any],
+    outbox: Outbox[Outgoing],
+    said: Callable[[Incoming], Awaitable[None]],
+    silence_s: float,
+    idle_s: float = 0.0,
+    idle_message: Outgoing | None = None,
+) -> None:
+    """Serve one stream at its server until the peer ends it or the outbox is closed.
+
+    Args:
+        said: called with each message, one at a time.
+        silence_s: the longest wait for a message.
+        idle_s: after so long without anything to send, idle_message is sent; 0 for never.
+
+    Raises:
+        PeerSilent: nothing was heard for silence_s.
+        FednError: what the outbox was closed with, what ``said`` raised, or MalformedMessage.
+    """
+
+    async def listen() -> None:
+        while True:
+            try:
+                async with asyncio.timeout(silence_s):
+                    wire = await read()
+            except TimeoutError:
+                raise PeerSilent(
+                    f"nothing heard from {peer} for {silence_s:g} s", remedy="It may connect again."
+                ) from None
+            if wire is END:
+                return
+            await said(decode(wire))
+
+    async def speak() -> None:
+        while (message := await _next_or_idle(outbox, idle_s, idle_message)) is not None:
+            await write(bounded(encode(message)))
+
+    await _until_first_ends(listen(), speak(), outbox.wait_broken())
+    if outbox.fault is not None:
+        raise outbox.fault
+
+
+def bounded(wire: Any) -> Any:
+    """Return a protobuf message that the other side will take, or raise MessageTooLarge."""
+    if wire.ByteSize() > MOST_MESSAGE_BYTES:
+        raise MessageTooLarge(
+            f"a {type(wire).__name__} of {wire.ByteSize()} bytes is above the limit of {MOST_MESSAGE_BYTES}",
+            remedy="Use more combiners with fewer clients each.",
+        )
+    return wire
+
+
+async def _next_or_idle(outbox: Outbox[Outgoing], idle_s: float, idle_message: Outgoing | None) -> Outgoing | None:
+    if not idle_s:
+        return await outbox.next()
+    try:
+        async with asyncio.timeout(idle_s):
+            return await outbox.next()
+    except TimeoutError:
+        return idle_message
+
+
+async def _until_first_ends(*work: Any) -> None:
+    """Run coroutines until one ends, end the others and raise the fault of the first that has one."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if task in ended:
+            task.result()

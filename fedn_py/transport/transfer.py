@@ -1,0 +1,266 @@
+"""Bulk transfer at its caller: uploads and downloads that survive cuts and end in bytes that hash right, or in a fault.
+
+After a cut the other side's truth decides where an upload goes on, and the file on this side where a download does.
+A transfer is given up after a number of attempts in a row that moved nothing.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from fedn_py.identity import Digest
+from fedn_py.protocol.backoff import delay_s
+from fedn_py.protocol.messages import UpdateHeader, UpdateReceipt
+from fedn_py.transport import codec, reading
+from fedn_py.transport.channels import Channel
+from fedn_py.transport.chunks import CHUNK_BYTES, UploadStart, pieces
+from fedn_py.transport.codec_rounds import raw_digest
+from fedn_py.transport.completion import in_thread
+from fedn_py.transport.landing import Landing
+from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
+from fedn_py.transport.streams import END
+from fedn_py.wire.v1 import network_pb2, network_pb2_grpc, transfer_pb2, transfer_pb2_grpc
+
+_ASK_TIMEOUT_S = 20.0
+_STALL_S = 60.0
+_TRY_AGAIN = frozenset({"WrongOffset", "UploadIncomplete", "SpoolFull", "TooManyTransfers", "PeerTooSlow"})
+"""Refusals that another attempt may not meet."""
+
+Bytes = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a broken transfer is tried again.
+
+    Attributes:
+        attempts: failures in a row, without a byte moved in between, after which it is given up.
+        base_s, cap_s: bounds of the waits between them (full jitter).
+    """
+
+    attempts: int = 10
+    base_s: float = 0.5
+    cap_s: float = 30.0
+
+
+class _Attempts:
+    """Counts failures without progress and waits between them."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._failures = 0
+        self._furthest = -1
+
+    async def failed_at(self, position: int, fault: RemoteFault | PeerUnreachable) -> None:
+        """Wait before the next attempt, or raise the fault when patience is at its end."""
+        if isinstance(fault, RemoteFault) and fault.code not in _TRY_AGAIN:
+            raise fault
+        self._failures = 1 if position > self._furthest else self._failures + 1
+        self._furthest = max(self._furthest, position)
+        if self._failures >= self._patience.attempts:
+            raise fault
+        await asyncio.sleep(delay_s(self._failures, random.random(), self._patience.base_s, self._patience.cap_s))
+
+
+# ---- up
+
+
+async def upload_object(
+    channel: Channel, upload_id: str, digest: Digest, source: Path | Bytes, *, patience: Patience | None = None
+) -> None:
+    """Upload an object to the store behind a server; returns when it is stored.
+
+    Raises:
+        RemoteFault: refused.
+        PeerUnreachable: patience is at its end.
+    """
+    size = await _size_of(source)
+    stub = transfer_pb2_grpc.TransferStub(channel.grpc)
+
+    def start(offset: int) -> transfer_pb2.UploadPart:
+        begin = UploadStart(upload_id, offset, size, digest)
+        return transfer_pb2.UploadPart(start=_write_start(begin))
+
+    await _upload(
+        channel,
+        upload_id=upload_id,
+        source=source,
+        method=stub.Upload,
+        start=start,
+        part=lambda chunk: transfer_pb2.UploadPart(chunk=chunk),
+        patience=patience or Patience(),
+    )
+
+
+async def upload_update(
+    channel: Channel, header: UpdateHeader, source: Path | Bytes, *, patience: Patience | None = None
+) -> UpdateReceipt:
+    """Upload an update to a combiner and return what it says of it.
+
+    Args:
+        header: its size and sha256 are those of ``source``.
+
+    Raises:
+        RemoteFault: refused before it was judged.
+        PeerUnreachable: patience is at its end.
+    """
+    stub = network_pb2_grpc.CombinerStub(channel.grpc)
+    wire = codec.write_update_header(header)
+    receipt = await _upload(
+        channel,
+        upload_id=header.upload_id,
+        source=source,
+        method=stub.SendUpdate,
+        start=lambda offset: network_pb2.UpdatePart(start=network_pb2.UpdateStart(header=wire, offset=offset)),
+        part=lambda chunk: network_pb2.UpdatePart(chunk=chunk),
+        patience=patience or Patience(),
+    )
+    return codec.read_update_receipt(receipt)
+
+
+async def _upload(
+    channel: Channel,
+    *,
+    upload_id: str,
+    source: Path | Bytes,
+    method: Callable[[], Any],
+    start: Callable[[int], Any],
+    part: Callable[[bytes], Any],
+    patience: Patience,
+) -> Any:
+    attempts = _Attempts(patience)
+    held = 0
+    while True:
+        try:
+            held = await _held(channel, upload_id)
+            return await _send(method(), start(held), source, held, part)
+        except grpc.aio.AioRpcError as error:
+            await attempts.failed_at(held, restored(error, channel.address))
+
+
+async def _held(channel: Channel, upload_id: str) -> int:
+    stub = transfer_pb2_grpc.TransferStub(channel.grpc)
+    answer = await stub.UploadStatus(transfer_pb2.UploadStatusRequest(upload_id=upload_id), timeout=_ASK_TIMEOUT_S)
+    return reading.count(answer.held, "held")
+
+
+async def _send(call: Any, start: Any, source: Path | Bytes, offset: int, part: Callable[[bytes], Any]) -> Any:
+    try:
+        await call.write(start)
+        async for chunk in _read(source, offset):
+            await call.write(part(chunk))
+        await call.done_writing()
+    except asyncio.InvalidStateError:
+        # The server has answered before all was sent; its answer is what counts.
+        return await call
+    except BaseException:
+        call.cancel()
+        raise
+    return await call
+
+
+async def _size_of(source: Path | Bytes) -> int:
+    if isinstance(source, Path):
+        return (await in_thread(source.stat)).st_size
+    return memoryview(source).nbytes
+
+
+async def _read(source: Path | Bytes, offset: int) -> AsyncIterator[bytes]:
+    if not isinstance(source, Path):
+        for piece in pieces(memoryview(source).cast("B")[offset:]):
+            yield piece
+        return
+    file = await in_thread(source.open, "rb")
+    try:
+        await in_thread(file.seek, offset)
+        while piece := await in_thread(file.read, CHUNK_BYTES):
+            yield piece
+    finally:
+        file.close()
+
+
+def _write_start(start: UploadStart) -> transfer_pb2.UploadStart:
+    return transfer_pb2.UploadStart(
+        upload_id=start.upload_id, offset=start.offset, size=start.size, sha256=raw_digest(start.sha256)
+    )
+
+
+# ---- down
+
+
+async def download(
+    channel: Channel,
+    digest: Digest,
+    into: Path,
+    *,
+    most_bytes: int | None = None,
+    patience: Patience | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Download an object into a file, which appears whole and right or not at all.
+
+    What an earlier, broken download of the same object left beside it is gone on with.
+
+    Args:
+        most_bytes: a larger object is refused with ObjectTooLarge; None takes any.
+        progress: called with bytes here and bytes in all.
+
+    Returns:
+        The object's size in bytes.
+
+    Raises:
+        RemoteFault: refused, ObjectMissing for one.
+        DigestMismatch: other bytes came; they are deleted.
+        DiskUnusable: the file cannot be written.
+        PeerUnreachable: patience is at its end.
+    """
+    attempts = _Attempts(patience or Patience())
+    landing = Landing(into, digest, most_bytes)
+    await landing.open()
+    try:
+        while True:
+            try:
+                await _fetch(channel, landing, progress)
+                return await landing.finish()
+            except grpc.aio.AioRpcError as error:
+                fault = restored(error, channel.address)
+                if fault.code == "WrongOffset":
+                    # More is on this disk than the object has: what an earlier download left is not of it.
+                    await landing.restart()
+                await attempts.failed_at(landing.received, fault)
+            except TimeoutError:
+                await attempts.failed_at(
+                    landing.received, PeerUnreachable(channel.address, f"no bytes for {_STALL_S:g} s")
+                )
+    finally:
+        await landing.close()
+
+
+async def _fetch(channel: Channel, landing: Landing, progress: Callable[[int, int], None] | None) -> None:
+    stub = transfer_pb2_grpc.TransferStub(channel.grpc)
+    call = stub.Download(
+        transfer_pb2.DownloadRequest(sha256=raw_digest(landing.digest), offset=landing.received),
+    )
+    try:
+        first = await _next_part(call)
+        if first is END or first.WhichOneof("part") != "start":
+            raise reading.malformed("the first part of a download", "is no start")
+        landing.expect(reading.count(first.start.size, "start.size"))
+        while (part := await _next_part(call)) is not END:
+            if part.WhichOneof("part") != "chunk" or not part.chunk:
+                raise reading.malformed("a part of a download after the first", "is no chunk")
+            await landing.append(part.chunk)
+            if progress is not None:
+                progress(landing.received, landing.size)
+    finally:
+        call.cancel()
+
+
+async def _next_part(call: Any) -> Any:
+    async with asyncio.timeout(_STALL_S):
+        return await call.read()

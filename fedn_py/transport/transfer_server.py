@@ -1,0 +1,224 @@
+"""Bulk transfer at its server: objects down from a source, uploads up into a spool, the same for reducer and combiner.
+
+Rules: a caller sees and continues its own uploads only; it has a few transfers at a time; a stream that does not move
+is cut, and what was received stays for the next one to go on.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
+
+import grpc
+
+from fedn_py.transport import reading
+from fedn_py.transport.authentication import Caller, Role, current_caller
+from fedn_py.transport.chunks import (
+    MOST_CHUNK_BYTES,
+    ChunkTooLarge,
+    ObjectSink,
+    ObjectSource,
+    TooManyTransfers,
+    UploadStart,
+    WrongOffset,
+    pieces,
+)
+from fedn_py.transport.codec_rounds import raw_digest
+from fedn_py.transport.spool import Spool, SpooledUpload
+from fedn_py.transport.status import refusals
+from fedn_py.transport.streams import END, PeerTooSlow
+from fedn_py.wire.v1 import transfer_pb2 as pb
+from fedn_py.wire.v1 import transfer_pb2_grpc
+
+STALL_S = 60.0
+"""A transfer whose peer neither sends nor takes a chunk for so long is cut."""
+
+MOST_PER_CALLER = 8
+"""Transfers that one caller may have open."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class TransferPlaces:
+    """How many transfers each caller has open, and the rule that they are few."""
+
+    def __init__(self, most_per_caller: int = MOST_PER_CALLER) -> None:
+        self._most = most_per_caller
+        self._open: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def taken(self, caller: Caller) -> Iterator[None]:
+        """Hold one place, or raise TooManyTransfers."""
+        owner = owner_of(caller)
+        if self._open[owner] >= self._most:
+            raise TooManyTransfers(
+                f"{caller.name} has {self._most} transfers open", remedy="Wait until one of them has ended."
+            )
+        self._open[owner] += 1
+        try:
+            yield
+        finally:
+            self._open[owner] -= 1
+            if not self._open[owner]:
+                del self._open[owner]
+
+
+def owner_of(caller: Caller) -> str:
+    """Return the name under which a caller's uploads are spooled."""
+    return f"{caller.role} {caller.name}"
+
+
+class TransferService(transfer_pb2_grpc.TransferServicer):
+    """Serves Transfer: objects from a source and, where there is a sink, into it.
+
+    Args:
+        sink: None where objects are only given out.
+        roles: who may download; the same may upload where there is a sink, and ask for their uploads' state.
+        status: how many bytes of (owner, upload id) are held; the spool's own answer unless given.
+    """
+
+    def __init__(
+        self,
+        source: ObjectSource,
+        spool: Spool,
+        *,
+        sink: ObjectSink | None,
+        roles: frozenset[Role],
+        status: Callable[[str, str], int] | None = None,
+        places: TransferPlaces | None = None,
+        stall_s: float = STALL_S,
+    ) -> None:
+        self._source, self._spool, self._sink = source, spool, sink
+        self._status = status or spool.held
+        self._places = places or TransferPlaces()
+        self._stall_s = stall_s
+        self._roles = roles
+
+    @property
+    def roles(self) -> Mapping[str, frozenset[Role]]:
+        """Who may call what."""
+        nobody: frozenset[Role] = frozenset()
+        return {
+            "/fedn_py.wire.v1.Transfer/Download": self._roles,
+            "/fedn_py.wire.v1.Transfer/Upload": self._roles if self._sink is not None else nobody,
+            "/fedn_py.wire.v1.Transfer/UploadStatus": self._roles,
+        }
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the handlers."""
+        transfer_pb2_grpc.add_TransferServicer_to_server(self, server)
+
+    async def close(self) -> None:
+        """Do nothing: transfers end by themselves or are taken up again."""
+
+    async def Download(self, request: pb.DownloadRequest, context: Context) -> None:  # noqa: N802 - gRPC's name
+        """Send an object from an offset."""
+        async with refusals(context):
+            with self._places.taken(current_caller()):
+                await self._send(request, context)
+
+    async def Upload(self, _requests: Any, context: Context) -> pb.UploadReceipt | None:  # noqa: N802 - gRPC's name
+        """Take an object and store it."""
+        async with refusals(context):
+            caller = current_caller()
+            with self._places.taken(caller):
+                return await self._take(caller, context)
+
+    async def UploadStatus(  # noqa: N802 - gRPC's name
+        self, request: pb.UploadStatusRequest, context: Context
+    ) -> pb.UploadStatusAnswer | None:
+        """Say how much of the caller's own upload is held."""
+        async with refusals(context):
+            upload_id = reading.hex_id(request.upload_id, "upload_id")
+            return pb.UploadStatusAnswer(held=self._status(owner_of(current_caller()), upload_id))
+
+    async def _send(self, request: pb.DownloadRequest, context: Context) -> None:
+        digest = reading.digest(request.sha256, "sha256")
+        offset = reading.count(request.offset, "offset")
+        size = (await self._source.stat(digest)).size
+        if offset > size:
+            raise WrongOffset(offset, size)
+        await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
+        stream = self._source.get(digest, offset=offset)
+        try:
+            async for data in stream:
+                for chunk in pieces(data):
+                    await self._write(context, pb.DownloadPart(chunk=chunk))
+        finally:
+            await _close(stream)
+
+    async def _write(self, context: Context, part: pb.DownloadPart) -> None:
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await context.write(part)
+        except TimeoutError:
+            raise _stalled(self._stall_s) from None
+
+    async def _take(self, caller: Caller, context: Context) -> pb.UploadReceipt:
+        assert self._sink is not None
+        first = await read_part(context, self._stall_s)
+        if first is None or first.WhichOneof("part") != "start":
+            raise reading.malformed("the first part of an upload", "is no start")
+        upload = await receive(self._spool, owner_of(caller), _read_start(first.start), context, self._stall_s)
+        try:
+            await self._sink.put(upload.chunks(), expected=upload.sha256)
+        finally:
+            await upload.discard()
+        return pb.UploadReceipt(sha256=raw_digest(upload.sha256), size=upload.size)
+
+
+async def receive(
+    spool: Spool, owner: str, start: UploadStart, context: Context, stall_s: float = STALL_S
+) -> SpooledUpload:
+    """Read the chunks that follow an upload's start into the spool, until it is whole.
+
+    The parts may be of any message with a oneof ``part`` that holds bytes as ``chunk``.
+    """
+    incoming = await spool.begin(owner, start)
+    async for chunk in _chunks(context, stall_s):
+        await incoming.append(chunk)
+    return await incoming.finish()
+
+
+async def read_part(context: Context, stall_s: float) -> Any:
+    """Return the next part of an upload, None at its end."""
+    try:
+        async with asyncio.timeout(stall_s):
+            part = await context.read()
+    except TimeoutError:
+        raise _stalled(stall_s) from None
+    return None if part is END else part
+
+
+async def _chunks(context: Context, stall_s: float) -> AsyncIterator[bytes]:
+    while (part := await read_part(context, stall_s)) is not None:
+        if part.WhichOneof("part") != "chunk":
+            raise reading.malformed("a part of an upload after the first", "is no chunk")
+        if not part.chunk:
+            raise reading.malformed("a chunk", "is empty")
+        if len(part.chunk) > MOST_CHUNK_BYTES:
+            raise ChunkTooLarge(len(part.chunk))
+        yield part.chunk
+
+
+def _read_start(start: pb.UploadStart) -> UploadStart:
+    return UploadStart(
+        upload_id=reading.hex_id(start.upload_id, "start.upload_id"),
+        offset=reading.count(start.offset, "start.offset"),
+        size=reading.count(start.size, "start.size", least=1),
+        sha256=reading.digest(start.sha256, "start.sha256"),
+    )
+
+
+def _stalled(stall_s: float) -> PeerTooSlow:
+    return PeerTooSlow(
+        f"the transfer has not moved for {stall_s:g} s", remedy="Check the connection; it goes on where it stopped."
+    )
+
+
+async def _close(stream: AsyncIterator[bytes]) -> None:
+    # A generator that reads a file or a connection lets go of it now, not when it is collected.
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()
