@@ -58,7 +58,7 @@ class Served:
         if not hasattr(self.kept, "connection"):
             self.kept.connection = self.connect()
         connection: http.client.HTTPSConnection = self.kept.connection
-        connection.request(method, path, body=body, headers=sent)  # type: ignore[arg-type]
+        connection.request(method, path, body=body, headers=sent)
         response = connection.getresponse()
         return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 

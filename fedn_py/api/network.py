@@ -1,0 +1,204 @@
+"""The Python client of a reducer, for notebooks, scripts and the command line: typed, synchronous, streaming."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from pydantic import TypeAdapter
+
+from fedn_py.api.connection import Connection, Progress, no_progress
+from fedn_py.api.faults import WaitedTooLong
+from fedn_py.api.profile import Profile
+from fedn_py.reducer.control import (
+    ClientView,
+    CombinerView,
+    EventView,
+    ModelView,
+    PackageView,
+    Role,
+    RoundView,
+    SessionOptions,
+    SessionView,
+    Severity,
+    StatusView,
+    TokenView,
+)
+
+View = TypeVar("View")
+
+ENDED = frozenset({"finished", "stopped", "failed"})
+"""The statuses in which a session does nothing more by itself."""
+
+
+class Network:
+    """A federated network, seen through its reducer.
+
+    Every method may raise ReducerUnreachable, and RemoteRefusal with the reducer's own code, words and remedy.
+
+    Args:
+        url: https://host:port of the reducer.
+        token: of role viewer or admin.
+        ca_file: PEM, the authority of the reducer's certificate; None for the system's.
+    """
+
+    def __init__(self, url: str, token: str, ca_file: str | Path | None = None) -> None:
+        self._connection = Connection(url, token, Path(ca_file) if ca_file else None)
+
+    @classmethod
+    def of(cls, profile: Profile) -> "Network":
+        """Return the network that a profile names."""
+        return cls(profile.url, profile.token, profile.authority_file)
+
+    def status(self) -> StatusView:
+        """Return what the reducer does now."""
+        return self._one("GET", "/status", StatusView)
+
+    # ---- sessions and rounds
+
+    def sessions(self) -> list[SessionView]:
+        """Return all sessions, newest first."""
+        return list(self._all("/sessions", SessionView))
+
+    def session(self, session: str) -> SessionView:
+        """Return one session."""
+        return self._one("GET", f"/sessions/{session}", SessionView)
+
+    def start_session(self, options: SessionOptions) -> SessionView:
+        """Begin a session."""
+        return self._one(
+            "POST", "/sessions", SessionView, TypeAdapter(SessionOptions).dump_python(options, mode="json")
+        )
+
+    def pause_session(self, session: str) -> SessionView:
+        """Begin no further round after the one under way."""
+        return self._one("POST", f"/sessions/{session}/pause", SessionView)
+
+    def resume_session(self, session: str) -> SessionView:
+        """Go on with a paused or failed session."""
+        return self._one("POST", f"/sessions/{session}/resume", SessionView)
+
+    def stop_session(self, session: str) -> SessionView:
+        """End a session for good."""
+        return self._one("POST", f"/sessions/{session}/stop", SessionView)
+
+    def rounds(self, session: str) -> list[RoundView]:
+        """Return a session's rounds, oldest first."""
+        return list(self._all(f"/sessions/{session}/rounds", RoundView))
+
+    def round(self, session: str, number: int) -> RoundView:
+        """Return one round."""
+        return self._one("GET", f"/sessions/{session}/rounds/{number}", RoundView)
+
+    def wait(
+        self,
+        session: str,
+        *,
+        timeout_s: float | None = None,
+        poll_s: float = 1.0,
+        on_change: Callable[[SessionView, list[RoundView]], None] | None = None,
+    ) -> SessionView:
+        """Wait until a session has ended and return it.
+
+        Args:
+            timeout_s: None for as long as it takes.
+            poll_s: between two looks.
+            on_change: told of the session and its rounds on each look.
+
+        Raises:
+            WaitedTooLong: it had not ended after ``timeout_s``.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            view = self.session(session)
+            if on_change is not None:
+                on_change(view, self.rounds(session))
+            if view.status in ENDED:
+                return view
+            if deadline is not None and time.monotonic() + poll_s > deadline:
+                raise WaitedTooLong(
+                    f"session {view.name} is {view.status} after {timeout_s:g} s: "
+                    f"{view.rounds_done} of {view.rounds_wanted} rounds",
+                    remedy=f"It goes on; see fedn-py session show {view.id}.",
+                )
+            time.sleep(poll_s)
+
+    # ---- models and packages
+
+    def models(self, session: str | None = None) -> list[ModelView]:
+        """Return the models of a session (None: of all, and the seed models), newest first."""
+        return list(self._all("/models", ModelView, session=session))
+
+    def model(self, digest: str) -> ModelView:
+        """Return what is known of one model."""
+        return self._one("GET", f"/models/{digest}", ModelView)
+
+    def upload_model(self, file: str | Path, progress: Progress = no_progress) -> ModelView:
+        """Store a seed model, a safetensors file."""
+        return TypeAdapter(ModelView).validate_python(self._connection.upload("/models", Path(file), progress))
+
+    def download_model(self, digest: str, file: str | Path, progress: Progress = no_progress) -> Path:
+        """Fetch a model into a file, checked against its digest; return the file."""
+        self._connection.download(f"/models/{digest}/content", digest, Path(file), progress)
+        return Path(file)
+
+    def packages(self) -> list[PackageView]:
+        """Return all compute packages, newest first."""
+        return list(self._all("/packages", PackageView))
+
+    def package(self, digest: str) -> PackageView:
+        """Return what is known of one compute package."""
+        return self._one("GET", f"/packages/{digest}", PackageView)
+
+    def upload_package(self, file: str | Path, progress: Progress = no_progress) -> PackageView:
+        """Store a compute package, a .tar.gz."""
+        return TypeAdapter(PackageView).validate_python(self._connection.upload("/packages", Path(file), progress))
+
+    # ---- the network
+
+    def combiners(self) -> list[CombinerView]:
+        """Return all combiners that ever joined, by name."""
+        return list(self._all("/combiners", CombinerView, limit=None))
+
+    def clients(self) -> list[ClientView]:
+        """Return all clients that ever joined, by name."""
+        return list(self._all("/clients", ClientView))
+
+    def events(
+        self, *, after: int | None = None, limit: int = 100, kind: str = "", severity: Severity | None = None
+    ) -> list[EventView]:
+        """Return events, oldest first: those behind ``after``, or the newest ``limit`` when it is None."""
+        query = _query(after=after, limit=limit, kind=kind or None, severity=severity)
+        return TypeAdapter(list[EventView]).validate_python(self._connection.ask("GET", f"/events{query}")["items"])
+
+    def tokens(self) -> list[TokenView]:
+        """Return all tokens, newest first."""
+        return list(self._all("/tokens", TokenView))
+
+    def create_token(self, role: Role, label: str, valid_s: float = 365 * 86_400.0) -> tuple[str, TokenView]:
+        """Make a token; return its text, which is kept nowhere, and what is known of it."""
+        made = self._connection.ask("POST", "/tokens", {"role": role, "label": label, "valid_s": valid_s})
+        return made["text"], TypeAdapter(TokenView).validate_python(made["token"])
+
+    def revoke_token(self, token: str) -> TokenView:
+        """Make a token worthless from now on."""
+        return self._one("DELETE", f"/tokens/{token}", TokenView)
+
+    def _one(self, method: str, path: str, view: type[View], body: object = None) -> View:
+        return TypeAdapter(view).validate_python(self._connection.ask(method, path, body))
+
+    def _all(self, path: str, view: type[View], *, limit: int | None = 500, **filters: Any) -> Iterator[View]:
+        after: str | None = None
+        items = TypeAdapter(list[view])  # type: ignore[valid-type]
+        while True:
+            page = self._connection.ask("GET", path + _query(after=after, limit=limit, **filters))
+            yield from items.validate_python(page["items"])
+            after = page.get("next")
+            if after is None:
+                return
+
+
+def _query(**values: object) -> str:
+    given = {name: value for name, value in values.items() if value is not None}
+    return f"?{urlencode(given)}" if given else ""

@@ -1,0 +1,157 @@
+import hashlib
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+import pytest
+from web_server import Served
+
+from fedn_py.api import Network, NotFromHere, ReducerUnreachable, RemoteRefusal, SessionOptions, WaitedTooLong
+from fedn_py.reducer.control import EventView, SessionView
+
+
+@pytest.fixture
+def network(served: Served) -> Network:
+    return Network(f"https://localhost:{served.port}", served.control.let_in("admin"), served.authority_file)
+
+
+def a_session(network: Network, folder: Path, rounds: int = 2) -> SessionView:
+    (folder / "package.tar.gz").write_bytes(b"package")
+    (folder / "seed.safetensors").write_bytes(b"model")
+    package = network.upload_package(folder / "package.tar.gz")
+    seed = network.upload_model(folder / "seed.safetensors")
+    options = SessionOptions(package=package.digest, seed_model=seed.digest, rounds=rounds, parameters={"rate": 0.1})
+    return network.start_session(options)
+
+
+def test_a_session_is_started_watched_and_ended(served: Served, network: Network, tmp_path: Path) -> None:
+    session = a_session(network, tmp_path)
+    assert session.options.parameters == {"rate": 0.1}
+    assert network.status().active_session == session.id
+    for number in (1, 2):
+        served.control.finish_round(session.id, number, 0.5 * number)
+    assert [view.metrics["accuracy"] for view in network.rounds(session.id)] == [0.5, 1.0]
+    assert network.round(session.id, 2).clients[1].samples == 20
+    assert network.pause_session(session.id).status == "paused"
+    assert network.resume_session(session.id).status == "running"
+    assert network.stop_session(session.id).status == "stopped"
+    assert network.sessions() == [network.session(session.id)]
+
+
+def test_waiting_ends_with_the_session(served: Served, network: Network, tmp_path: Path) -> None:
+    session = a_session(network, tmp_path)
+    seen = []
+
+    def watch(view: SessionView, _rounds: object) -> None:
+        seen.append(view.status)
+        if len(seen) == 2:
+            network.stop_session(session.id)
+
+    assert network.wait(session.id, poll_s=0.0, on_change=watch).status == "stopped"
+    assert seen == ["running", "running", "stopped"]
+
+
+def test_waiting_ends_when_its_time_is_over(network: Network, tmp_path: Path) -> None:
+    session = a_session(network, tmp_path)
+    with pytest.raises(WaitedTooLong, match="0 of 2 rounds"):
+        network.wait(session.id, timeout_s=0.0)
+
+
+def test_a_model_goes_up_and_down_with_progress(network: Network, tmp_path: Path) -> None:
+    content = bytes(range(256)) * (2 * 4096 + 1)
+    (tmp_path / "model").write_bytes(content)
+    up: list[tuple[int, int]] = []
+    view = network.upload_model(tmp_path / "model", lambda done, total: up.append((done, total)))
+    assert view.digest == hashlib.sha256(content).hexdigest()
+    assert up[-1] == (len(content), len(content))
+    assert len(up) == 3
+    file = network.download_model(view.digest, tmp_path / "again")
+    assert file.read_bytes() == content
+    assert network.models() == [view]
+    assert network.model(view.digest) == view
+
+
+def test_wrong_bytes_are_not_kept(served: Served, network: Network, tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(b"model")
+    view = network.upload_model(tmp_path / "model")
+    served.control.objects[view.digest] = b"other"
+    with pytest.raises(NotFromHere):
+        network.download_model(view.digest, tmp_path / "again")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_lists_longer_than_a_page_come_whole(served: Served, network: Network, tmp_path: Path) -> None:
+    session = a_session(network, tmp_path)
+    for number in range(1, 1203):
+        served.control.finish_round(session.id, number, 0.5)
+    assert [view.number for view in network.rounds(session.id)] == list(range(1, 1203))
+
+
+def test_the_network_can_be_seen(served: Served, network: Network) -> None:
+    served.control.event_views = [EventView(n, 1.0, "round failed", "error", "why", {}) for n in range(1, 6)]
+    assert [view.name for view in network.combiners()] == ["combiner-1"]
+    assert [view.name for view in network.clients()] == ["anna", "bert"]
+    assert [view.seq for view in network.events(limit=2)] == [4, 5]
+    assert [view.seq for view in network.events(after=2, limit=2, severity="error")] == [3, 4]
+    assert network.packages() == []
+
+
+def test_tokens_are_made_and_revoked(network: Network) -> None:
+    text, view = network.create_token("viewer", "a colleague", 60)
+    assert text.startswith("fedn1.")
+    assert network.tokens() == [view]
+    assert network.revoke_token(view.id).revoked
+
+
+def test_a_refusal_carries_the_reducers_own_words(network: Network) -> None:
+    with pytest.raises(RemoteRefusal) as caught:
+        network.session("00")
+    assert (caught.value.status, caught.value.code) == (404, "UnknownSession")
+    assert "fedn-py session list" in caught.value.remedy
+
+
+def test_a_large_upload_that_is_refused_says_why(network: Network, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(8 << 20))
+    with pytest.raises(RemoteRefusal) as caught:
+        network.upload_model(tmp_path / "large")
+    assert (caught.value.status, caught.value.code) == (413, "TooLarge")
+
+
+def test_a_reducer_that_is_not_there_is_told_with_a_hint(served: Served) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        with pytest.raises(ReducerUnreachable, match="nothing listens") as caught:
+            Network(f"https://127.0.0.1:{port}", "t", served.authority_file).status()
+    assert "fedn-py run reducer" in caught.value.remedy
+
+
+def test_a_certificate_of_another_authority_is_not_trusted(served: Served) -> None:
+    with pytest.raises(ReducerUnreachable, match="not trusted") as caught:
+        Network(f"https://localhost:{served.port}", "t").status()
+    assert "authority_file" in caught.value.remedy
+
+
+def test_something_else_that_listens_is_not_taken_for_a_reducer(served: Served) -> None:
+    certificate = served.authority_file.parent
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "reducer.pem", certificate / "reducer.key")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with context.wrap_socket(connection, server_side=True) as tls:
+                tls.recv(65536)
+                tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(ReducerUnreachable, match="not as a reducer does"):
+            Network(f"https://localhost:{listener.getsockname()[1]}", "t", served.authority_file).status()
+        thread.join()
+
+
+def test_only_https_is_spoken() -> None:
+    with pytest.raises(ReducerUnreachable, match="https"):
+        Network("http://localhost:8090", "t")
