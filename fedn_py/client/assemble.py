@@ -1,0 +1,52 @@
+"""Puts the client together from its settings."""
+
+import asyncio
+import contextlib
+
+from fedn_py.client.combiner_side import CombinerSide
+from fedn_py.client.package_learner import PackageLearner
+from fedn_py.client.ports import Learner
+from fedn_py.client.state_folder import StateFolder
+from fedn_py.client.updates import UpdateFolder
+from fedn_py.client.work import ClientWork
+from fedn_py.identity import ClientName
+from fedn_py.protocol.client import Client, Effect, Event, step
+from fedn_py.runtime.lifetimes import work_until
+from fedn_py.runtime.logging import logger
+from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.runtime.scratch import empty_folder
+from fedn_py.settings.roles import ClientSettings
+
+_log = logger("fedn_py.client")
+
+
+async def run_client(settings: ClientSettings, stop: asyncio.Event, learner: Learner | None = None) -> None:
+    """Run a client until ``stop`` is set.
+
+    Args:
+        learner: trains and validates; a compute package does where it is None.
+
+    Raises:
+        StateFolderInUse, StateDamaged: of its state folder.
+    """
+    async with contextlib.AsyncExitStack() as closing:
+        folder = closing.enter_context(StateFolder(settings.state_dir))
+        updates = UpdateFolder(empty_folder(folder.path / "updates"), ClientName(settings.name), settings.keep_updates)
+        models = folder.path / "models"
+        models.mkdir(exist_ok=True)
+        empty_folder(folder.path / "scratch")
+        combiner = CombinerSide(settings, folder)
+        work = ClientWork(
+            learner or PackageLearner(settings),
+            combiner,
+            updates,
+            models,
+            release=settings.metrics_release,
+            release_logs=settings.release_logs,
+        )
+        mailbox: Mailbox[Client, Event, Effect] = Mailbox("client", Client(), step, work.perform)
+        work.attach(mailbox)
+        combiner.attach(mailbox.post)
+        closing.push_async_callback(work.close)
+        _log.info("client started", name=settings.name, reducer=settings.reducer)
+        await work_until(stop, mailbox.run(), combiner.run())

@@ -1,0 +1,190 @@
+"""The client's connection to its network: assigned, attached, lost and attached again, for ever.
+
+Downloads wait out lost connections; an upload belongs to the combiner that asked for it and ends with it.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import fedn_py
+from fedn_py.client.state_folder import StateFolder
+from fedn_py.errors import FednError
+from fedn_py.identity import ClientName, Digest
+from fedn_py.protocol.backoff import delay_s
+from fedn_py.protocol.client import Attached, Cancelled, Committed, Detached, Event, Tasked
+from fedn_py.protocol.messages import (
+    Assignment,
+    AssignRequest,
+    ClientHello,
+    ClientWelcome,
+    FromClient,
+    GoElsewhere,
+    RoundCommitted,
+    TaskCancelled,
+    ToClient,
+    TrainTask,
+    UpdateHeader,
+    UpdateReceipt,
+    ValidateTask,
+)
+from fedn_py.runtime.logging import logger
+from fedn_py.settings.roles import ClientSettings
+from fedn_py.transport.certificates import read_authority_certificate
+from fedn_py.transport.channels import Channel, secure_channel
+from fedn_py.transport.combiner_link import CombinerLink
+from fedn_py.transport.reducer_link import assign
+from fedn_py.transport.status import PeerUnreachable, RemoteFault
+from fedn_py.transport.transfer import download, upload_update
+
+_BASE_S = 0.5
+_LONGEST_S = 30.0
+_TRIES_AT_ONE_COMBINER = 3
+
+Ending = Literal["refused", "unreachable", "sent away", "lost"]
+Result = TypeVar("Result")
+
+_log = logger("fedn_py.client")
+
+
+class CombinerSide:
+    """Keeps the client attached to some combiner."""
+
+    def __init__(self, settings: ClientSettings, folder: StateFolder) -> None:
+        self._settings = settings
+        self._hello = ClientHello(folder.client, ClientName(settings.name), fedn_py.__version__)
+        self._post: Callable[[Event], None] = lambda _: None
+        self._link: CombinerLink | None = None
+        self._channel: Channel | None = None
+        self._attached = asyncio.Event()
+        self._told = ""
+
+    def attach(self, post: Callable[[Event], None]) -> None:
+        """Tell the client's machine of what happens, by ``post``."""
+        self._post = post
+
+    # ---- what the work asks
+
+    def send(self, message: FromClient) -> None:
+        """Say something to the combiner if one is there; otherwise it asks again when it wants to know."""
+        if self._link is not None:
+            self._link.send(message)
+
+    async def fetch(self, digest: Digest, into: Path) -> None:
+        """Download an object from the combiner, whichever it is now; waits out lost connections."""
+        while True:
+            await self._attached.wait()
+            channel = self._channel
+            if channel is None:
+                continue
+            try:
+                await _apart(channel, download(channel, digest, into))
+            except PeerUnreachable:
+                if channel is self._channel and self._attached.is_set():
+                    raise  # still attached: it is the transfer that fails, not the connection
+            else:
+                return
+
+    async def upload(self, header: UpdateHeader, path: Path) -> UpdateReceipt:
+        """Upload an update to the combiner that asked for it."""
+        if self._channel is None:
+            raise PeerUnreachable("the combiner", "not attached")
+        return await _apart(self._channel, upload_update(self._channel, header, path))
+
+    # ---- the connection
+
+    async def run(self) -> None:
+        """Stay attached until cancelled."""
+        assignment: Assignment | None = None
+        tries = failures = 0
+        while True:
+            why: FednError | None = None
+            try:
+                if assignment is None:
+                    assignment, tries = await self._assigned(), 0
+                tries += 1
+                ending = await self._one_stream(assignment)
+            except FednError as fault:
+                why = fault
+                ending = "refused" if isinstance(fault, RemoteFault) else "unreachable"
+            failures = 0 if ending == "lost" else failures + 1
+            # A combiner that was only lost, or cannot be reached for a moment, is tried again before the reducer is
+            # asked for another: it may be the reducer that is away.
+            if ending in {"refused", "sent away"} or tries > _TRIES_AT_ONE_COMBINER:
+                assignment = None
+            self._tell(why)
+            await asyncio.sleep(delay_s(max(failures, 1), random.random(), _BASE_S, _LONGEST_S))
+
+    async def _assigned(self) -> Assignment:
+        settings = self._settings
+        authority_pem = await asyncio.to_thread(read_authority_certificate, settings.authority_file)
+        # Read anew each time: a token that has run out can be replaced without a restart.
+        token = await asyncio.to_thread(settings.token_file.read_text, encoding="utf-8")
+        request = AssignRequest(
+            self._hello.client, self._hello.name, settings.preferred_combiner or "", fedn_py.__version__
+        )
+        async with secure_channel(settings.reducer, authority_pem, token.strip()) as channel:
+            return await assign(channel, request)
+
+    async def _one_stream(self, assignment: Assignment) -> Ending:
+        """Attach to a combiner and listen to it until the stream ends; tell how it ended once it had begun."""
+        channel = secure_channel(assignment.address, assignment.authority_pem, assignment.ticket)
+        welcomed = False
+        try:
+            async with CombinerLink(channel, self._hello) as link:
+                async for message in link.messages():
+                    if isinstance(message, ClientWelcome):
+                        welcomed, self._link, self._channel, self._told = True, link, channel, ""
+                        self._attached.set()
+                        self._post(Attached())
+                        _log.info("attached", combiner=message.combiner, address=assignment.address)
+                    elif isinstance(message, GoElsewhere):
+                        _log.info("the combiner sends this client elsewhere", reason=message.reason)
+                        return "sent away"
+                    else:
+                        self._hear(message)
+        except FednError as fault:
+            if not welcomed:
+                raise
+            _log.warning("the combiner is gone; attaching again", reason=fault.message)
+            return "sent away" if isinstance(fault, RemoteFault) else "lost"
+        finally:
+            self._attached.clear()
+            self._link = self._channel = None
+            if welcomed:
+                self._post(Detached())
+            await channel.close()
+        return "lost"
+
+    def _hear(self, message: ToClient) -> None:
+        match message:
+            case TrainTask() | ValidateTask():
+                self._post(Tasked(message))
+            case TaskCancelled():
+                self._post(Cancelled(message))
+            case RoundCommitted():
+                self._post(Committed(message))
+            case _:
+                pass  # heartbeats have done their work by arriving
+
+    def _tell(self, why: FednError | None) -> None:
+        """Say why there is no combiner, once for each reason."""
+        if why is not None and why.message != self._told:
+            self._told = why.message
+            _log.error("not attached; trying again", fault=why.code, reason=why.message, what_to_do=why.remedy)
+
+
+async def _apart(channel: Channel, work: Coroutine[Any, Any, Result]) -> Result:
+    """Do a transfer so that the end of its channel is a fault of the peer, not a cancellation of who waits."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+    if task.cancelled():
+        raise PeerUnreachable(channel.address, "the connection was closed")
+    return task.result()

@@ -1,0 +1,64 @@
+"""What a client daemon needs: somebody who learns, and bytes from its combiner."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fedn_py.identity import Digest, SessionId
+from fedn_py.protocol.messages import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class LearningTask:
+    """What is asked of a learner.
+
+    Attributes:
+        parameters: JSON object, as the session's starter gave it.
+        timeout_s: how long the round gives it.
+    """
+
+    session: SessionId
+    round_number: int
+    attempt: int
+    package: Digest
+    parameters: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A training or validation that ended well.
+
+    Attributes:
+        samples: how many samples it stands for, at least 1.
+    """
+
+    samples: int
+    metrics: Metrics
+
+
+class Fetch(Protocol):
+    """Gets objects from the combiner, whichever it is now."""
+
+    async def __call__(self, digest: Digest, into: Path) -> None:
+        """Download an object into a file, whole and checked; waits out lost connections."""
+        ...
+
+
+class Learner(Protocol):
+    """Trains and validates: a compute package, or a participant in this process.
+
+    Both methods raise a FednError that says what is wrong, EntryPointFault with the log for one.
+    """
+
+    async def train(self, base: Path, out_model: Path, task: LearningTask, fetch: Fetch) -> Learned:
+        """Train from a model; the new one is at ``out_model``, checked to be of the same tensors and finite."""
+        ...
+
+    async def validate(self, model: Path, task: LearningTask, fetch: Fetch) -> Learned:
+        """Measure a model."""
+        ...
+
+    async def close(self) -> None:
+        """End what still runs."""
+        ...

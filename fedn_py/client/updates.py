@@ -1,0 +1,98 @@
+"""The client's update: made from the new model, kept until its round is committed or given up."""
+
+import asyncio
+import hashlib
+import json
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedn_py.client.ports import Learned
+from fedn_py.identity import ClientName, Digest, Generation
+from fedn_py.model.vector import difference
+from fedn_py.protocol.messages import MetricsRelease, RoundPlan, UpdateHeader
+from fedn_py.runtime.model_files import mapped_model
+
+
+@dataclass(frozen=True, slots=True)
+class KeptUpdate:
+    """An update that is ready to be sent, as often as it is asked for.
+
+    Attributes:
+        upload_id: names these bytes; it stays the same over cuts and retries.
+    """
+
+    path: Path
+    upload_id: str
+    size: int
+    sha256: Digest
+    learned: Learned
+
+    def header(self, generation: Generation, release: MetricsRelease) -> UpdateHeader:
+        """Return what is said of it under a generation; metrics only as far as the site releases them."""
+        metrics = {} if release == "none" else self.learned.metrics
+        return UpdateHeader(generation, self.upload_id, self.size, self.sha256, self.learned.samples, metrics, release)
+
+
+class UpdateFolder:
+    """Makes updates and keeps the one that counts.
+
+    Args:
+        folder: empty at the start.
+        copies: where a copy of each trained model is kept for its owner, None for nowhere.
+    """
+
+    def __init__(self, folder: Path, name: ClientName, copies: Path | None) -> None:
+        self._folder = folder
+        self._name = name
+        self._copies = copies
+
+    def new_model_path(self) -> Path:
+        """Return where the next trained model goes."""
+        return self._folder / "model.safetensors"
+
+    async def make(self, plan: RoundPlan, base: Path, model: Path, learned: Learned) -> KeptUpdate:
+        """Make the update that leads from the base model to the new one, in the place of the one before.
+
+        Raises:
+            WrongShape, MissingTensor, NotFinite: the new model is not of the base's form.
+        """
+        kept = await asyncio.to_thread(self._make, base, model, learned)
+        if self._copies is not None:
+            await asyncio.to_thread(self._copy, self._copies / self._name, plan, model, kept)
+        return kept
+
+    async def drop(self, kept: KeptUpdate) -> None:
+        """Remove an update."""
+        await asyncio.to_thread(kept.path.unlink, missing_ok=True)
+
+    def _make(self, base: Path, model: Path, learned: Learned) -> KeptUpdate:
+        for older in self._folder.glob("update-*"):
+            older.unlink(missing_ok=True)
+        upload_id = secrets.token_hex(16)
+        path = self._folder / f"update-{upload_id}"
+        digest, size = hashlib.sha256(), 0
+        with mapped_model(base) as (old, old_layout), mapped_model(model) as (new, new_layout), path.open("wb") as file:
+            for piece in difference(new, old, new_layout, old_layout):
+                content = piece.tobytes()
+                digest.update(content)
+                file.write(content)
+                size += len(content)
+        return KeptUpdate(path, upload_id, size, Digest(digest.hexdigest()), learned)
+
+    def _copy(self, folder: Path, plan: RoundPlan, model: Path, kept: KeptUpdate) -> None:
+        """Keep the trained model and what was said of it, named so that any program can find its round."""
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = f"session-{plan.session_number}-round-{plan.round_number}-attempt-{plan.attempt}"
+        shutil.copyfile(model, folder / f"{stem}.safetensors")
+        facts = {
+            "client": self._name,
+            "session": plan.session,
+            "round": plan.round_number,
+            "attempt": plan.attempt,
+            "base_model": plan.base_model,
+            "num_samples": kept.learned.samples,
+            "update_sha256": kept.sha256,
+        }
+        (folder / f"{stem}.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,198 @@
+"""Performs what the client's machine asks for: trains, validates, uploads, tells; one piece of work at a time."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from typing import Any
+
+from fedn_py.client.combiner_side import CombinerSide
+from fedn_py.client.ports import Learned, Learner, LearningTask
+from fedn_py.client.updates import KeptUpdate, UpdateFolder
+from fedn_py.errors import FednError
+from fedn_py.execution.entry_points import EntryPointFault
+from fedn_py.identity import Digest, Generation
+from fedn_py.protocol.client import (
+    Client,
+    DropUpdate,
+    Effect,
+    Event,
+    MetricsReady,
+    SendMetrics,
+    StopWork,
+    TellFailed,
+    TellOutcome,
+    Train,
+    UpdateAnswered,
+    UpdateReady,
+    Upload,
+    UploadBroken,
+    Validate,
+    WorkFailed,
+)
+from fedn_py.protocol.messages import MetricsRelease, TrainTask, UpdateReceipt, ValidationOrder, ValidationResult
+from fedn_py.runtime.logging import logger
+from fedn_py.runtime.mailbox import Mailbox
+
+_MODELS_KEPT = 2
+
+_log = logger("fedn_py.client")
+
+
+class ClientWork:
+    """The shell around the client's machine.
+
+    Args:
+        release: how far the site lets its metrics go.
+        release_logs: whether the last lines of a failed entry point leave the site.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        combiner: CombinerSide,
+        updates: UpdateFolder,
+        models: Path,
+        *,
+        release: MetricsRelease,
+        release_logs: bool,
+    ) -> None:
+        self._learner = learner
+        self._combiner = combiner
+        self._updates = updates
+        self._models = models
+        self._release: MetricsRelease = release
+        self._release_logs = release_logs
+        self._kept: KeptUpdate | None = None
+        self._measured: tuple[Generation, Learned] | None = None
+        self._job: tuple[Generation, asyncio.Task[None]] | None = None
+        self._mailbox: Mailbox[Client, Event, Effect] | None = None
+
+    def attach(self, mailbox: Mailbox[Client, Event, Effect]) -> None:
+        """Give the shell the machine that it serves."""
+        self._mailbox = mailbox
+
+    async def perform(self, effect: Effect) -> Iterable[Event] | None:
+        """Do one effect."""
+        match effect:
+            case Train(task):
+                self._begin(task.generation, self._train(task))
+            case Upload(task):
+                self._begin(task.generation, self._upload(task))
+            case Validate(order):
+                self._begin(order.generation, self._validate(order))
+            case StopWork(generation):
+                await self._stop(generation)
+            case SendMetrics(generation):
+                self._send_metrics(generation)
+            case TellFailed(failure):
+                _log.error("task failed", reason=failure.reason)
+                self._combiner.send(failure)
+            case DropUpdate():
+                if self._kept is not None:
+                    await self._updates.drop(self._kept)
+                    self._kept = None
+            case TellOutcome(_, receipt):
+                _tell_outcome(receipt)
+        return None
+
+    async def close(self) -> None:
+        """End the work at hand and the learner."""
+        if self._job is not None:
+            await self._stop(self._job[0])
+        await self._learner.close()
+
+    def _begin(self, generation: Generation, work: Coroutine[Any, Any, Iterable[Event] | None]) -> None:
+        assert self._mailbox is not None
+        self._job = (generation, self._mailbox.spawn(work))
+
+    async def _stop(self, generation: Generation) -> None:
+        """End a piece of work and wait until it has ended: the next one uses the same folders."""
+        if self._job is None or self._job[0] != generation:
+            return
+        _, task = self._job
+        self._job = None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    # ---- the pieces of work
+
+    async def _train(self, task: TrainTask) -> list[Event]:
+        plan = task.plan
+        _log.info("training", round=plan.round_number, attempt=plan.attempt)
+        learning = LearningTask(
+            plan.session, plan.round_number, plan.attempt, plan.package, plan.parameters, plan.update_timeout_s
+        )
+
+        async def work() -> None:
+            base = await self._model(plan.base_model)
+            model = self._updates.new_model_path()
+            learned = await self._learner.train(base, model, learning, self._combiner.fetch)
+            self._kept = await self._updates.make(plan, base, model, learned)
+
+        return await self._tried(task.generation, work, lambda: UpdateReady(task.generation))
+
+    async def _validate(self, order: ValidationOrder) -> list[Event]:
+        _log.info("validating", round=order.round_number)
+        learning = LearningTask(order.session, order.round_number, 1, order.package, order.parameters, order.timeout_s)
+
+        async def work() -> None:
+            model = await self._model(order.model)
+            learned = await self._learner.validate(model, learning, self._combiner.fetch)
+            self._measured = (order.generation, learned)
+
+        return await self._tried(order.generation, work, lambda: MetricsReady(order.generation))
+
+    async def _tried(
+        self, generation: Generation, work: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], Event]
+    ) -> list[Event]:
+        try:
+            await work()
+        except EntryPointFault as fault:
+            _log.error("the package failed", reason=fault.message, what_to_do=fault.remedy, log=fault.log)
+            log = fault.log if self._release_logs else ""
+            return [WorkFailed(generation, f"{fault.code}: {fault.message}", log)]
+        except FednError as fault:
+            return [WorkFailed(generation, f"{fault.code}: {fault.message}")]
+        except OSError as fault:
+            return [WorkFailed(generation, f"DiskFault: this client's disk failed: {fault.strerror or fault}")]
+        return [ended()]
+
+    async def _upload(self, task: TrainTask) -> list[Event]:
+        kept = self._kept
+        if kept is None:
+            return [UploadBroken(task.generation, "the update is no longer kept")]
+        try:
+            receipt = await self._combiner.upload(kept.header(task.generation, self._release), kept.path)
+        except FednError as fault:
+            _log.warning("the update was not delivered", reason=fault.message)
+            return [UploadBroken(task.generation, fault.message)]
+        return [UpdateAnswered(task.generation, receipt)]
+
+    def _send_metrics(self, generation: Generation) -> None:
+        if self._measured is None or self._measured[0] != generation:
+            return
+        learned = self._measured[1]
+        metrics = {} if self._release == "none" else learned.metrics
+        self._combiner.send(ValidationResult(generation, learned.samples, metrics, self._release))
+
+    async def _model(self, digest: Digest) -> Path:
+        """Return a model's file, downloaded if it is not here; the newest few are kept."""
+        path = self._models / f"{digest}.safetensors"
+        if not path.exists():
+            await self._combiner.fetch(digest, path)
+        await asyncio.to_thread(path.touch)
+        await asyncio.to_thread(_keep_newest, self._models, _MODELS_KEPT)
+        return path
+
+
+def _keep_newest(folder: Path, count: int) -> None:
+    files = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    for file in files[count:]:
+        file.unlink(missing_ok=True)
+
+
+def _tell_outcome(receipt: UpdateReceipt) -> None:
+    if receipt.accepted:
+        _log.info("the update is in")
+    else:
+        _log.warning("the update was refused", reason=receipt.reason)
