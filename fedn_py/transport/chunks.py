@@ -17,6 +17,10 @@ MOST_MESSAGE_BYTES = 4 * CHUNK_BYTES
 """What gRPC takes as one message: a chunk or a large report."""
 
 
+GO_ON = "fedn-go-on"
+"""Initial metadata of an upload: the server takes it, from the offset that was offered."""
+
+
 class ChunkTooLarge(PeerFault):
     """A chunk above the limit of what is taken at once."""
 

@@ -17,6 +17,9 @@ from fedn_py.errors import FednError, OwnFault, PeerFault
 
 _TRAILER = "fedn-error-bin"
 _MOST_TRAILER_CHARS = 1_500
+# What grpc.aio makes of a write that meets the end of its call, in place of the words that came with the end. It is
+# worth another attempt, which hears them.
+_WRITE_MET_THE_END = "Internal error from Core"
 _CLOCK_OR_CERTIFICATE = "Compare the clocks of both hosts; if they agree, issue a new certificate."
 
 _STATUS_BY_CODE: dict[str, grpc.StatusCode] = {
@@ -144,6 +147,8 @@ def restored(error: grpc.aio.AioRpcError, address: str) -> RemoteFault | PeerUnr
         if key == _TRAILER and isinstance(value, bytes) and (fault := _unpack(value)) is not None:
             return fault
     details = error.details() or ""
+    if details == _WRITE_MET_THE_END:
+        return PeerUnreachable(address, "it ended the call while this side was still sending")
     if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
         return _unreachable(address, details or error.code().name)
     return RemoteFault(error.code().name, _cut(details) or "the call failed without a word")

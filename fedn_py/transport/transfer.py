@@ -18,7 +18,7 @@ from fedn_py.protocol.backoff import delay_s
 from fedn_py.protocol.messages import UpdateHeader, UpdateReceipt
 from fedn_py.transport import codec, reading
 from fedn_py.transport.channels import Channel
-from fedn_py.transport.chunks import CHUNK_BYTES, UploadStart, pieces
+from fedn_py.transport.chunks import CHUNK_BYTES, GO_ON, UploadStart, pieces
 from fedn_py.transport.codec_rounds import raw_digest
 from fedn_py.transport.completion import in_thread
 from fedn_py.transport.landing import Landing
@@ -152,6 +152,10 @@ async def _held(channel: Channel, upload_id: str) -> int:
 async def _send(call: Any, start: Any, source: Path | Bytes, offset: int, part: Callable[[bytes], Any]) -> Any:
     try:
         await call.write(start)
+        # No byte is sent before the server asks for it: what it refuses costs nothing, and grpc.aio loses the words
+        # of a refusal that meets a write.
+        if GO_ON not in dict(tuple(await call.initial_metadata())):
+            return await call
         async for chunk in _read(source, offset):
             await call.write(part(chunk))
         await call.done_writing()

@@ -15,6 +15,7 @@ import grpc
 from fedn_py.transport import reading
 from fedn_py.transport.authentication import Caller, Role, current_caller
 from fedn_py.transport.chunks import (
+    GO_ON,
     MOST_CHUNK_BYTES,
     ChunkTooLarge,
     ObjectSink,
@@ -176,6 +177,7 @@ async def receive(
     The parts may be of any message with a oneof ``part`` that holds bytes as ``chunk``.
     """
     incoming = await spool.begin(owner, start)
+    await context.send_initial_metadata(((GO_ON, "1"),))
     async for chunk in _chunks(context, stall_s):
         await incoming.append(chunk)
     return await incoming.finish()

@@ -1,0 +1,322 @@
+"""Uploads and downloads over real servers, TLS, and connections that break in the middle."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_network import (
+    ANNA,
+    BERT,
+    QUICK,
+    CuttingProxy,
+    MemoryObjects,
+    RecordingCombiner,
+    RecordingReducer,
+    a_header,
+    a_spool,
+    combiner,
+    connected,
+    digest_of,
+    reducer,
+)
+
+from fedn_py.errors import PeerFault
+from fedn_py.protocol.messages import UpdateReceipt
+from fedn_py.transport import codec
+from fedn_py.transport.chunks import DigestMismatch, UploadStart
+from fedn_py.transport.landing import ObjectTooLarge
+from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
+from fedn_py.transport.transfer import download, upload_object, upload_update
+from fedn_py.wire.v1 import network_pb2, network_pb2_grpc
+
+MIB = 1 << 20
+
+
+class Unwanted(PeerFault):
+    """A combiner of a test does not want it."""
+
+
+def test_an_update_arrives_whole_and_is_answered(tmp_path: Path) -> None:
+    data = os.urandom(3 * MIB + 17)
+
+    async def story() -> None:
+        calls = RecordingCombiner()
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(calls, spool) as address, connected(address) as channel:
+            assert await upload_update(channel, a_header(data), data) == UpdateReceipt(accepted=True)
+        assert calls.updates == [data]
+        assert spool.uploads == 0
+        assert list((tmp_path / "spool").iterdir()) == []
+
+    asyncio.run(story())
+
+
+def test_an_upload_that_is_cut_goes_on_and_each_byte_is_received_once(tmp_path: Path) -> None:
+    data = os.urandom(8 * MIB)
+    file = tmp_path / "update"
+    file.write_bytes(data)
+
+    async def story() -> None:
+        calls = RecordingCombiner()
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(calls, spool) as address:
+            proxy = CuttingProxy(address, [3 * MIB, 4 * MIB], upward=True)
+            async with proxy as through, connected(through) as channel:
+                receipt = await upload_update(channel, a_header(data), file, patience=QUICK)
+        assert receipt.accepted
+        assert proxy.cut == 2
+        assert calls.updates == [data]
+
+    asyncio.run(story())
+
+
+def test_a_download_that_is_cut_goes_on_from_what_is_on_disk(tmp_path: Path) -> None:
+    data = os.urandom(8 * MIB)
+    objects = MemoryObjects(data)
+
+    async def story() -> None:
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(RecordingCombiner(), spool, objects) as address:
+            proxy = CuttingProxy(address, [3 * MIB, 4 * MIB], upward=False)
+            async with proxy as through, connected(through) as channel:
+                size = await download(channel, digest_of(data), tmp_path / "model", patience=QUICK)
+        assert size == len(data)
+        assert proxy.cut == 2
+
+    asyncio.run(story())
+    assert (tmp_path / "model").read_bytes() == data
+    assert objects.offsets[0] == 0
+    assert objects.offsets[1] > 0
+    assert objects.offsets == sorted(objects.offsets)
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_a_download_of_a_next_process_goes_on_where_the_last_one_was_killed(tmp_path: Path) -> None:
+    data = os.urandom(4 * MIB)
+    objects = MemoryObjects(data)
+    left = tmp_path / f".model.{digest_of(data)[:16]}.part"
+    left.write_bytes(data[:1234567])
+
+    async def story() -> None:
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(RecordingCombiner(), spool, objects) as address, connected(address) as channel:
+            await download(channel, digest_of(data), tmp_path / "model")
+
+    asyncio.run(story())
+    assert objects.offsets == [1234567]
+    assert (tmp_path / "model").read_bytes() == data
+
+
+def test_more_bytes_on_disk_than_the_object_has_are_thrown_away(tmp_path: Path) -> None:
+    data = os.urandom(1000)
+    (tmp_path / f".model.{digest_of(data)[:16]}.part").write_bytes(os.urandom(2000))
+
+    async def story() -> None:
+        spool = await a_spool(tmp_path / "spool")
+        async with (
+            combiner(RecordingCombiner(), spool, MemoryObjects(data)) as address,
+            connected(address) as channel,
+        ):
+            await download(channel, digest_of(data), tmp_path / "model", patience=QUICK)
+
+    asyncio.run(story())
+    assert (tmp_path / "model").read_bytes() == data
+
+
+def test_a_download_of_other_bytes_leaves_nothing(tmp_path: Path) -> None:
+    named = digest_of(b"what was asked for")
+    objects = MemoryObjects()
+    objects.objects[named] = b"what the server has"
+
+    async def story() -> None:
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(RecordingCombiner(), spool, objects) as address, connected(address) as channel:
+            with pytest.raises(DigestMismatch):
+                await download(channel, named, tmp_path / "down" / "model")
+
+    asyncio.run(story())
+    assert list((tmp_path / "down").iterdir()) == []
+
+
+def test_a_missing_object_is_said_in_the_store_s_own_words(tmp_path: Path) -> None:
+    async def story() -> None:
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(RecordingCombiner(), spool) as address, connected(address) as channel:
+            with pytest.raises(RemoteFault) as caught:
+                await download(channel, digest_of(b"never stored"), tmp_path / "model")
+            assert caught.value.code == "ObjectGone"
+
+    asyncio.run(story())
+
+
+def test_a_too_large_object_is_refused_before_its_bytes(tmp_path: Path) -> None:
+    data = bytes(5000)
+
+    async def story() -> None:
+        spool = await a_spool(tmp_path / "spool")
+        objects = MemoryObjects(data)
+        async with combiner(RecordingCombiner(), spool, objects) as address, connected(address) as channel:
+            with pytest.raises(ObjectTooLarge):
+                await download(channel, digest_of(data), tmp_path / "model", most_bytes=4999)
+
+    asyncio.run(story())
+
+
+def test_an_upload_whose_bytes_are_not_those_declared_is_refused_and_freed(tmp_path: Path) -> None:
+    data = os.urandom(2 * MIB)
+
+    async def story() -> None:
+        calls = RecordingCombiner()
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(calls, spool) as address, connected(address) as channel:
+            with pytest.raises(RemoteFault) as caught:
+                await upload_update(channel, a_header(data, sha256="0" * 64), data)
+        assert caught.value.code == "DigestMismatch"
+        assert calls.updates == []
+        assert spool.uploads == 0
+        assert list((tmp_path / "spool").iterdir()) == []
+
+    asyncio.run(story())
+
+
+def test_an_update_that_is_not_wanted_is_refused_before_its_bytes(tmp_path: Path) -> None:
+    data = os.urandom(16 * MIB)
+
+    async def story() -> None:
+        calls = RecordingCombiner(refusal=Unwanted("the round is over", remedy="Wait for the next one."))
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(calls, spool) as address, connected(address) as channel:
+            with pytest.raises(RemoteFault) as caught:
+                await upload_update(channel, a_header(data), data)
+        assert (caught.value.code, caught.value.message) == ("Unwanted", "the round is over")
+        assert caught.value.remedy == "Wait for the next one."
+        assert spool.uploads == 0
+
+    asyncio.run(story())
+
+
+def test_a_chunk_above_two_mebibytes_is_refused_by_name(tmp_path: Path) -> None:
+    data = bytes(3 * MIB)
+
+    async def story() -> None:
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(RecordingCombiner(), spool) as address, connected(address) as channel:
+            call = network_pb2_grpc.CombinerStub(channel.grpc).SendUpdate()
+            header = codec.write_update_header(a_header(data))
+            await call.write(network_pb2.UpdatePart(start=network_pb2.UpdateStart(header=header)))
+            await call.write(network_pb2.UpdatePart(chunk=data[: 2 * MIB]))
+            assert spool.memory_held + spool.disk_held <= len(data)
+            await call.write(network_pb2.UpdatePart(chunk=data[: 2 * MIB + 1]))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            fault = restored(caught.value, address)
+        assert fault.code == "ChunkTooLarge"
+
+    asyncio.run(story())
+
+
+def test_the_answer_to_a_judged_update_is_given_again_when_the_first_was_lost(tmp_path: Path) -> None:
+    data = os.urandom(MIB)
+
+    async def story() -> None:
+        calls = RecordingCombiner()
+        calls.gate.clear()
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(calls, spool) as address, connected(address) as channel:
+            first = asyncio.ensure_future(upload_update(channel, a_header(data), data))
+            assert (await calls.heard.get())[0] == "offered"
+            assert (await calls.heard.get())[0] == "judging"
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            again = asyncio.ensure_future(upload_update(channel, a_header(data), data))
+            calls.gate.set()
+            assert (await again).accepted
+            assert (await upload_update(channel, a_header(data), data)).accepted
+        assert calls.updates == [data]
+
+    asyncio.run(story())
+
+
+def test_an_upload_id_is_its_owner_s_alone(tmp_path: Path) -> None:
+    async def story() -> None:
+        spool = await a_spool(tmp_path / "spool")
+        data = b"x" * 100
+        incoming = await spool.begin(f"client {ANNA}", UploadStart("ab" * 8, 0, len(data), digest_of(data)))
+        await incoming.append(data[:50])
+        calls = RecordingCombiner()
+        async with combiner(calls, spool) as address, connected(address, f"client:{BERT}") as channel:
+            assert (await upload_update(channel, a_header(data), data)).accepted
+        assert spool.held(f"client {ANNA}", "ab" * 8) == 50
+
+    asyncio.run(story())
+
+
+def test_a_combiner_puts_objects_into_the_reducer_s_store_and_reads_them_back(tmp_path: Path) -> None:
+    data = os.urandom(3 * MIB)
+
+    async def story() -> None:
+        objects = MemoryObjects()
+        spool = await a_spool(tmp_path / "spool")
+        async with (
+            reducer(RecordingReducer(), spool, objects) as address,
+            connected(address, "combiner") as channel,
+        ):
+            await upload_object(channel, "cd" * 8, digest_of(data), data)
+            await download(channel, digest_of(data), tmp_path / "sum")
+        assert objects.objects == {digest_of(data): data}
+        assert spool.uploads == 0
+
+    asyncio.run(story())
+    assert (tmp_path / "sum").read_bytes() == data
+
+
+def test_a_server_that_stays_away_is_given_up_in_the_end(tmp_path: Path) -> None:
+    async def story() -> None:
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(RecordingCombiner(), spool) as address:
+            pass
+        async with connected(address) as channel:
+            with pytest.raises(PeerUnreachable) as caught:
+                await upload_update(channel, a_header(b"x"), b"x", patience=QUICK)
+            assert caught.value.address == address
+            with pytest.raises(PeerUnreachable):
+                await download(channel, digest_of(b"x"), tmp_path / "x", patience=QUICK)
+
+    asyncio.run(story())
+
+
+def test_the_memory_of_a_large_upload_is_bounded(tmp_path: Path) -> None:
+    block = os.urandom(MIB)
+    file = tmp_path / "update"
+    with file.open("wb") as out:
+        for _ in range(64):
+            out.write(block)
+    size, sha256 = 64 * MIB, digest_of(block * 64)
+
+    async def story() -> int:
+        calls = RecordingCombiner(keep_bytes=False)
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(calls, spool) as address, connected(address) as channel:
+            await upload_update(channel, a_header(block, upload_id="ee" * 8), block)
+            before = _reset_peak()
+            header = a_header(b"", sha256=sha256)
+            header = type(header)(
+                header.generation, header.upload_id, size, header.sha256, 1, header.metrics, header.release
+            )
+            assert (await upload_update(channel, header, file)).accepted
+            return _peak() - before
+
+    assert asyncio.run(story()) < 40 * MIB
+
+
+def _reset_peak() -> int:
+    """Make the kernel measure this process's peak memory from now on, and return what it uses now, in bytes."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _peak()
+
+
+def _peak() -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
