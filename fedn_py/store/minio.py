@@ -38,7 +38,7 @@ _LEAST_PART_BYTES = 16 * 1024**2  # held in memory while it is sent
 _MAX_PARTS = 10_000  # S3's own limit
 _LISTED_AT_ONCE = 1_000
 
-_REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"})
+_REFUSED = frozenset({"AuthorizationHeaderMalformed", "XAdminUserNotFound"})  # beside all of status 401 and 403
 _FULL = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage"})
 
 
@@ -319,7 +319,7 @@ def _endpoint(url: str) -> tuple[str, bool]:
 def _fault(error: Exception, server: str, bucket: str, digest: Digest | None) -> FednError:
     """Return what an error of the libraries means for whoever runs this process."""
     if isinstance(error, S3Error):
-        return _refusal(error.code or "", server, bucket, digest)
+        return _refusal(error, server, bucket, digest)
     if isinstance(getattr(error, "reason", error), urllib3.exceptions.SSLError):
         return StoreMisconfigured(
             f"the certificate of MinIO at {server} is not accepted: {getattr(error, 'reason', error)}",
@@ -331,14 +331,10 @@ def _fault(error: Exception, server: str, bucket: str, digest: Digest | None) ->
     )
 
 
-def _refusal(code: str, server: str, bucket: str, digest: Digest | None) -> FednError:
+def _refusal(error: S3Error, server: str, bucket: str, digest: Digest | None) -> FednError:
+    code = error.code or ""
     if code in ("NoSuchKey", "NoSuchObject") and digest is not None:
         return missing(digest)
-    if code in _REFUSED:
-        return StoreMisconfigured(
-            f"MinIO at {server} refuses these keys for the bucket {bucket!r} ({code})",
-            remedy="Correct the access key and the secret key, and allow them to read and write the bucket.",
-        )
     if code in ("NoSuchBucket", "InvalidBucketName", "BucketAlreadyExists"):
         return StoreMisconfigured(
             f"MinIO at {server} has no bucket {bucket!r} that can be used ({code})",
@@ -347,6 +343,11 @@ def _refusal(code: str, server: str, bucket: str, digest: Digest | None) -> Fedn
     if code == "RequestTimeTooSkewed":
         return StoreMisconfigured(
             f"the clocks of this machine and of MinIO at {server} differ too much", remedy="Set both clocks by NTP."
+        )
+    if code in _REFUSED or error.response.status in (401, 403):
+        return StoreMisconfigured(
+            f"MinIO at {server} refuses these keys for the bucket {bucket!r} ({code})",
+            remedy="Correct the access key and the secret key, and allow them to read and write the bucket.",
         )
     if code in _FULL:
         return StoreFull(

@@ -246,7 +246,7 @@ def _refusal(error: OperationFailure, code: int | None, server: str) -> OwnFault
         )
     if code == _OUT_OF_DISK_SPACE:
         return StoreFull(
-            f"MongoDB at {server} has no disk space left", remedy="Free some there; the write did not happen."
+            f"MongoDB at {server} has no disk space left ({name})", remedy="Free some there; the write did not happen."
         )
     if code in _TOO_LARGE:
         return _too_large()

@@ -1,0 +1,109 @@
+"""The folder's own ways to fail."""
+
+import asyncio
+import resource
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fedn_py.store.folder import FolderObjects, open_folder
+from fedn_py.store.ports import StoreFull, StoreInUse, StoreMisconfigured
+
+
+async def some(n_chunks: int) -> AsyncIterator[bytes]:
+    for number in range(n_chunks):
+        yield bytes([number % 256]) * 65_536
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_full_disk_refuses_the_object_frees_its_bytes_and_others_go_on(tiny_disk: Path) -> None:
+    async def steps() -> None:
+        objects = await open_folder(tiny_disk / "objects")
+        with pytest.raises(StoreFull, match="no room left"):
+            await objects.put(some(40))
+        assert files(tiny_disk) == ["lock"]
+        kept = await objects.put(some(2))
+        assert files(tiny_disk) == sorted([kept.digest, "lock"])
+        await objects.close()
+
+    asyncio.run(steps())
+
+
+def test_a_size_limit_of_the_process_is_a_full_store(tmp_path: Path) -> None:
+    async def steps(objects: FolderObjects) -> None:
+        with pytest.raises(StoreFull):
+            await objects.put(some(40))
+        assert files(tmp_path) == ["lock"]
+
+    async def on_opened() -> None:
+        objects = await open_folder(tmp_path / "objects")
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024**2, hard))
+        try:
+            await steps(objects)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            await objects.close()
+
+    asyncio.run(on_opened())
+
+
+def test_what_an_interrupted_put_left_is_removed_when_the_folder_is_opened(tmp_path: Path) -> None:
+    incoming = tmp_path / "objects" / "incoming"
+    incoming.mkdir(parents=True)
+    (incoming / "0").write_bytes(b"half an object")
+
+    async def steps() -> None:
+        await (await open_folder(tmp_path / "objects")).close()
+
+    asyncio.run(steps())
+    assert list(incoming.iterdir()) == []
+
+
+def test_foreign_files_are_neither_listed_nor_touched(tmp_path: Path) -> None:
+    async def steps() -> None:
+        objects = await open_folder(tmp_path / "objects")
+        put = await objects.put(some(1))
+        (tmp_path / "objects" / put.digest[:2] / "notes.txt").write_text("mine")
+        assert [stat.digest async for stat in objects.list()] == [put.digest]
+        await objects.close()
+
+    asyncio.run(steps())
+
+
+def test_two_processes_do_not_open_one_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "objects"
+    other = (
+        "import asyncio, pathlib, sys; from fedn_py.store.folder import open_folder;"
+        "held = asyncio.run(open_folder(pathlib.Path(sys.argv[1]))); print('open', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", other, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        with pytest.raises(StoreInUse, match=f"process id {process.pid}"):
+            asyncio.run(open_folder(folder))
+        process.kill()
+    asyncio.run(reopened(folder))
+
+
+async def reopened(folder: Path) -> None:
+    await (await open_folder(folder)).close()
+
+
+def test_a_path_that_cannot_be_a_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreMisconfigured, match="cannot be written to"):
+        asyncio.run(open_folder(tmp_path / "file" / "objects"))
+
+
+def test_only_this_user_may_enter_the_folder(tmp_path: Path) -> None:
+    asyncio.run(reopened(tmp_path / "objects"))
+    assert (tmp_path / "objects" / "incoming").stat().st_mode & 0o077 == 0

@@ -1,0 +1,91 @@
+"""The SQLite file's own ways to fail."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from fedn_py.store.ports import StoreDamaged, StoreFull, StoreMisconfigured, StoreUnavailable
+from fedn_py.store.sqlite import open_sqlite
+
+
+def test_a_full_disk_refuses_the_write_keeps_what_was_there_and_goes_on_when_there_is_room(tiny_disk: Path) -> None:
+    async def steps() -> None:
+        documents = await open_sqlite(tiny_disk / "documents.sqlite")
+        await documents.insert("rounds", "k", {"a": 1}, fence=1, operation="o1")
+        ballast = tiny_disk / "ballast"
+        with pytest.raises(OSError, match="No space left"):
+            ballast.write_bytes(b"x" * 2 * 1024**2)
+
+        with pytest.raises(StoreFull, match="no room"):
+            await documents.update("rounds", "k", {"a": "x" * 200_000}, version=1, fence=1, operation="o2")
+        found = await documents.get("rounds", "k")
+        assert found is not None
+        assert (found.version, found.content) == (1, {"a": 1})
+
+        ballast.unlink()
+        assert await documents.update("rounds", "k", {"a": 2}, version=1, fence=1, operation="o3") == "ok"
+        await documents.close()
+
+    asyncio.run(steps())
+
+
+def test_a_write_that_the_disk_broke_off_is_unknown_and_read_back_from_the_disk(tmp_path: Path) -> None:
+    async def steps() -> None:
+        documents = await open_sqlite(tmp_path / "documents.sqlite")
+        await documents.insert("rounds", "k", {"a": 1}, fence=1, operation="o1")
+
+        def break_off(connection: sqlite3.Connection) -> None:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            raise error
+
+        with pytest.raises(StoreUnavailable, match="the disk failed"):
+            await documents._run(break_off)
+        found = await documents.get("rounds", "k")
+        assert found is not None
+        assert found.operation == "o1"
+        await documents.close()
+
+    asyncio.run(steps())
+
+
+def test_a_file_that_is_no_database_is_damaged_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "documents.sqlite"
+    path.write_bytes(b"not a database at all" * 1000)
+    with pytest.raises(StoreDamaged, match="damaged"):
+        asyncio.run(open_sqlite(path))
+    assert path.read_bytes() == b"not a database at all" * 1000
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreMisconfigured, match="cannot be opened") as raised:
+        asyncio.run(open_sqlite(tmp_path / "absent" / "documents.sqlite"))
+    assert raised.value.remedy
+
+
+def test_only_this_user_may_read_the_file(tmp_path: Path) -> None:
+    async def steps() -> None:
+        await (await open_sqlite(tmp_path / "documents.sqlite")).close()
+
+    asyncio.run(steps())
+    assert (tmp_path / "documents.sqlite").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(("collection", "order_by"), [("events", "seq"), ("rounds", "session")])
+def test_frequent_queries_use_an_index(tmp_path: Path, collection: str, order_by: str) -> None:
+    async def steps() -> None:
+        await (await open_sqlite(tmp_path / "documents.sqlite")).close()
+
+    asyncio.run(steps())
+    connection = sqlite3.connect(tmp_path / "documents.sqlite")
+    place = f"json_extract(content, '$.{order_by}')"
+    plan = connection.execute(
+        f"EXPLAIN QUERY PLAN SELECT * FROM documents WHERE collection = ? AND {place} > ? ORDER BY {place}, key",
+        [collection, 1],
+    ).fetchall()
+    connection.close()
+    told = " ".join(str(row[3]) for row in plan)
+    assert f"by_{order_by}" in told
+    assert "TEMP B-TREE" not in told
