@@ -1,12 +1,13 @@
 """The SQLite file's own ways to fail."""
 
 import asyncio
+import resource
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from fedn_py.store.ports import StoreDamaged, StoreFull, StoreMisconfigured, StoreUnavailable
+from fedn_py.store.ports import StoreDamaged, StoreFull, StoreMisconfigured
 from fedn_py.store.sqlite import open_sqlite
 
 
@@ -36,16 +37,18 @@ def test_a_write_that_the_disk_broke_off_is_unknown_and_read_back_from_the_disk(
         documents = await open_sqlite(tmp_path / "documents.sqlite")
         await documents.insert("rounds", "k", {"a": 1}, fence=1, operation="o1")
 
-        def break_off(connection: sqlite3.Connection) -> None:
-            error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
-            raise error
-
-        with pytest.raises(StoreUnavailable, match="the disk failed"):
-            await documents._run(break_off)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, hard))  # the system fails writes beyond it
+        try:
+            large = {"a": "x" * 2 * 1024**2}
+            outcome = await documents.update("rounds", "k", large, version=1, fence=1, operation="o2")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert outcome == "unknown"
         found = await documents.get("rounds", "k")
         assert found is not None
-        assert found.operation == "o1"
+        assert (found.version, found.operation, found.content) == (1, "o1", {"a": 1})
+        assert await documents.update("rounds", "k", {"a": 2}, version=1, fence=1, operation="o3") == "ok"
         await documents.close()
 
     asyncio.run(steps())
