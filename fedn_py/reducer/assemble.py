@@ -85,7 +85,7 @@ class Reducer:
         events = await EventLog.open(ledger)
         self._closing.push_async_callback(_flushed, events)
         tokens = TokenBook(ledger, events)
-        await tokens.write_first_admin(settings.state_dir / "admin.token")
+        await tokens.write_admin(settings.state_dir / "admin.token")
         catalogue = Catalogue(ledger, stores.objects, events, scratch)
         sessions = Sessions(ledger, catalogue, events)
         rounds = Rounds(ledger, stores.objects, events, scratch)

@@ -1,11 +1,13 @@
 """The network's tokens: made, looked up on every call, revoked. Only the hash of a secret is ever kept."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from fedn_py.errors import FednError
+from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import TokenId
 from fedn_py.reducer.control import Role, UnknownToken
 from fedn_py.reducer.event_log import EventLog
@@ -16,7 +18,7 @@ from fedn_py.transport.authentication import Caller, TokenRecord, check, new_tok
 
 ROLES: tuple[Role, ...] = ("admin", "viewer", "combiner", "client")
 
-FIRST_ADMIN_VALID_S = 365 * 86_400.0
+ADMIN_VALID_S = 365 * 86_400.0
 _USE_NOTED_EVERY_S = 60.0
 
 
@@ -81,12 +83,17 @@ class TokenBook:
         except FednError as fault:
             self._events.tell("token.use_not_noted", fault.message, "warning", token=token)
 
-    async def write_first_admin(self, file: Path) -> None:
-        """Make the operator's first token, once, readable by the owner of this process alone."""
-        if await self._ledger.count("tokens", {"role": "admin"}):
-            return
-        text, _ = await self.create("admin", "first admin", FIRST_ADMIN_VALID_S)
-        write_secret(file, text + "\n")
+    async def write_admin(self, file: Path) -> None:
+        """Have a good admin token in a file that the owner of this process alone can read.
+
+        Who starts a reducer has its stores and may do anything; the file says so in a form that REST takes.
+        """
+        if file.exists():
+            with contextlib.suppress(PeerFault):
+                await self.find((await asyncio.to_thread(file.read_text, encoding="utf-8")).strip())
+                return
+        text, _ = await self.create("admin", "reducer's operator", ADMIN_VALID_S)
+        await asyncio.to_thread(write_secret, file, text + "\n")
 
 
 def now_ms(seconds: float) -> int:

@@ -1,0 +1,285 @@
+"""``fedn-py sandbox``: a whole network on this machine, from nothing to a trained model."""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+
+from fedn_py.api.faults import ReducerUnreachable
+from fedn_py.api.network import Network
+from fedn_py.api.profile import load_profile
+from fedn_py.errors import OwnFault
+from fedn_py.execution.archive import unpack
+from fedn_py.execution.environment import own_environment
+from fedn_py.execution.packing import create_package
+from fedn_py.execution.projects import prepare_data, project_folder
+from fedn_py.execution.runner import PackageRunner
+from fedn_py.identity import Digest
+from fedn_py.reducer.control import SessionOptions, SessionView
+from fedn_py.sandbox.folder import Ports, SandboxFolder, Where
+from fedn_py.sandbox.options import SandboxOptions
+from fedn_py.sandbox.processes import Children
+from fedn_py.sandbox.screen import Screen
+from fedn_py.sandbox.summary import summary_of, write_summary
+
+Found = TypeVar("Found")
+
+_LOOK_EVERY_S = 0.2
+_UP_WITHIN_S = 120.0
+_UNDER_WAY = frozenset({"running", "waiting", "paused", "failed"})
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class SandboxFailed(OwnFault):
+    """The sandbox did not get to where it was asked to."""
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM."""
+
+
+def run_sandbox(options: SandboxOptions, console: Console) -> None:
+    """Start a network, train, and wait for Ctrl-C, or end with the session.
+
+    Raises:
+        ProcessEnded, SandboxFailed: with what to do.
+        FednError: of the project, the package or the stores.
+    """
+    with _stoppable():
+        sandbox = Sandbox(options, console)
+        try:
+            sandbox.run()
+        except Stopped:
+            console.print("\nstopping ...", highlight=False)
+        finally:
+            sandbox.stop()
+    console.print("All processes have ended. Start again with the same state: the same command.", highlight=False)
+
+
+class Sandbox:
+    """One run of a sandbox."""
+
+    def __init__(self, options: SandboxOptions, console: Console) -> None:
+        self._options = options
+        self._console = console
+        self._folder = SandboxFolder(options.dir)
+        self._children = Children()
+        self._began = time.monotonic()
+        self._timings: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Do everything that the options ask for."""
+        options = self._options
+        project = options.project or project_folder("sklearn")
+        ports = self._folder.choose_ports(options.combiners, options.port)
+        self._say(f"sandbox in {self._folder.path}: everything stays on this machine; not for production")
+        network = self._start_reducer(ports)
+        self._say(f"reducer       https://localhost:{ports.web}   (gRPC localhost:{ports.grpc})")
+        data = self._prepare_data(project)
+        self._start_others(network, ports, data)
+        self._await_everybody(network)
+        self._timings["network_up"] = time.monotonic() - self._began
+        self._say(
+            f"network       {options.combiners} combiners and {options.clients} clients attached after "
+            f"{self._timings['network_up']:.1f} s, the imports of their processes included"
+        )
+        session = self._session(network, project)
+        ended = self._watch(network, session)
+        self._tell_end(network, ended)
+        if not options.exit_when_done:
+            self._say("Ctrl-C ends all processes.")
+            while True:
+                self._children.check()
+                time.sleep(1.0)
+
+    def stop(self) -> None:
+        """End all processes."""
+        self._children.stop()
+
+    # ---- starting
+
+    def _start_reducer(self, ports: Ports) -> Network:
+        options, folder = self._options, self._folder
+        where = Where(options.mongodb, options.minio)
+        names = [f"combiner-{number}" for number in range(1, options.combiners + 1)]
+        folder.write_certificates(["reducer", *names])
+        folder.write_reducer(ports, where)
+        self._children.start(
+            "reducer", "reducer", folder.settings("reducer"), folder.log("reducer"), _environment(stores=True)
+        )
+        folder.write_profile(ports)
+        return self._await("the reducer", self._reached)
+
+    def _reached(self) -> Network | None:
+        if not self._folder.admin_token.exists():
+            return None
+        network = Network.of(load_profile(self._folder.profile))
+        try:
+            network.status()
+        except ReducerUnreachable:
+            return None
+        return network
+
+    def _prepare_data(self, project: Path) -> list[Path]:
+        options = self._options
+        out = self._folder.data / f"{project.resolve().name}-{options.clients}-{options.split}"
+        parts = [out / f"client-{number}" for number in range(1, options.clients + 1)]
+        whole = out / ".whole"
+        if whole.exists():
+            return parts
+        shutil.rmtree(out, ignore_errors=True)
+        parts = asyncio.run(
+            prepare_data(project, options.clients, out, python=own_environment(), options=("--split", options.split))
+        )
+        whole.touch()
+        return parts
+
+    def _start_others(self, network: Network, ports: Ports, data: list[Path]) -> None:
+        options, folder = self._options, self._folder
+        where = Where(options.mongodb, options.minio)
+        for number in range(1, options.combiners + 1):
+            name = folder.write_combiner(number, ports, where)
+            folder.write_token(name, network.create_token("combiner", name)[0])
+            self._children.start("combiner", name, folder.settings(name), folder.log(name), _environment(stores=True))
+        for number, part in enumerate(data, start=1):
+            name = folder.write_client(number, ports, part, options.keep_updates)
+            folder.write_token(name, network.create_token("client", name)[0])
+            self._children.start("client", name, folder.settings(name), folder.log(name), _environment(stores=False))
+
+    def _await_everybody(self, network: Network) -> None:
+        def attached() -> bool:
+            return network.status().clients >= self._options.clients
+
+        self._await(f"{self._options.clients} clients", lambda: attached() or None)
+
+    def _await(self, what: str, look: Callable[[], Found | None]) -> Found:
+        deadline = time.monotonic() + _UP_WITHIN_S
+        while time.monotonic() < deadline:
+            self._children.check()
+            found = look()
+            if found is not None:
+                return found
+            time.sleep(_LOOK_EVERY_S)
+        raise SandboxFailed(
+            f"{what} did not come up within {_UP_WITHIN_S:g} s",
+            remedy=f"Look into {self._folder.path / 'logs'}; a slow machine may want fewer clients.",
+        )
+
+    # ---- the session
+
+    def _session(self, network: Network, project: Path) -> SessionView:
+        """Go on with the session under way, or start one, from the newest model of the same package if there is one."""
+        sessions = network.sessions()
+        under_way = next((one for one in sessions if one.status in _UNDER_WAY), None)
+        if under_way is not None:
+            self._say(f"session       {under_way.name} goes on after {under_way.rounds_done} rounds")
+            return network.resume_session(under_way.id) if under_way.status in {"paused", "failed"} else under_way
+        with tempfile.TemporaryDirectory(dir=self._folder.path) as scratch:
+            archive = Path(scratch) / "package.tar.gz"
+            digest = create_package(project, archive)
+            package = network.upload_package(archive)
+            self._say(f"package       {package.name} {package.version}, {package.size:,} bytes, {digest[:12]}")
+            before = next((one for one in sessions if one.options.package == digest and one.final_model), None)
+            if before is not None and before.final_model is not None:
+                seed = before.final_model
+                self._say(f"seed model    the last model of {before.name}, {seed[:12]}")
+            else:
+                seed = self._seed_model(network, archive, Path(scratch))
+        return network.start_session(
+            SessionOptions(
+                package=digest,
+                seed_model=seed,
+                rounds=self._options.rounds,
+                clients_wanted=self._options.clients,
+                clients_required=max(1, self._options.clients // 2),
+                masking=self._options.masking,
+            )
+        )
+
+    def _seed_model(self, network: Network, archive: Path, scratch: Path) -> Digest:
+        file = scratch / "seed.safetensors"
+
+        async def make() -> None:
+            package = unpack(archive, scratch / "unpacked")
+            runner = PackageRunner(package, python=own_environment(), data_path=None, scratch=scratch / "run")
+            await runner.startup(file)
+            await runner.close()
+
+        asyncio.run(make())
+        model = network.upload_model(file)
+        self._say(f"seed model    {model.size:,} bytes, made by the package, {model.digest[:12]}")
+        return model.digest
+
+    def _watch(self, network: Network, session: SessionView) -> SessionView:
+        began = time.monotonic()
+        with Screen(self._console) as screen:
+            while True:
+                self._children.check()
+                view, rounds = network.session(session.id), network.rounds(session.id)
+                screen.show(view, rounds)
+                if view.rounds_done and "first_round" not in self._timings:
+                    self._timings["first_round"] = time.monotonic() - began
+                    self._timings["package_imports"] = rounds[0].training_metrics.get("worker_start_s", 0.0)
+                if view.status in {"finished", "stopped", "failed"}:
+                    self._timings["session"] = time.monotonic() - began
+                    return view
+                time.sleep(_LOOK_EVERY_S)
+
+    def _tell_end(self, network: Network, session: SessionView) -> None:
+        rounds = network.rounds(session.id)
+        if self._options.summary is not None:
+            write_summary(self._options.summary, summary_of(session, rounds, self._timings))
+        if session.status != "finished":
+            raise SandboxFailed(
+                f"the session {session.status}: {session.reason}",
+                remedy="fedn-py event list says what happened; start the sandbox again to go on.",
+            )
+        if "first_round" in self._timings:
+            self._say(
+                f"first round   committed {self._timings['first_round']:.1f} s after the session began, of which "
+                f"{self._timings['package_imports']:.1f} s were the package's own imports (mean over clients)"
+            )
+        if session.final_model is not None:
+            self._say(f"final model   {session.final_model}")
+            profile = f" --profile {self._folder.profile}" if self._options.dir != SandboxOptions().dir else ""
+            if not self._options.exit_when_done:
+                self._say(f"next          fedn-py model download {session.final_model} model.safetensors{profile}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def _environment(*, stores: bool) -> Mapping[str, str]:
+    """Return the environment of a process: settings come from its file alone, store keys go only where stores are."""
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("FEDN_") or (stores and name.startswith("FEDN_MINIO_"))
+    }
+    # Many processes share this machine's few cores: each keeps to one.
+    return {**dict.fromkeys(_THREADS, "1"), **passed}
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM raise Stopped, once."""
+
+    def stop(number: int, _frame: object) -> None:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.SIG_IGN)
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

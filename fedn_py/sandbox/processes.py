@@ -1,0 +1,110 @@
+"""The sandbox's processes: real ones, as a deployment would start them, with their output in files."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedn_py.errors import OwnFault
+
+STOP_WITHIN_S = 4.0
+_LOG_LINES = 15
+_PR_SET_PDEATHSIG = 1
+
+
+class ProcessEnded(OwnFault):
+    """A process of the sandbox ended by itself."""
+
+    def __init__(self, name: str, code: int, log: Path) -> None:
+        super().__init__(
+            f"{name} ended with exit code {code}; the last lines of {log}:\n{tail(log)}",
+            remedy="Correct what it says and start the sandbox again.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One running process."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+class Children:
+    """Starts processes and ends all of them."""
+
+    def __init__(self) -> None:
+        self._children: dict[str, Child] = {}
+
+    def start(self, role: str, name: str, settings: Path, log: Path, environ: Mapping[str, str]) -> None:
+        """Start a process of a role with its settings file."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "fedn_py", "run", role, "-c", str(settings)]
+        with log.open("ab") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(environ),
+                start_new_session=True,  # Ctrl-C is for the sandbox, which ends its processes in order
+                preexec_fn=_dies_with_parent(),  # noqa: PLW1509 - prepared before the fork, one system call
+            )
+        self._children[name] = Child(name, process, log)
+
+    def check(self) -> None:
+        """Raise ProcessEnded if one of them has ended."""
+        for child in self._children.values():
+            code = child.process.poll()
+            if code is not None:
+                raise ProcessEnded(child.name, code, child.log)
+
+    def stop(self) -> None:
+        """End all processes: asked first, cut off after a few seconds."""
+        living = [child.process for child in self._children.values() if child.process.poll() is None]
+        for process in living:
+            _signal(process, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_WITHIN_S
+        for process in living:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal(process, signal.SIGKILL)
+                process.wait()
+        self._children.clear()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        if number == signal.SIGKILL:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+
+
+def _dies_with_parent() -> Callable[[], None] | None:
+    """Return what makes a child end when the sandbox is killed outright, where the system can do it."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return ask
+
+
+def tail(log: Path) -> str:
+    """Return the last lines of a log file."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(f"    {line}" for line in lines[-_LOG_LINES:])
