@@ -1,0 +1,94 @@
+"""``fedn-py``: the command line of the network.
+
+Data goes to standard output, everything for people to standard error; the exit codes are in ``exits.py``. Imports
+that cost time are inside the commands, so that ``--help`` is quick.
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from fedn_py.cli import access, artifacts, network, projects, run, sessions
+from fedn_py.cli.exits import MEANING, Exit, exit_code
+from fedn_py.cli.options import group
+from fedn_py.errors import FednError
+
+_ABOUT = "Federated learning through tiers: train one model over data that never leaves its owners."
+_EPILOG = "Begin with: fedn-py sandbox.   Exit codes: " + ", ".join(
+    f"{code.value} {meaning}" for code, meaning in MEANING.items()
+)
+
+
+@dataclass
+class Invocation:
+    """How this command was called."""
+
+    verbose: bool = False
+
+
+def build() -> typer.Typer:
+    """Return the whole command line."""
+    app = group(_ABOUT)
+
+    @app.callback(epilog=_EPILOG)
+    def about(
+        context: typer.Context,
+        verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show where in the code a fault arose.")] = False,
+        version: Annotated[
+            bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+        ] = False,
+    ) -> None:
+        del version  # its callback has answered already
+        if isinstance(context.obj, Invocation):
+            context.obj.verbose = verbose
+
+    app.command("sandbox")(projects.sandbox)
+    app.command("new")(projects.new)
+    app.command("status")(network.status)
+    app.add_typer(run.run, name="run")
+    app.add_typer(projects.config, name="config")
+    app.add_typer(artifacts.packages, name="package")
+    app.add_typer(artifacts.models, name="model")
+    app.add_typer(sessions.sessions, name="session")
+    app.add_typer(sessions.rounds, name="round")
+    app.add_typer(network.clients, name="client")
+    app.add_typer(network.combiners, name="combiner")
+    app.add_typer(network.events, name="event")
+    app.add_typer(access.tokens, name="token")
+    app.add_typer(access.certificates, name="certificate")
+    return app
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    invocation = Invocation()
+    try:
+        build()(obj=invocation, prog_name="fedn-py")
+    except FednError as fault:
+        _tell(fault, verbose=invocation.verbose)
+        sys.exit(exit_code(fault))
+    except BrokenPipeError:
+        sys.exit(Exit.OK)
+    except OSError as fault:
+        _tell(fault, verbose=invocation.verbose)
+        sys.exit(Exit.FAILED)
+
+
+def _tell(fault: Exception, *, verbose: bool) -> None:
+    from fedn_py.cli.output import print_fault
+    from fedn_py.runtime.processes import explain
+
+    if "--json" in sys.argv:
+        code = fault.code if isinstance(fault, FednError) else type(fault).__name__
+        print_fault(code, str(fault), fault.remedy if isinstance(fault, FednError) else "")
+    explain(fault, sys.stderr, verbose=verbose)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from fedn_py import __version__
+
+        print(f"fedn-py {__version__}")
+        raise typer.Exit

@@ -1,0 +1,117 @@
+"""``run``: the processes of the network. The reducer's is put together here: its service and its web server."""
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from fedn_py.cli.options import group
+from fedn_py.cli.output import note
+
+if TYPE_CHECKING:
+    from fedn_py.settings import LoggingSettings, ReducerSettings
+    from fedn_py.settings.fields import Section
+
+SettingsT = TypeVar("SettingsT", bound="Section")
+
+run = group("Run a process of the network; SIGTERM or Ctrl-C ends it in good order.")
+
+FileOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="Settings (YAML). Default: FEDN_ variables alone."),
+]
+
+
+@run.command("reducer")
+def run_reducer(config: FileOption = None) -> None:
+    """Run the reducer: rounds, registry, REST API.
+
+    Example: fedn-py run reducer -c reducer.yaml
+    """
+    from fedn_py.runtime.processes import run_until_stopped
+    from fedn_py.settings import ReducerSettings
+
+    settings = _load(ReducerSettings, config)
+    _log_as("reducer", settings.name, settings.logging)
+    run_until_stopped(lambda stop: serve_reducer(settings, stop))
+
+
+@run.command("combiner")
+def run_combiner(config: FileOption = None) -> None:
+    """Run a combiner: it hands work to its clients and adds up their updates.
+
+    Example: fedn-py run combiner -c combiner.yaml
+    """
+    from fedn_py.combiner.assemble import run_combiner as serve
+    from fedn_py.runtime.processes import run_until_stopped
+    from fedn_py.settings import CombinerSettings
+
+    settings = _load(CombinerSettings, config)
+    _log_as("combiner", settings.name, settings.logging)
+    run_until_stopped(lambda stop: serve(settings, stop))
+
+
+@run.command("client")
+def run_client(config: FileOption = None) -> None:
+    """Run a client: it trains on this site's data, which never leaves it. It only dials out.
+
+    Example: fedn-py run client -c client.yaml
+    """
+    from fedn_py.client.assemble import run_client as serve
+    from fedn_py.runtime.processes import run_until_stopped
+    from fedn_py.settings import ClientSettings
+
+    settings = _load(ClientSettings, config)
+    _log_as("client", settings.name, settings.logging)
+    run_until_stopped(lambda stop: serve(settings, stop))
+
+
+async def serve_reducer(settings: "ReducerSettings", stop: asyncio.Event) -> None:
+    """Run the reducer and its web server until ``stop`` is set, or one of them fails."""
+    from fedn_py.reducer.assemble import assemble
+    from fedn_py.web import create_app, serve_web
+
+    reducer = assemble(settings)
+    await reducer.start()
+    try:
+        app = create_app(reducer.control, asyncio.get_running_loop(), settings.limits)
+        web = await serve_web(app, settings.listen_web, settings.certificate)
+        host, port = web.address
+        note(f"reducer {settings.name}: https://{_called(host)}:{port} (REST API), {settings.listen_grpc} (gRPC)")
+        try:
+            await _until_first(reducer.run(), stop.wait())
+        finally:
+            await web.stop()
+    finally:
+        await reducer.stop()
+
+
+async def _until_first(*work: Coroutine[object, object, object]) -> None:
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _called(host: str) -> str:
+    return "localhost" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
+
+
+def _load(model: "type[SettingsT]", file: Path | None) -> "SettingsT":
+    from fedn_py.settings import load_settings
+
+    return load_settings(model, file, os.environ)
+
+
+def _log_as(role: str, name: str, logging: "LoggingSettings") -> None:
+    from fedn_py.runtime.logging import configure_logging
+
+    configure_logging(logging.format, logging.level, fields={"role": role, "name": name})

@@ -1,0 +1,297 @@
+"""``session`` and ``round``: starting, watching and ending training."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedn_py.cli.exits import Exit
+from fedn_py.cli.options import JsonOption, ProfileOption, SessionArgument, group, open_network
+from fedn_py.cli.output import (
+    hint,
+    instant,
+    measures,
+    note,
+    print_data,
+    print_facts,
+    print_table,
+    short,
+)
+
+if TYPE_CHECKING:
+    from fedn_py.api import Network
+    from fedn_py.reducer.control import RoundView, SessionView
+
+sessions = group("Training sessions.")
+rounds = group("The rounds of a session.")
+
+
+@sessions.command("start")
+def start_session(
+    *,
+    package: Annotated[
+        str, typer.Option(metavar="FILE|DIGEST|NAME", help="Compute package: a file to upload, or one that is there.")
+    ],
+    model: Annotated[
+        str, typer.Option(metavar="FILE|DIGEST", help="Seed model: a safetensors file, or one that is there.")
+    ],
+    rounds_wanted: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to run.")] = 5,
+    name: Annotated[str, typer.Option(help="What people call it. Default: one is made up.")] = "",
+    clients_wanted: Annotated[int, typer.Option(min=0, help="Close a round with so many updates; 0: all.")] = 0,
+    clients_required: Annotated[int, typer.Option(min=1, help="With fewer, a round fails.")] = 1,
+    update_timeout: Annotated[float, typer.Option(metavar="S", help="Seconds a client has for a round.")] = 600.0,
+    validate: Annotated[bool, typer.Option(help="Validate each new global model on the clients.")] = True,
+    validation_timeout: Annotated[float, typer.Option(metavar="S", help="Seconds for a validation.")] = 120.0,
+    max_attempts: Annotated[int, typer.Option(min=1, help="Attempts at a round before the session fails.")] = 3,
+    retry_delay: Annotated[float, typer.Option(metavar="S", help="Seconds between two attempts.")] = 2.0,
+    gather_timeout: Annotated[float, typer.Option(metavar="S", help="Seconds to wait for the wanted clients.")] = 10.0,
+    parameters: Annotated[str, typer.Option(metavar="JSON", help="Object handed to the package.")] = "{}",
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until it has ended, and show each round.")] = False,
+    timeout: Annotated[float | None, typer.Option(metavar="S", help="Longest wait; exit 6.")] = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a session.
+
+    Example: fedn-py session start --package digits.tar.gz --model seed.safetensors --rounds 5 --wait
+    """
+    from fedn_py.reducer.control import SessionOptions
+
+    network = open_network(profile)
+    options = SessionOptions(
+        package=_package(network, package),
+        seed_model=_model(network, model),
+        rounds=rounds_wanted,
+        name=name,
+        clients_wanted=clients_wanted,
+        clients_required=clients_required,
+        update_timeout_s=update_timeout,
+        validate=validate,
+        validation_timeout_s=validation_timeout,
+        max_attempts=max_attempts,
+        retry_delay_s=retry_delay,
+        gather_timeout_s=gather_timeout,
+        parameters=_parameters(parameters),
+    )
+    session = network.start_session(options)
+    note(f"session {session.name} ({short(session.id)}) has begun")
+    if wait:
+        _watch(network, session, timeout, as_json=as_json)
+        return
+    print_data(session, lambda: print(session.id), as_json=as_json)
+    hint(f"fedn-py session wait {short(session.id)}")
+
+
+@sessions.command("wait")
+def wait_for_session(
+    session: SessionArgument = None,
+    timeout: Annotated[float | None, typer.Option(metavar="S", help="Longest wait; exit 6.")] = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stay until a session has ended, and show each round; exit 1 unless it finished.
+
+    Example: fedn-py session wait --timeout 600
+    """
+    from fedn_py.cli.finding import find_session
+
+    network = open_network(profile)
+    _watch(network, find_session(network, session), timeout, as_json=as_json)
+
+
+@sessions.command("list")
+def list_sessions(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """List all sessions, the newest first.
+
+    Example: fedn-py session list
+    """
+    views = open_network(profile).sessions()
+
+    def human() -> None:
+        rows = [
+            (v.number, v.name, v.status, f"{v.rounds_done}/{v.rounds_wanted}", instant(v.created_at), short(v.id))
+            for v in views
+        ]
+        empty = "No session yet: fedn-py session start --help"
+        print_table(("number", "name", "status", "rounds", "created", "id"), rows, empty=empty)
+
+    print_data(views, human, as_json=as_json)
+
+
+@sessions.command("show")
+def show_session(session: SessionArgument = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """Show one session.
+
+    Example: fedn-py session show
+    """
+    from fedn_py.cli.finding import find_session
+
+    view = find_session(open_network(profile), session)
+    print_data(view, lambda: _print_session(view), as_json=as_json)
+
+
+@sessions.command("pause")
+def pause_session(session: SessionArgument = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """Begin no further round after the one under way.
+
+    Example: fedn-py session pause
+    """
+    _change("pause", session, profile, as_json=as_json)
+
+
+@sessions.command("resume")
+def resume_session(session: SessionArgument = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """Go on with a paused or failed session.
+
+    Example: fedn-py session resume
+    """
+    _change("resume", session, profile, as_json=as_json)
+
+
+@sessions.command("stop")
+def stop_session(session: SessionArgument = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """End a session for good; its models stay.
+
+    Example: fedn-py session stop
+    """
+    _change("stop", session, profile, as_json=as_json)
+
+
+@rounds.command("list")
+def list_rounds(session: SessionArgument = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """List the rounds of a session.
+
+    Example: fedn-py round list
+    """
+    from fedn_py.cli.finding import find_session
+
+    network = open_network(profile)
+    views = network.rounds(find_session(network, session).id)
+
+    def human() -> None:
+        rows = [
+            (
+                v.number,
+                v.status,
+                v.attempt,
+                len(v.clients),
+                v.samples,
+                f"{v.seconds:.1f}",
+                measures(v.metrics.items()) or v.reason,
+                short(v.model),
+            )
+            for v in views
+        ]
+        columns = ("round", "status", "attempt", "clients", "samples", "seconds", "metrics", "model")
+        print_table(columns, rows, empty="No round yet.")
+
+    print_data(views, human, as_json=as_json)
+
+
+@rounds.command("show")
+def show_round(
+    number: Annotated[int, typer.Argument(min=1, help="The round's number.")],
+    session: Annotated[str | None, typer.Option(help="Id, number or name. Default: the newest.")] = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one round: who is in it, who is not and why.
+
+    Example: fedn-py round show 3
+    """
+    from fedn_py.cli.finding import find_session
+
+    network = open_network(profile)
+    view = network.round(find_session(network, session).id, number)
+    print_data(view, lambda: _print_round(view), as_json=as_json)
+
+
+def _package(network: "Network", text: str) -> Any:
+    from fedn_py.cli.finding import find_package
+    from fedn_py.cli.progress import transferring
+
+    if not Path(text).is_file():
+        return find_package(network, text).digest
+    with transferring("package") as tell:
+        return network.upload_package(text, tell).digest
+
+
+def _model(network: "Network", text: str) -> Any:
+    from fedn_py.cli.finding import find_model
+    from fedn_py.cli.progress import transferring
+
+    if not Path(text).is_file():
+        return find_model(network, text).digest
+    with transferring("seed model") as tell:
+        return network.upload_model(text, tell).digest
+
+
+def _parameters(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as fault:
+        raise typer.BadParameter(f"not JSON: {fault}", param_hint="--parameters") from None
+    if not isinstance(found, dict):
+        raise typer.BadParameter('must be a JSON object, such as {"epochs": 2}', param_hint="--parameters")
+    return found
+
+
+def _watch(network: "Network", session: "SessionView", timeout: float | None, *, as_json: bool) -> None:
+    from fedn_py.cli.progress import watching
+
+    with watching() as tell:
+        ended = network.wait(session.id, timeout_s=timeout, on_change=tell)
+    print_data(ended, lambda: _print_session(ended), as_json=as_json)
+    if ended.status != "finished":
+        raise typer.Exit(Exit.FAILED)
+    hint(f"fedn-py model download {short(ended.final_model)}")
+
+
+def _change(change: str, session: str | None, profile: Path | None, *, as_json: bool) -> None:
+    from fedn_py.cli.finding import find_session
+
+    network = open_network(profile)
+    found = find_session(network, session).id
+    changes = {"pause": network.pause_session, "resume": network.resume_session, "stop": network.stop_session}
+    view = changes[change](found)
+    print_data(view, lambda: print(f"session {view.name} is {view.status}"), as_json=as_json)
+
+
+def _print_session(view: "SessionView") -> None:
+    print_facts(
+        [
+            ("session", f"{view.name} (number {view.number})"),
+            ("id", view.id),
+            ("status", view.status),
+            ("reason", view.reason),
+            ("rounds", f"{view.rounds_done} of {view.rounds_wanted}"),
+            ("created", instant(view.created_at)),
+            ("package", view.options.package),
+            ("seed model", view.options.seed_model),
+            ("parameters", json.dumps(dict(view.options.parameters)) if view.options.parameters else ""),
+            ("final model", view.final_model),
+        ]
+    )
+
+
+def _print_round(view: "RoundView") -> None:
+    print_facts(
+        [
+            ("round", f"{view.number}, attempt {view.attempt}"),
+            ("status", f"{view.status} ({view.phase})"),
+            ("reason", view.reason),
+            ("began", f"{instant(view.started_at)}, {view.seconds:.1f} s"),
+            ("samples", view.samples),
+            ("validation", measures(view.metrics.items())),
+            ("training", measures(view.training_metrics.items())),
+            ("combiners", ", ".join(view.combiners)),
+            ("model", view.model),
+        ]
+    )
+    rows = [(c.name, c.samples, measures(view.metrics_by_client.get(c.name, {}).items())) for c in view.clients]
+    print_table(("client", "samples", "metrics"), rows, empty="No client is in it.")
+    for excluded in view.excluded:
+        print(f"not in it: {excluded.name}: {excluded.reason}")
+        for line in excluded.log.splitlines():
+            print(f"    {line}")
