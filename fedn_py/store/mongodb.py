@@ -12,39 +12,26 @@ from typing import Any, cast
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
-    AutoReconnect,
-    ConfigurationError,
-    DocumentTooLarge,
     DuplicateKeyError,
-    ExecutionTimeout,
-    OperationFailure,
     PyMongoError,
-    ServerSelectionTimeoutError,
-    WaitQueueTimeoutError,
-    WriteConcernError,
 )
 from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
-from fedn_py.errors import OwnFault
-from fedn_py.store.content import MAX_DOCUMENT_BYTES, encode, field_name
+from fedn_py.store.content import encode, field_name
+from fedn_py.store.mongodb_faults import AnswerLost, fault_of
 from fedn_py.store.ports import (
     Collection,
     Document,
     JSONValue,
-    NotStorable,
     Outcome,
-    StoreFull,
     StoreMisconfigured,
-    StoreUnavailable,
 )
 
 _SELECTION_TIMEOUT_MS = 5_000
 _CONNECT_TIMEOUT_MS = 5_000
 _ANSWER_TIMEOUT_MS = 15_000
 _WRITE_CONCERN = WriteConcern("majority", wtimeout=10_000, j=True)
-_UNAUTHORIZED, _AUTHENTICATION_FAILED, _ATLAS_ERROR, _OUT_OF_DISK_SPACE = 13, 18, 8000, 14031
-_TOO_LARGE = frozenset({10334, 17419, 17420})
 
 _Stored = dict[str, Any]
 
@@ -71,7 +58,7 @@ class MongoDocuments:
                 await self._collection(collection).insert_one(document)
         except DuplicateKeyError:
             return "refused"
-        except _AnswerLost:
+        except AnswerLost:
             return "unknown"
         return "ok"
 
@@ -90,7 +77,7 @@ class MongoDocuments:
         try:
             async with self._named_faults():
                 result = await self._collection(collection).replace_one(_filter(key, version, fence), replacement)
-        except _AnswerLost:
+        except AnswerLost:
             return "unknown"
         return "ok" if result.matched_count else "refused"
 
@@ -132,7 +119,7 @@ class MongoDocuments:
         try:
             async with self._named_faults():
                 result = await self._collection(collection).delete_one(_filter(key, version, fence))
-        except _AnswerLost:
+        except AnswerLost:
             return "unknown"
         return "ok" if result.deleted_count else "refused"
 
@@ -166,11 +153,7 @@ class MongoDocuments:
         except DuplicateKeyError:
             raise
         except PyMongoError as error:
-            raise _fault(error, self._server) from error
-
-
-class _AnswerLost(StoreUnavailable):
-    """A command was sent, perhaps, and no answer came that says what became of it."""
+            raise fault_of(error, self._server) from error
 
 
 async def open_mongodb(uri: str, database: str) -> MongoDocuments:
@@ -205,65 +188,6 @@ async def open_mongodb(uri: str, database: str) -> MongoDocuments:
         await client.close()
         raise
     return documents
-
-
-def _fault(error: PyMongoError, server: str) -> OwnFault:
-    """Return what an error of the library means for whoever runs this process."""
-    match error:
-        case ServerSelectionTimeoutError() | WaitQueueTimeoutError():
-            reason = str(error).split(", Timeout:")[0].split(" (configured timeouts:")[0]
-            return StoreUnavailable(
-                f"MongoDB at {server} cannot be reached: {reason[:300]}",
-                remedy="Start MongoDB, or correct its URI in the settings; check names, ports, firewalls and TLS.",
-            )
-        case AutoReconnect() | WriteConcernError() | ExecutionTimeout():
-            return _AnswerLost(
-                f"MongoDB at {server} was asked and gave no answer ({type(error).__name__})",
-                remedy="Check that it runs and has a primary; the work goes on when it answers.",
-            )
-        case OperationFailure(code=code):
-            return _refusal(error, code, server)
-        case DocumentTooLarge():
-            return _too_large()
-        case ConfigurationError():
-            return StoreMisconfigured(
-                f"MongoDB at {server} cannot be used: {str(error)[:300]}",
-                remedy="Use a MongoDB server of a version that is supported, and correct its URI.",
-            )
-        case _:
-            return _AnswerLost(
-                f"talking to MongoDB at {server} failed ({type(error).__name__})",
-                remedy="Check the log of MongoDB; the work goes on when it answers.",
-            )
-
-
-def _refusal(error: OperationFailure, code: int | None, server: str) -> OwnFault:
-    name = (error.details or {}).get("codeName") or f"code {code}"
-    if code in (_UNAUTHORIZED, _AUTHENTICATION_FAILED, _ATLAS_ERROR):
-        return StoreMisconfigured(
-            f"MongoDB at {server} refuses this user ({name})",
-            remedy="Correct the user name and password in the URI, and give the user the role readWrite.",
-        )
-    if code == _OUT_OF_DISK_SPACE:
-        return StoreFull(
-            f"MongoDB at {server} has no disk space left ({name})", remedy="Free some there; the write did not happen."
-        )
-    if code in _TOO_LARGE:
-        return _too_large()
-    if error.has_error_label("RetryableWriteError"):
-        return _AnswerLost(
-            f"MongoDB at {server} broke off ({name})", remedy="The work goes on when it has a primary again."
-        )
-    return StoreUnavailable(
-        f"MongoDB at {server} refuses a command ({name})", remedy="Look into the log of MongoDB for the reason."
-    )
-
-
-def _too_large() -> NotStorable:
-    return NotStorable(
-        f"a document is above MongoDB's limit of {MAX_DOCUMENT_BYTES} bytes",
-        remedy="Lower the number of clients of a round, or the length of the logs they send.",
-    )
 
 
 def _filter(key: str, version: int, fence: int) -> _Stored:
