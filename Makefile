@@ -8,12 +8,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # What a person may add: make sandbox ARGS="--clients 4", make test ARGS="test/protocol -x", make test-examples TORCH=1
 ARGS ?=
 TORCH ?=
+SEEDS ?= 200
 
 # Rules of the pure layers and of the repository itself: no server, no process of ours, seconds in all.
 PURE_TESTS := $(wildcard test/test_*.py test/model test/masking test/aggregation test/protocol test/repository)
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev sandbox test test-examples check gates servers format proto docs wheel clean
+.PHONY: help install dev sandbox test test-examples swarm check gates servers format proto docs wheel clean
 
 help:  ## List these targets
 	@echo "fedn_py: make TARGET"
@@ -33,6 +34,9 @@ test: gates servers  ## Everything: static gates, then the whole test suite
 test-examples: .venv/.installed-dev $(if $(TORCH),.venv/.installed-torch)  ## Train the example projects at full size (TORCH=1 adds PyTorch, 3 GB)
 	FEDN_TEST_TORCH=$(TORCH) $(BIN)/python -m pytest -m examples --timeout 1800 $(ARGS)
 	@test -n "$(TORCH)" || echo "make test-examples: mnist-pytorch skipped; TORCH=1 runs it (PyTorch is a download of 3 GB)."
+
+swarm: .venv/.installed-dev  ## Run the machines of the three roles under faults, on virtual time (SEEDS=2000)
+	@PYTHONPATH=test $(BIN)/python -m simulator.swarm --seeds $(SEEDS)
 
 check: gates  ## Before each commit: format, lint, types, layers, wire, pure tests; under a minute
 	@$(BIN)/python -m pytest -q $(PURE_TESTS)

@@ -1,0 +1,158 @@
+"""What goes wrong in a run: how big the network is and how often each fault happens, drawn anew for each seed.
+
+A seed that draws every rate at once meets faults together that a fixed mixture never would, and a seed that draws
+few of them goes far enough to reach late phases.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+
+from fedn_py.identity import Digest, SessionId
+from fedn_py.protocol.reducer_work import SessionTerms
+
+CHANCES = {
+    "message repeated": 0.1,
+    "request lost": 0.25,
+    "answer lost": 0.25,
+    "training failed": 0.15,
+    "validation failed": 0.1,
+    "update unfit": 0.1,
+    "objects not fetched": 0.1,
+    "partial not stored": 0.1,
+    "models not merged": 0.15,
+    "crash between effects": 0.01,
+    "reducer crashed before a commit": 0.15,
+    "reducer crashed after a commit": 0.15,
+    "straggler": 0.1,
+}
+"""Faults that meet an action, and how likely each is at most."""
+
+INTERVALS_S = {
+    "client stream broken": 15.0,
+    "combiner stream broken": 20.0,
+    "client crashed": 40.0,
+    "combiner crashed": 50.0,
+    "combiner cut off": 60.0,
+    "reducer crashed": 60.0,
+    "stray upload": 20.0,
+    "pause asked": 150.0,
+    "stop asked": 900.0,
+}
+"""Faults that come by themselves, and the mean seconds between two of them at least."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How big a run is and what it is told to do.
+
+    Attributes:
+        training_s: how long each client trains.
+        combiner_grace_s: how long the reducer waits for a combiner whose stream broke.
+        reconnect_grace_s: how long a combiner waits for a client whose stream broke.
+        quiet_after_s: from then on nothing goes wrong any more.
+    """
+
+    terms: SessionTerms
+    combiners: int = 2
+    clients: int = 4
+    training_s: tuple[float, ...] = (3.0, 3.0, 3.0, 3.0)
+    combiner_grace_s: float = 10.0
+    reconnect_grace_s: float = 5.0
+    quiet_after_s: float = 0.0
+
+
+def terms(**changed: object) -> SessionTerms:
+    """Return the terms of a small session, with what is given changed."""
+    plain: dict[str, object] = {
+        "session": SessionId("s1"),
+        "number": 1,
+        "rounds": 2,
+        "package": Digest("package"),
+        "seed_model": Digest("seed"),
+        "update_timeout_s": 30.0,
+        "validation_timeout_s": 20.0,
+    }
+    return SessionTerms(**{**plain, **changed})  # type: ignore[arg-type]
+
+
+def draw_sizes(rng: Random) -> Sizes:
+    """Draw how big a run is."""
+    clients = rng.randint(2, 6)
+    required = rng.randint(1, clients)
+    drawn = terms(
+        rounds=rng.randint(1, 12),
+        clients_wanted=rng.choice([0, rng.randint(required, clients)]),
+        clients_required=required,
+        update_timeout_s=rng.uniform(20, 60),
+        validate=rng.random() < 0.8,
+        max_attempts=rng.choice([0, 2, 2, 3]),
+        retry_delay_s=rng.uniform(0, 4),
+        gather_timeout_s=rng.uniform(0, 10),
+    )
+    return Sizes(
+        terms=drawn,
+        combiners=rng.randint(1, 3),
+        clients=clients,
+        training_s=tuple(rng.uniform(0.5, 12) for _ in range(clients)),
+        combiner_grace_s=rng.uniform(1, 20),
+        reconnect_grace_s=rng.uniform(1, 8),
+        quiet_after_s=rng.uniform(200, 1500),
+    )
+
+
+@dataclass
+class Chaos:
+    """Says what goes wrong, and counts it.
+
+    Attributes:
+        chances: by fault, how likely it is at each occasion.
+        intervals_s: by fault, the mean seconds between two of them; without one it never comes.
+        sometimes: what has happened, and how often.
+        quiet: nothing goes wrong any more.
+    """
+
+    rng: Random
+    chances: dict[str, float] = field(default_factory=dict)
+    intervals_s: dict[str, float] = field(default_factory=dict)
+    sometimes: Counter[str] = field(default_factory=Counter)
+    latest_s: float = 0.5
+    slow_notice: float = 0.0
+    quiet: bool = False
+
+    @classmethod
+    def draw(cls, rng: Random) -> "Chaos":
+        """Draw a mixture of faults: each is off, rare or frequent."""
+        chances = {fault: most * rng.choice([0, 0, 0.3, 1]) for fault, most in CHANCES.items()}
+        intervals = {
+            fault: least_s / rng.uniform(0.1, 1) for fault, least_s in INTERVALS_S.items() if rng.random() < 0.5
+        }
+        return cls(rng, chances, intervals, latest_s=rng.choice([0.05, 0.5, 3]), slow_notice=rng.choice([0, 0.3]))
+
+    def noticed(self, what: str) -> None:
+        """Count something that must happen now and then for a swarm to be worth its name."""
+        self.sometimes[what] += 1
+
+    def happens(self, fault: str) -> bool:
+        """Tell whether this fault meets the action at hand."""
+        chance = self.chances.get(fault, 0.0)
+        if self.quiet or not chance or self.rng.random() >= chance:
+            return False
+        self.noticed(fault)
+        return True
+
+    def uniform(self, least: float, most: float) -> float:
+        """Draw a number."""
+        return self.rng.uniform(least, most)
+
+    def latency_s(self) -> float:
+        """Draw how long a message takes."""
+        return self.rng.uniform(0.001, 0.05 if self.quiet else self.latest_s)
+
+    def notice_s(self) -> float:
+        """Draw how long an end of a broken stream takes to notice it."""
+        return self.rng.uniform(1, 25) if self.rng.random() < self.slow_notice else self.rng.uniform(0, 1)
+
+    def backoff_s(self) -> float:
+        """Draw how long a node waits before it dials again."""
+        return self.rng.uniform(0.1, 3)

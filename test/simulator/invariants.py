@@ -1,0 +1,206 @@
+"""What must hold whatever fails, checked after every step against ghosts that no process can see.
+
+Each rule has a name, which a failing run gives: a planted bug counts as caught only by the rule it breaks.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from simulator.store import RoundRow
+
+from fedn_py.identity import ClientId, CombinerName, Digest, Generation
+from fedn_py.protocol.combiner_work import AddUpdate, Collecting, Preparing, Reporting
+from fedn_py.protocol.combiner_work import Validating as CombinerValidating
+from fedn_py.protocol.messages import CellOrder, PartialAggregate, RoundCommitted, RoundPlan, ValidationOrder
+from fedn_py.protocol.reducer import ANSWER_MARGIN_S, LONGEST_RETRY_S
+from fedn_py.protocol.reducer_work import (
+    Cells,
+    Committing,
+    Failed,
+    Gathering,
+    OpenAttempt,
+    Reducer,
+    Updating,
+    Validating,
+)
+
+if TYPE_CHECKING:
+    from simulator.nodes import Node
+    from simulator.updates import Update
+    from simulator.world import World
+
+SLACK_S = 0.01
+LONGEST_ADDING_S = 1.0
+LONGEST_STORING_S = 2.0
+LONGEST_COMMIT_S = 5.0
+SETTLED_AFTER_S = 300.0
+
+
+class InvariantBroken(Exception):
+    """A rule did not hold.
+
+    Attributes:
+        rule: its name.
+    """
+
+    def __init__(self, rule: str, detail: str) -> None:
+        super().__init__(f"{rule}: {detail}")
+        self.rule = rule
+
+
+class Invariants:
+    """Watches one run."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._opened: dict[tuple[int, int], OpenAttempt] = {}
+        self._opened_at: dict[tuple[int, int], float] = {}
+        self._orders: dict[Generation, tuple[CombinerName, object]] = {}
+        self._uploads: set[tuple[Generation, Digest]] = set()
+        self._committed: dict[int, RoundRow] = {}
+        self._due: dict[Node, tuple[object, float]] = {}
+
+    # ---- safety
+
+    def attempt_opened(self, effect: OpenAttempt) -> None:
+        """An attempt is written down: once, from the model that the round before made."""
+        plan = effect.plan
+        _check((plan.round_number, plan.attempt) not in self._opened, "an attempt is opened once", plan)
+        self._opened[plan.round_number, plan.attempt] = effect
+        self._opened_at[plan.round_number, plan.attempt] = self._world.clock.now
+        _check(plan.base_model == self._head(plan.round_number - 1), "the trail is a chain", plan)
+        drawn = [client for cell in effect.cells.values() for client in cell.clients]
+        _check(len(drawn) == len(set(drawn)), "no client is in two cells", drawn)
+        _check(len(drawn) >= self._world.store.terms.clients_required, "enough clients are drawn", drawn)
+
+    def order_sent(self, combiner: CombinerName, order: CellOrder | ValidationOrder) -> None:
+        """An order leaves the reducer: what it belongs to is written down, and its generation is new."""
+        known = self._orders.setdefault(order.generation, (combiner, order))
+        _check(known == (combiner, order), "a generation is used once", (known, order))
+        if isinstance(order, CellOrder):
+            opened = self._opened.get((order.plan.round_number, order.plan.attempt))
+            cell = opened.cells.get(combiner) if opened else None
+            _check(cell is not None and cell.generation == order.generation, "saved before it is sent", order)
+        else:
+            row = self._committed.get(order.round_number)
+            _check(row is not None and row.model == order.model, "saved before it is sent", order)
+
+    def uploaded(self, combiner: "Node", generation: Generation, update: "Update") -> None:
+        """An update comes to a combiner under a generation."""
+        self._uploads.add((generation, update.sha256))
+
+    def update_taken(self, combiner: "Node", effect: AddUpdate) -> None:
+        """A combiner is about to add an update to its sum."""
+        work = combiner.state.work
+        contribution = effect.contribution
+        _check(
+            (effect.generation, contribution.update_sha256) in self._uploads, "stale generations never count", effect
+        )
+        _check(isinstance(work, Collecting) and contribution.client in work.order.clients, "only drawn clients", effect)
+        update = self._world.updates[contribution.update_sha256]
+        _check(update.piece.base_model == work.order.plan.base_model, "updates are of the plan's base model", effect)
+
+    def partial_made(self, partial: PartialAggregate, total: Any) -> None:
+        """A combiner has stored its sum: it is that of its list."""
+        expected = self._sum_of([contribution.update_sha256 for contribution in partial.included])
+        _check((total.coordinates, total.weight) == expected, "the sum is that of the list", (partial, total))
+
+    def round_committed(self, row: RoundRow, cells: Cells) -> None:
+        """A round is committed."""
+        number = row.plan.round_number
+        before = self._committed.setdefault(number, row)
+        _check(before.model == row.model, "one model for each round", (before, row))
+        _check(row.plan.base_model == self._head(number - 1), "the trail is a chain", row)
+        clients = [contribution.client for _, contribution in row.included]
+        _check(len(clients) == len(set(clients)), "no client twice in a round", clients)
+        required = self._world.store.terms.clients_required
+        _check(len(clients) >= required, "enough updates in each round", clients)
+        opened = self._opened[number, row.plan.attempt]
+        for combiner, contribution in row.included:
+            ordered, generation = opened.cells[combiner], cells[combiner].generation
+            _check(contribution.client in ordered.clients, "only drawn clients", contribution)
+            partial = cells[combiner].partial
+            fresh = partial is not None and partial.generation == generation == ordered.generation
+            in_time = (ordered.generation, contribution.update_sha256) in self._uploads
+            _check(fresh and in_time, "stale generations never count", (combiner, contribution))
+        merged = self._world.store.objects[row.model or Digest("")]
+        expected = self._sum_of([contribution.update_sha256 for _, contribution in row.included])
+        _check((merged.coordinates, merged.weight) == expected, "the mean is that of the oracle", (row, merged))
+
+    def commit_told(self, committed: RoundCommitted) -> None:
+        """Everybody hears of a commit: it has happened and stays."""
+        row = self._world.store.rounds.get(committed.round_number)
+        known = row is not None and row.status == "committed" and row.model == committed.model
+        _check(known, "what is told is committed", committed)
+
+    def _head(self, number: int) -> Digest | None:
+        return self._committed[number].model if number in self._committed else self._world.store.terms.seed_model
+
+    def _sum_of(self, digests: list[Digest]) -> tuple[dict[ClientId, int], int]:
+        updates = [self._world.updates[digest] for digest in digests]
+        return {u.client: u.samples * u.value for u in updates}, sum(u.samples for u in updates)
+
+    # ---- liveness
+
+    def stepped(self, node: "Node") -> None:
+        """A machine has taken an event: no phase of any lasts longer than it may."""
+        now = self._world.clock.now
+        phase, lasts_s = self._phase_of(node.state)
+        if lasts_s is None:
+            self._due.pop(node, None)
+        elif self._due.get(node, (None, 0.0))[0] != (phase, node.life):
+            self._due[node] = ((phase, node.life), now + lasts_s + SLACK_S)
+        for late, ((what, life), due) in self._due.items():  # type: ignore[misc]
+            _check(now <= due or not late.up or late.life != life, "every phase ends by its deadline", (late, what))
+
+    def _phase_of(self, state: Any) -> tuple[object, float | None]:
+        """Return what a node is in, and how long that may last; None for as long as it likes."""
+        terms, work = self._world.store.terms, getattr(state, "work", None)
+        if isinstance(state, Reducer):
+            return self._reducer_phase(state)
+        match work:
+            case Preparing(order) | Collecting(order):
+                timeout_s = order.plan.update_timeout_s if isinstance(order, CellOrder) else order.timeout_s
+                return ("order", order.generation), timeout_s + LONGEST_ADDING_S
+            case Reporting(order):
+                return ("reporting", order.generation), LONGEST_STORING_S
+            case CombinerValidating(order):
+                return ("validating", order.generation), terms.validation_timeout_s
+        return None, None
+
+    def _reducer_phase(self, state: Reducer) -> tuple[object, float | None]:
+        terms = self._world.store.terms
+        match state.work:
+            case Updating(_, plan):
+                return ("updating", plan.round_number, plan.attempt), terms.update_timeout_s + ANSWER_MARGIN_S
+            case Committing(_, plan):
+                return ("committing", plan.round_number, plan.attempt), LONGEST_COMMIT_S
+            case Validating(progress):
+                return ("validating", progress.committed), terms.validation_timeout_s + ANSWER_MARGIN_S
+            case Failed(progress):
+                return ("failed", progress.attempt), LONGEST_RETRY_S
+            case Gathering(progress):
+                there = {client for joined in state.roster.values() for client in joined.clients}
+                enough = len(there) >= terms.clients_required
+                return ("gathering", progress.attempt), terms.gather_timeout_s if enough else None
+        return None, None
+
+    def attempt_failed(self, plan: RoundPlan) -> None:
+        """An attempt has failed: something must have gone wrong."""
+        settled = self._world.sizes.quiet_after_s + SETTLED_AFTER_S
+        opened_at = self._opened_at[plan.round_number, plan.attempt]
+        _check(opened_at < settled, "without faults every attempt succeeds", plan)
+
+    def ended(self) -> None:
+        """The run is over, long after the last fault: so is the session, or it rests and says why."""
+        store = self._world.store
+        rests = store.status == "paused" and store.reason
+        done = store.status == "finished" and len(self._committed) == store.terms.rounds
+        _check(bool(rests or done or store.status == "stopped"), "the session ends", self._world.reducer.state.work)
+        for number, row in store.rounds.items():
+            kept = number not in self._committed or row.model == self._committed[number].model
+            _check(kept, "a commit is never unseen", row)
+
+
+def _check(holds: bool, rule: str, detail: object) -> None:
+    if not holds:
+        raise InvariantBroken(rule, f"{detail}")

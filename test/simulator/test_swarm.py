@@ -1,0 +1,49 @@
+"""The three machines together, under faults: whatever a seed draws, no rule breaks and the session ends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from simulator.planted import PLANTED
+from simulator.swarm import first_broken, replay_command, run_swarm, traced
+
+SEEDS = range(200)
+TEST = Path(__file__).parents[1]
+
+
+def test_no_rule_breaks_in_200_seeds_and_every_fault_strikes() -> None:
+    swarm = run_swarm(SEEDS)
+
+    assert not swarm.broken, [(replay_command(seed), str(broken)[:300]) for seed, broken in swarm.broken.items()]
+    assert swarm.passed == len(SEEDS)
+    assert swarm.never == []
+    assert set(swarm.ends) == {"finished", "paused", "stopped"}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_caught_by_the_rule_that_it_breaks(bug: str) -> None:
+    found = first_broken(SEEDS, PLANTED[bug].machines)
+
+    assert found is not None, f"200 seeds did not find that {bug}"
+    seed, broken = found
+    sys.stdout.write(f"{bug}: found by {broken.rule!r} after {seed + 1} seeds\n")
+    assert broken.rule in PLANTED[bug].caught_by
+
+
+def test_a_seed_gives_the_same_trace_again() -> None:
+    assert traced(3).lines == traced(3).lines
+
+
+def test_a_trace_does_not_depend_on_the_process() -> None:
+    digests = {_digests(hash_seed) for hash_seed in ("0", "1", "2")}
+
+    assert len(digests) == 1
+    assert digests.pop().splitlines()[3] == f"3 {traced(3).digest}"
+
+
+def _digests(hash_seed: str) -> str:
+    command = [sys.executable, "-m", "simulator.swarm", "--digest", "--seeds", "5"]
+    environment = {**os.environ, "PYTHONPATH": str(TEST), "PYTHONHASHSEED": hash_seed}
+    return subprocess.run(command, env=environment, cwd=TEST.parent, check=True, capture_output=True, text=True).stdout
