@@ -37,9 +37,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in listed:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False)
     # A pipe has no width: what reads it wants whole lines, not lines folded to 80 columns.
-    console.print(table, width=None if console.is_terminal else 400)
+    width = None if sys.stdout.isatty() else 400
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:

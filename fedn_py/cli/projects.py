@@ -3,7 +3,7 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,19 +26,6 @@ class RoleName(StrEnum):
     reducer = "reducer"
     combiner = "combiner"
     client = "client"
-
-
-class Split(StrEnum):
-    """How the data is split over the clients."""
-
-    iid = "iid"
-    dirichlet = "dirichlet"
-
-
-class Masking(StrEnum):
-    """How updates are hidden."""
-
-    none = "none"
 
 
 def new(
@@ -97,8 +84,8 @@ def sandbox(
         Path | None,
         typer.Option(help="Project with fedn.yaml. Default: scikit-learn's digits.", exists=True, file_okay=False),
     ] = None,
-    masking: Annotated[Masking, typer.Option(help="How updates are hidden.")] = Masking.none,
-    split: Annotated[Split, typer.Option(help="How the data is split over the clients.")] = Split.iid,
+    masking: Annotated[Literal["none"], typer.Option(help="How updates are hidden.")] = "none",
+    split: Annotated[Literal["iid", "dirichlet"], typer.Option(help="How the data is split over the clients.")] = "iid",
     leave: Annotated[bool, typer.Option("--exit", help="End when the session has ended.")] = False,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what came of it (JSON).")] = None,
     keep_updates: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep each client's updates.")] = None,
@@ -106,9 +93,7 @@ def sandbox(
     minio: Annotated[str | None, typer.Option(metavar="URL", help="Objects in MinIO or S3.")] = None,
     port: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=65_000, help="Port of the REST API; the others follow it. Default: 8090, or a free one."
-        ),
+        typer.Option(min=0, max=65_000, help="Port of the REST API; others follow it. Default: the usual ones."),
     ] = None,
 ) -> None:
     """Start a whole network on this machine and train a model on it. Nothing leaves this machine.
@@ -129,8 +114,8 @@ def sandbox(
         combiners=combiners,
         rounds=rounds,
         project=project,
-        masking=masking.value,
-        split=split.value,
+        masking=masking,
+        split=split,
         exit_when_done=leave,
         summary=summary,
         keep_updates=keep_updates,

@@ -1,0 +1,203 @@
+"""The commands that speak to a reducer, run as a person or a script runs them."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from web_server import Served
+
+from fedn_py.cli.main import main
+from fedn_py.reducer.control import EventView
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        envelope = json.loads(self.out)
+        assert envelope["schema_version"] == 1
+        return envelope["data"]
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["fedn-py", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def profile(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The profile of an admin, which commands find by themselves."""
+    file = tmp_path / "profile.yaml"
+    token = served.control.let_in("admin")
+    file.write_text(f"url: https://localhost:{served.port}\ntoken: {token}\nauthority_file: {served.authority_file}\n")
+    monkeypatch.setenv("FEDN_PROFILE", str(file))
+    return file
+
+
+@pytest.fixture
+def started(run: Run, profile: Path, tmp_path: Path) -> str:
+    (tmp_path / "digits.tar.gz").write_bytes(b"package")
+    (tmp_path / "seed.safetensors").write_bytes(b"model")
+    ended = run("session", "start", "--package", tmp_path / "digits.tar.gz", "--model", tmp_path / "seed.safetensors")
+    assert ended.code == 0, ended.err
+    return ended.out.strip()
+
+
+def test_status_is_told_to_people_and_to_scripts(run: Run, profile: Path) -> None:
+    assert "phase" in run("status").out
+    assert run("status", "--json").data["phase"] == "idle"
+
+
+def test_a_session_is_started_from_files_with_its_options(run: Run, profile: Path, tmp_path: Path) -> None:
+    (tmp_path / "digits.tar.gz").write_bytes(b"package")
+    (tmp_path / "seed.safetensors").write_bytes(b"model")
+    assert len(run("package", "upload", tmp_path / "digits.tar.gz").out.strip()) == 64
+    model = run("model", "upload", tmp_path / "seed.safetensors", "--json").data["digest"]
+    ended = run(
+        "session", "start", "--package", "digits", "--model", model[:8], "--rounds", 7, "--no-validate",
+        "--parameters", '{"epochs": 2}', "--json",
+    )  # fmt: skip
+    assert ended.data["rounds_wanted"] == 7
+    assert ended.data["options"]["validate"] is False
+    assert ended.data["options"]["parameters"] == {"epochs": 2}
+
+
+def test_a_session_is_found_by_its_id_letters_number_or_name(run: Run, started: str) -> None:
+    shown = run("session", "show", started, "--json").data
+    for text in (started[:31] + started[31], str(shown["number"]), shown["name"]):
+        assert run("session", "show", text, "--json").data["id"] == started
+    assert run("session", "show", "--json").data["id"] == started
+    assert "running" in run("session", "list").out
+
+
+def test_a_session_is_paused_resumed_and_stopped(run: Run, started: str) -> None:
+    for word, status in (("pause", "paused"), ("resume", "running"), ("stop", "stopped")):
+        assert run("session", word, "--json").data["status"] == status
+
+
+def test_rounds_are_shown(served: Served, run: Run, started: str) -> None:
+    served.control.finish_round(started, 1, 0.75)  # type: ignore[arg-type]
+    assert run("round", "list", "--json").data[0]["metrics"] == {"accuracy": 0.75}
+    assert "accuracy 0.75" in run("round", "list").out
+    shown = run("round", "show", 1).out
+    assert "anna" in shown
+    assert "20" in shown
+
+
+def test_waiting_for_a_session_that_is_stopped_shows_its_rounds_and_exits_1(
+    served: Served, run: Run, started: str
+) -> None:
+    served.control.finish_round(started, 1, 0.75)  # type: ignore[arg-type]
+    run("session", "stop")
+    ended = run("session", "wait", "--json")
+    assert ended.code == 1
+    assert ended.data["status"] == "stopped"
+    assert "round 1: 2 clients, 30 samples, 2.5 s, accuracy 0.75" in ended.err
+
+
+def test_a_wait_that_takes_too_long_exits_6(run: Run, started: str) -> None:
+    ended = run("session", "wait", "--timeout", 0)
+    assert ended.code == 6
+    assert "It goes on" in ended.err
+
+
+def test_a_model_is_downloaded(run: Run, started: str, tmp_path: Path) -> None:
+    digest = run("model", "list", "--json").data[0]["digest"]
+    ended = run("model", "download", digest[:10], "-o", tmp_path / "again")
+    assert ended.code == 0
+    assert (tmp_path / "again").read_bytes() == b"model"
+    assert "(seed)" in run("model", "list").out
+
+
+def test_clients_combiners_packages_and_events_are_listed(served: Served, run: Run, profile: Path) -> None:
+    served.control.event_views = [EventView(1, 1.0, "round failed", "error", "too few updates", {})]
+    assert "bert" in run("client", "list").out
+    assert run("combiner", "list", "--json").data[0]["max_clients"] == 10
+    assert "too few updates" in run("event", "list", "--severity", "error").out
+    nothing = run("package", "list")
+    assert nothing.out == ""
+    assert "fedn-py package upload" in nothing.err
+
+
+def test_a_token_is_made_listed_and_revoked(run: Run, profile: Path, tmp_path: Path) -> None:
+    file = tmp_path / "client.token"
+    made = run("token", "create", "--role", "client", "--label", "hospital", "-o", file, "--json").data
+    assert file.read_text().startswith("fedn1.")
+    assert file.stat().st_mode & 0o077 == 0
+    assert made["text"] is None
+    assert "hospital" in run("token", "list").out
+    assert "revoked" in run("token", "revoke", made["token"]["id"]).out
+    assert run("token", "create", "--role", "viewer", "--label", "anna").out.startswith("fedn1.")
+
+
+def test_what_is_not_there_exits_5(run: Run, profile: Path) -> None:
+    ended = run("session", "show", "none", "--json")
+    assert ended.code == 5
+    assert json.loads(ended.out)["error"]["code"] == "NotFound"
+    assert run("round", "show", 3, "--session", "none").code == 5
+
+
+def test_a_refusal_exits_4_with_the_reducers_words(run: Run, started: str, tmp_path: Path) -> None:
+    again = run("session", "start", "--package", "digits", "--model", tmp_path / "seed.safetensors")
+    assert again.code == 4
+    assert "is under way" in again.err
+    assert "what to do: Wait for it, or stop it first" in again.err
+    (tmp_path / "no.safetensors").write_bytes(b"not a model")
+    assert run("model", "upload", tmp_path / "no.safetensors").code == 4
+
+
+def test_a_token_without_the_right_exits_4(served: Served, run: Run, profile: Path) -> None:
+    profile.write_text(profile.read_text().replace("admin", "other"))
+    assert run("status").code == 4
+
+
+def test_a_reducer_that_is_not_there_exits_3(run: Run, profile: Path, served: Served) -> None:
+    profile.write_text(profile.read_text().replace(str(served.port), "1"))
+    ended = run("status")
+    assert ended.code == 3
+    assert "nothing listens there" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "--profile", "/nowhere/profile.yaml"),
+        ("session", "stat"),
+        ("session", "start"),
+        ("session", "start", "--package", "x", "--model", "y", "--rounds", "0"),
+        ("token", "create", "--role", "king", "--label", "x"),
+        ("package", "upload", "/nowhere/file"),
+    ],
+)
+def test_a_wrong_command_exits_2(run: Run, profile: Path, words: tuple[str, ...]) -> None:
+    assert run(*words).code == 2
+
+
+def test_parameters_that_are_no_object_are_told(run: Run, started: str) -> None:
+    ended = run("session", "start", "--package", "digits", "--model", "x", "--parameters", "3")
+    assert ended.code != 0
