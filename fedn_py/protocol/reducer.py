@@ -66,6 +66,7 @@ from fedn_py.protocol.reducer_work import (
     Validating,
     ValidationArrived,
     ValidationDeadlinePassed,
+    Work,
 )
 
 Result = tuple[Reducer, list[Effect]]
@@ -150,8 +151,8 @@ def _obey(state: Reducer, event: PauseRequested | ResumeRequested | StopRequeste
             return replace(state, work=replace(work, progress=replace(work.progress, intent="stop"))), []
         case StopRequested(), _:
             return _end_session(state, work.progress, "stopped", BY_OPERATOR)
-        case PauseRequested(), Paused():
-            raise UnexpectedEvent(work, event)
+        case PauseRequested(), _ if isinstance(work, Paused) or work.progress.intent == "stop":
+            raise UnexpectedEvent(work, event)  # it rests already, or is ending: a stop is not taken back
         case PauseRequested(), Gathering() | Failed():
             return _pause(state, work.progress, BY_OPERATOR)
         case PauseRequested(), _:
@@ -190,13 +191,23 @@ def _with_roster(state: Reducer, combiner: CombinerName, joined: Joined | None) 
 def _joined(state: Reducer, combiner: CombinerName, instance: InstanceId) -> Result:
     before = state.roster.get(combiner)
     if before is not None and before.instance == instance:
-        return state, []  # the same life of it, on a new stream: its cells go on
+        return state, _open_order(state.work, combiner)  # the same life of it, on a new stream: its cell goes on
     effects: list[Effect] = []
     if before is not None:
         state, effects = _lost(state, combiner, CombinerLost(combiner, before.instance))
     entry = Joined(instance)
     state, more = _try_to_begin(_with_roster(state, combiner, entry))
     return state, effects + more
+
+
+def _open_order(work: Work, combiner: CombinerName) -> list[Effect]:
+    """Return the order that a combiner owes an answer to, once more.
+
+    It may have been lost with the stream that broke; a combiner that has it refuses the second one.
+    """
+    if isinstance(work, Updating) and combiner in work.cells and not work.cells[combiner].ended:
+        return [_order(work.plan, combiner, work.cells[combiner])]
+    return []
 
 
 def _lost(state: Reducer, combiner: CombinerName, event: CombinerLost) -> Result:
@@ -212,7 +223,7 @@ def _lost(state: Reducer, combiner: CombinerName, event: CombinerLost) -> Result
         case Validating(waiting=waiting) as work if combiner in waiting:
             return _without(state, work, combiner)
         case _:
-            return state, []
+            return _try_to_begin(state)  # it has fewer clients to wait for, and says so
 
 
 # ---- beginning an attempt
@@ -287,12 +298,15 @@ def _begin(state: Reducer, progress: Progress) -> Result:
             cells[combiner] = Cell(state.roster[combiner].instance, generation, clients)
     progress = replace(progress, generation=generation)
     effects: list[Effect] = [OpenAttempt(plan, cells, generation)]
-    for combiner, cell in cells.items():
-        order = CellOrder(plan, cell.generation, tuple(sorted(cell.clients)), len(cell.clients))
-        effects.append(SendOrder(combiner, cell.instance, order))
+    effects += [_order(plan, combiner, cell) for combiner, cell in cells.items()]
     deadline = UpdateDeadlinePassed(terms.session, round_number, progress.attempt)
     effects.append(StartTimer(terms.update_timeout_s + ANSWER_MARGIN_S, deadline))
     return replace(state, work=Updating(progress, plan, cells)), effects
+
+
+def _order(plan: RoundPlan, combiner: CombinerName, cell: Cell) -> SendOrder:
+    order = CellOrder(plan, cell.generation, tuple(sorted(cell.clients)), len(cell.clients))
+    return SendOrder(combiner, cell.instance, order)
 
 
 # ---- answers
