@@ -273,8 +273,6 @@ def _refusal(work: Work, event: UpdateArrived) -> UpdateReceipt | None:
         return UpdateReceipt(accepted=False, reason="AlreadyIn: an update of this client is being added")
     if client not in work.training | work.gone:
         return UpdateReceipt(accepted=False, reason="AlreadyRefused: this client is out of this round")
-    if len(work.included) + len(work.adding) >= work.order.updates_wanted:
-        return UpdateReceipt(accepted=False, reason="Late: all wanted updates are in")
     return None
 
 
@@ -345,7 +343,7 @@ def _settle(state: Combiner) -> Result:
     """Close the work if nothing is left to wait for; otherwise tell how far it is."""
     match state.work:
         case Collecting() as work:
-            full = len(work.included) + len(work.adding) >= work.order.updates_wanted
+            full = len(work.included) >= work.order.updates_wanted  # what is being added may yet prove unfit
             work = replace(work, closing=work.closing or full or not (work.training or work.adding))
             if work.closing and not work.adding:
                 return _report(state, work)
