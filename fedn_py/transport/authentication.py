@@ -227,7 +227,8 @@ def _refusal(handler: "grpc.RpcMethodHandler[Any, Any] | None", fault: FednError
         yield b""
 
     if handler is None:
-        return grpc.unary_unary_rpc_method_handler(unary)
+        # Of a method that is not known, neither is whether a request will come: one that waits for none.
+        return grpc.stream_stream_rpc_method_handler(streaming)
     match handler.request_streaming, handler.response_streaming:
         case False, False:
             return grpc.unary_unary_rpc_method_handler(unary)

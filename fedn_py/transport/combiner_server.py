@@ -14,7 +14,7 @@ from fedn_py.transport.chunks import UploadStart
 from fedn_py.transport.judgements import Judgements
 from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.status import refusals
-from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, converse
+from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, converse, open_for_answers
 from fedn_py.transport.transfer_server import STALL_S, TransferPlaces, owner_of, read_part, receive
 from fedn_py.wire.v1 import network_pb2 as pb
 from fedn_py.wire.v1 import network_pb2_grpc
@@ -116,6 +116,7 @@ class CombinerService(network_pb2_grpc.CombinerServicer):
             if not isinstance(message, Heartbeat):
                 await self._calls.client_said(hello.client, message)
 
+        await open_for_answers(context)
         await converse(
             peer=f"client {hello.name}",
             read=context.read,

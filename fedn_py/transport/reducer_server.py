@@ -11,7 +11,7 @@ from fedn_py.transport import codec, reading
 from fedn_py.transport.attendance import Attendance, first_message, present
 from fedn_py.transport.authentication import Caller, Role, current_caller
 from fedn_py.transport.status import refusals
-from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, converse
+from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, converse, open_for_answers
 from fedn_py.wire.v1 import network_pb2 as pb
 from fedn_py.wire.v1 import network_pb2_grpc
 
@@ -91,6 +91,7 @@ class ReducerService(network_pb2_grpc.ReducerServicer):
                 raise reading.malformed("a message after the first", "is a hello")
             await self._calls.combiner_said(hello.name, hello.instance, message)
 
+        await open_for_answers(context)
         await converse(
             peer=f"combiner {hello.name}",
             read=context.read,

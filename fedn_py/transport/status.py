@@ -55,7 +55,7 @@ _TLS_HINTS: tuple[tuple[str, str, str], ...] = (
         _CLOCK_OR_CERTIFICATE,
     ),
     (
-        "not in peer certificate",
+        "hostname verification check failed",
         "its certificate is for other host names",
         "Use an address that the certificate names, or issue a certificate that names this address.",
     ),

@@ -117,6 +117,15 @@ class Outbox(Generic[Message]):
         return self._waiting.popleft()
 
 
+async def open_for_answers(context: Any) -> None:
+    """Send what comes before a stream's first message, by itself.
+
+    Were it left to the first write, and that write cut short by a fault, the fault could not be sent: gRPC takes no
+    status while the opening of the stream is under way.
+    """
+    await context.send_initial_metadata(())
+
+
 async def converse(
     *,
     peer: str,

@@ -28,7 +28,7 @@ from fedn_py.transport.chunks import (
 from fedn_py.transport.codec_rounds import raw_digest
 from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.status import refusals
-from fedn_py.transport.streams import END, PeerTooSlow
+from fedn_py.transport.streams import END, PeerTooSlow, open_for_answers
 from fedn_py.wire.v1 import transfer_pb2 as pb
 from fedn_py.wire.v1 import transfer_pb2_grpc
 
@@ -140,6 +140,7 @@ class TransferService(transfer_pb2_grpc.TransferServicer):
         size = (await self._source.stat(digest)).size
         if offset > size:
             raise WrongOffset(offset, size)
+        await open_for_answers(context)
         await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
         stream = self._source.get(digest, offset=offset)
         try:

@@ -1,0 +1,159 @@
+"""Who is trusted, and what is said when somebody is not."""
+
+import asyncio
+import datetime
+from pathlib import Path
+
+import pytest
+from grpc_network import (
+    ANNA,
+    AUTHORITY,
+    CERTIFICATE,
+    Bearers,
+    RecordingReducer,
+    connected,
+    reducer,
+    serving,
+)
+
+from fedn_py.identity import ClientName
+from fedn_py.protocol.messages import AssignRequest
+from fedn_py.transport.authentication import UnknownToken
+from fedn_py.transport.certificates import CertificateProblem, issue_server_certificate, make_authority
+from fedn_py.transport.channels import AddressInUse, is_loopback, secure_channel, serve
+from fedn_py.transport.reducer_link import assign
+from fedn_py.transport.reducer_server import ReducerService
+from fedn_py.transport.status import PeerUnreachable, RemoteFault
+
+REQUEST = AssignRequest(ANNA, ClientName("anna"), "", "0.1.0")
+DAY = datetime.timedelta(days=1)
+
+
+async def fault_of(address: str, authority_pem: bytes = AUTHORITY.certificate_pem) -> PeerUnreachable:
+    async with secure_channel(address, authority_pem, "client:anna") as channel:
+        with pytest.raises(PeerUnreachable) as caught:
+            await assign(channel, REQUEST)
+    return caught.value
+
+
+def test_a_server_of_another_authority_is_not_trusted() -> None:
+    async def story() -> None:
+        async with reducer(RecordingReducer()) as address:
+            fault = await fault_of(address, make_authority("somebody else").certificate_pem)
+        assert "not signed by the authority that is trusted here" in fault.why
+        assert "authority of the network" in fault.remedy
+
+    asyncio.run(story())
+
+
+def test_a_certificate_for_other_hosts_is_not_trusted() -> None:
+    certificate = issue_server_certificate(AUTHORITY, "reducer", ["reducer.example"])
+
+    async def story() -> None:
+        calls = ReducerService(RecordingReducer(), heartbeat_s=5.0)
+        async with serving(calls, certificate=certificate) as address:
+            fault = await fault_of(address)
+        assert "other host names" in fault.why
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("days", "why"), [(-400, "has expired"), (2, "is not yet valid")])
+def test_a_wrong_date_is_called_clock_or_certificate(days: int, why: str) -> None:
+    when = datetime.datetime.now(datetime.UTC) + days * DAY
+    certificate = issue_server_certificate(AUTHORITY, "reducer", ["127.0.0.1"], now=when)
+
+    async def story() -> None:
+        calls = ReducerService(RecordingReducer(), heartbeat_s=5.0)
+        async with serving(calls, certificate=certificate) as address:
+            fault = await fault_of(address)
+        assert why in fault.why
+        assert "clocks" in fault.remedy
+        assert "certificate" in fault.remedy
+
+    asyncio.run(story())
+
+
+def test_a_port_that_speaks_no_tls_is_unreachable() -> None:
+    async def story() -> None:
+        async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
+        async with server:
+            fault = await fault_of(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert "speak TLS" in fault.why
+
+    asyncio.run(story())
+
+
+def test_nobody_there_is_unreachable_with_the_address() -> None:
+    async def story() -> None:
+        async with reducer(RecordingReducer()) as address:
+            pass
+        fault = await fault_of(address)
+        assert fault.address == address
+        assert address in fault.message
+        assert "firewall" in fault.remedy
+
+    asyncio.run(story())
+
+
+def test_localhost_is_reached_by_its_name_too() -> None:
+    async def story() -> None:
+        calls = RecordingReducer()
+        async with reducer(calls) as address, connected(f"localhost:{address.rpartition(':')[2]}") as channel:
+            assert (await assign(channel, REQUEST)).combiner == "east"
+
+    asyncio.run(story())
+
+
+def test_a_wrong_token_is_refused_by_name() -> None:
+    async def story() -> None:
+        async with reducer(RecordingReducer()) as address, connected(address, "nobody") as channel:
+            with pytest.raises(RemoteFault) as caught:
+                await assign(channel, REQUEST)
+            assert caught.value.code == "NoToken"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("token", ["", "two words", "line\nbreak", "gr\u00fcn"])
+def test_a_token_that_cannot_stand_in_a_header_is_refused_before_it_is_sent(token: str) -> None:
+    with pytest.raises(UnknownToken):
+        secure_channel("127.0.0.1:1", AUTHORITY.certificate_pem, token)
+
+
+def test_an_authority_that_is_no_certificate_is_refused() -> None:
+    with pytest.raises(CertificateProblem, match="the certificate authority is no certificate"):
+        secure_channel("127.0.0.1:1", b"-----BEGIN NONSENSE", "token")
+
+
+def test_an_address_in_use_is_named() -> None:
+    async def story() -> None:
+        async with reducer(RecordingReducer()) as address:
+            with pytest.raises(AddressInUse, match=address):
+                await serve(address, [], CERTIFICATE, Bearers())
+
+    asyncio.run(story())
+
+
+def test_loopback_is_told_from_the_world() -> None:
+    assert is_loopback("127.0.0.1:1")
+    assert is_loopback("localhost:1")
+    assert is_loopback("[::1]:1")
+    assert not is_loopback("reducer.example:1")
+    assert not is_loopback("10.0.0.1:1")
+
+
+def test_the_committed_wire_files_are_what_the_proto_files_give() -> None:
+    import subprocess
+    import sys
+
+    root = Path(__file__).parent.parent.parent
+    done = subprocess.run(
+        [sys.executable, str(root / "proto" / "generate.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

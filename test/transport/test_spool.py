@@ -1,0 +1,273 @@
+"""The spool: whole or not at all, bounded, one writer, and its own truth."""
+
+import asyncio
+import os
+import resource
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc_network import a_spool, digest_of
+
+from fedn_py.transport.chunks import DigestMismatch, UploadMismatch, UploadStart, WrongOffset
+from fedn_py.transport.spool import (
+    Spool,
+    SpoolBroken,
+    SpooledUpload,
+    SpoolFull,
+    UploadDropped,
+    UploadIncomplete,
+    UploadTakenOver,
+)
+
+DATA = os.urandom(100_000)
+Story = Callable[[Spool], Coroutine[Any, Any, None]]
+
+
+def start(data: bytes = DATA, *, upload_id: str = "ab" * 8, offset: int = 0) -> UploadStart:
+    return UploadStart(upload_id, offset, len(data), digest_of(data))
+
+
+async def received(spool: Spool, data: bytes = DATA, upload_id: str = "ab" * 8) -> SpooledUpload:
+    incoming = await spool.begin("anna", start(data, upload_id=upload_id))
+    await incoming.append(data)
+    return await incoming.finish()
+
+
+def run(folder: Path, story: Story, **limits: Any) -> None:
+    async def whole() -> None:
+        spool = await a_spool(folder, **limits)
+        await story(spool)
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 20])
+def test_an_upload_comes_back_as_it_was_and_leaves_nothing(tmp_path: Path, memory_bytes: int) -> None:
+    async def story(spool: Spool) -> None:
+        incoming = await spool.begin("anna", start())
+        await incoming.append(DATA[:40_000])
+        assert spool.held("anna", "ab" * 8) == 40_000
+        await incoming.append(DATA[40_000:])
+        upload = await incoming.finish()
+        assert (upload.size, upload.sha256) == (len(DATA), digest_of(DATA))
+        assert b"".join([chunk async for chunk in upload.chunks()]) == DATA
+        assert b"".join(upload.blocks()) == DATA
+        assert len(names(tmp_path)) == (0 if memory_bytes else 1)
+        await upload.discard()
+        assert spool.held("anna", "ab" * 8) == 0
+        assert (spool.memory_held, spool.disk_held, spool.uploads) == (0, 0, 0)
+        assert names(tmp_path) == []
+
+    run(tmp_path, story, memory_bytes=memory_bytes)
+
+
+def test_what_does_not_fit_into_memory_goes_to_disk(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        await received(spool, upload_id="01" * 8)
+        await received(spool, upload_id="02" * 8)
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), len(DATA))
+
+    run(tmp_path, story, memory_bytes=len(DATA) + 1)
+
+
+def test_an_offset_that_is_not_what_is_held_is_told_the_right_one(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        with pytest.raises(WrongOffset) as caught:
+            await spool.begin("anna", start(offset=500))
+        assert caught.value.held == 0
+        incoming = await spool.begin("anna", start())
+        await incoming.append(DATA[:1000])
+        for offset in (0, 999, 1001):
+            with pytest.raises(WrongOffset) as caught:
+                await spool.begin("anna", start(offset=offset))
+            assert caught.value.held == 1000
+        await incoming.append(DATA[1000:])
+        await incoming.finish()
+
+    run(tmp_path, story)
+
+
+def test_an_id_stands_for_the_bytes_it_was_declared_with(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        incoming = await spool.begin("anna", start())
+        await incoming.append(DATA[:1000])
+        with pytest.raises(UploadMismatch):
+            await spool.begin("anna", start(DATA[::-1], offset=1000))
+        with pytest.raises(UploadMismatch):
+            await spool.begin("anna", start(DATA[:-1], offset=1000))
+        assert spool.held("anna", "ab" * 8) == 1000
+
+    run(tmp_path, story)
+
+
+def test_a_newer_stream_takes_over_and_the_older_adds_nothing(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        older = await spool.begin("anna", start())
+        await older.append(DATA[:1000])
+        newer = await spool.begin("anna", start(offset=1000))
+        with pytest.raises(UploadTakenOver):
+            await older.append(DATA[1000:2000])
+        await newer.append(DATA[1000:])
+        with pytest.raises(UploadTakenOver):
+            await older.finish()
+        upload = await newer.finish()
+        assert b"".join(upload.blocks()) == DATA
+
+    run(tmp_path, story, memory_bytes=0)
+
+
+def test_other_bytes_than_declared_are_refused_and_freed(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        incoming = await spool.begin("anna", start())
+        await incoming.append(DATA[::-1])
+        with pytest.raises(DigestMismatch):
+            await incoming.finish()
+        assert (spool.uploads, names(tmp_path)) == (0, [])
+
+    run(tmp_path, story, memory_bytes=0)
+
+
+def test_more_bytes_than_declared_are_refused_and_freed(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        incoming = await spool.begin("anna", start())
+        await incoming.append(DATA)
+        with pytest.raises(UploadMismatch, match="more than its"):
+            await incoming.append(b"x")
+        assert (spool.uploads, names(tmp_path)) == (0, [])
+
+    run(tmp_path, story, memory_bytes=0)
+
+
+def test_an_early_end_keeps_what_came(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        incoming = await spool.begin("anna", start())
+        await incoming.append(DATA[:1000])
+        with pytest.raises(UploadIncomplete, match="1000 of 100000"):
+            await incoming.finish()
+        assert spool.held("anna", "ab" * 8) == 1000
+
+    run(tmp_path, story)
+
+
+def test_a_full_spool_refuses_the_new_and_goes_on_with_the_old(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        incoming = await spool.begin("anna", start())
+        for limit in ("03" * 8, "04" * 8):
+            with pytest.raises(SpoolFull, match="no room for an upload of 100000 bytes"):
+                await spool.begin("bert", start(upload_id=limit))
+        await incoming.append(DATA)
+        upload = await incoming.finish()
+        await upload.discard()
+        await received(spool, upload_id="05" * 8)
+
+    run(tmp_path, story, memory_bytes=0, disk_bytes=150_000)
+
+
+def test_the_number_of_uploads_is_bounded(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        await spool.begin("anna", start(upload_id="01" * 8))
+        await spool.begin("anna", start(upload_id="02" * 8))
+        with pytest.raises(SpoolFull, match="2 of 2 uploads"):
+            await spool.begin("anna", start(upload_id="03" * 8))
+
+    run(tmp_path, story, most_uploads=2)
+
+
+def test_idle_uploads_give_way_when_room_is_needed_but_whole_ones_do_not(tmp_path: Path) -> None:
+    now = [0.0]
+
+    async def story(spool: Spool) -> None:
+        whole = await received(spool, upload_id="01" * 8)
+        idle = await spool.begin("anna", start(upload_id="02" * 8))
+        await idle.append(DATA[:10])
+        now[0] = 61.0
+        await spool.begin("bert", start(upload_id="03" * 8))
+        with pytest.raises(UploadDropped):
+            await idle.append(DATA[10:])
+        assert b"".join(whole.blocks()) == DATA
+        with pytest.raises(SpoolFull):
+            await spool.begin("carl", start(upload_id="04" * 8))
+
+    run(tmp_path, story, memory_bytes=0, most_uploads=2, idle_s=60.0, clock=lambda: now[0])
+
+
+def test_a_discarded_upload_s_stream_is_refused(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        incoming = await spool.begin("anna", start())
+        await incoming.append(DATA[:1000])
+        await spool.discard("anna", "ab" * 8)
+        await spool.discard("anna", "ab" * 8)
+        with pytest.raises(UploadDropped):
+            await incoming.append(DATA[1000:])
+        assert names(tmp_path) == []
+
+    run(tmp_path, story, memory_bytes=0)
+
+
+def test_a_full_disk_refuses_that_upload_frees_it_and_others_go_on(tmp_path: Path) -> None:
+    big = os.urandom(1 << 20)
+
+    async def story(spool: Spool) -> None:
+        small = await spool.begin("bert", start(upload_id="02" * 8))
+        await small.append(DATA[:10])
+        incoming = await spool.begin("anna", start(big))
+        await incoming.append(big[:100_000])
+        with files_end_at(500_000), pytest.raises(SpoolFull, match="the disk of the spool is full"):
+            await incoming.append(big[100_000:])
+        assert spool.held("anna", "ab" * 8) == 0
+        assert len(names(tmp_path)) == 1
+        await small.append(DATA[10:])
+        assert b"".join((await small.finish()).blocks()) == DATA
+
+    run(tmp_path, story, memory_bytes=0)
+
+
+def test_what_a_former_life_left_is_removed_at_start(tmp_path: Path) -> None:
+    (tmp_path / "0123.part").write_bytes(b"left")
+    (tmp_path / "notes.txt").write_bytes(b"somebody's")
+
+    async def story(spool: Spool) -> None:
+        assert names(tmp_path) == ["notes.txt"]
+
+    run(tmp_path, story)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SpoolBroken, match="spool folder"):
+        asyncio.run(a_spool(tmp_path / "file" / "spool"))
+
+
+def test_a_stream_that_is_cancelled_in_the_middle_of_a_write_leaves_count_and_bytes_together(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        incoming = await spool.begin("anna", start())
+        for size in (1000, 2000, 3000):
+            held = spool.held("anna", "ab" * 8)
+            task = asyncio.ensure_future(incoming.append(DATA[held : held + size]))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        held = spool.held("anna", "ab" * 8)
+        again = await spool.begin("anna", start(offset=held))
+        await again.append(DATA[held:])
+        assert b"".join((await again.finish()).blocks()) == DATA
+
+    run(tmp_path, story, memory_bytes=0)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size: what a full disk looks like to who writes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
