@@ -280,9 +280,11 @@ def step(state: Client, event: Event) -> Result:
             _the_upload(state, event, generation)
             accepted = generation if receipt.accepted else state.accepted
             return replace(state, work=Resting(), accepted=accepted), [TellOutcome(generation, receipt)]
-        case UploadBroken(generation, _):
+        case UploadBroken(generation, reason):
             _the_upload(state, event, generation)
-            return replace(state, work=Resting()), []
+            # Where the combiner has the update after all, it has no use for this; else it need not wait any longer.
+            given_up: list[Effect] = [TellFailed(TaskFailed(generation, f"UploadBroken: {reason}"))]
+            return replace(state, work=Resting()), given_up if state.attached else []
         case MetricsReady(generation):
             if not isinstance(state.work, Validating) or generation_of(state.work) != generation:
                 raise UnexpectedEvent(state.work, event)
@@ -372,6 +374,12 @@ def _validate(state: Client, order: ValidationOrder) -> Result:
 
 def _committed(state: Client, committed: RoundCommitted) -> Result:
     kept = state.kept
+    match state.work:
+        case Training(task) if (task.plan.session, task.plan.round_number) == (
+            committed.session,
+            committed.round_number,
+        ):
+            return replace(state, work=Resting()), _stop(state.work)  # nobody can want this update any more
     if kept is None or (kept.session, kept.round_number) != (committed.session, committed.round_number):
         return state, []
     effects: list[Effect] = [DropUpdate(kept)]
