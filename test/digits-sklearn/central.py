@@ -10,11 +10,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-
-from fedn_py.package.sklearn import get_tensors, set_tensors
-
 from model import DIGITS, EPOCHS, fit, load_part, measure, new_classifier
 from seed import PIXELS
+
+from fedn_py.package.sklearn import get_tensors, set_tensors
 
 
 def all_parts(data, part):

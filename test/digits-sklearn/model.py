@@ -9,13 +9,13 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the work is small, and a machine may run many clients
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-import numpy as np  # noqa: E402
-from sklearn.linear_model import SGDClassifier  # noqa: E402
+import numpy as np
+from sklearn.linear_model import SGDClassifier
 
-from fedn_py.package import load_task, main, save_metrics  # noqa: E402
-from fedn_py.package.sklearn import load_into, save_from  # noqa: E402
+from fedn_py.package import load_task, main, save_metrics
+from fedn_py.package.sklearn import load_into, save_from
 
 DIGITS = np.arange(10)
 EPOCHS = 10  # passes over a client's data in one round; a session's parameter "epochs" overrides it

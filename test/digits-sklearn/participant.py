@@ -8,10 +8,10 @@ the connection, transfers and retries, is done for it.
 
 import sys
 
+from model import DIGITS, EPOCHS, fit, load_part, measure, new_classifier
+
 from fedn_py.client import Participant
 from fedn_py.package.sklearn import get_tensors, set_tensors
-
-from model import DIGITS, EPOCHS, fit, load_part, measure, new_classifier
 
 
 class Digits(Participant):
