@@ -63,7 +63,7 @@ class Catalogue:
 
     def _package_record(self, contents: PackageContents, stat: ObjectStat) -> PackageRecord:
         manifest = contents.manifest
-        commands = tuple(sorted((name, " ".join(command.words)) for name, command in manifest.commands().items()))
+        commands = {name: " ".join(command.words) for name, command in manifest.commands().items()}
         return PackageRecord(
             stat.digest, manifest.name, manifest.version, stat.size, len(contents.files), commands, self._clock()
         )

@@ -57,7 +57,7 @@ class EventLog:
     def tell(self, kind: str, text: str, severity: Severity = "info", /, **subject: str) -> None:
         """Tell what happened; ``subject`` names what it is about, such as ``client="hospital-a"``."""
         self._last += 1
-        event = EventRecord(self._last, self._clock(), kind, severity, text, tuple(sorted(subject.items())))
+        event = EventRecord(self._last, self._clock(), kind, severity, text, subject)
         _log.log(_LEVELS[severity], text, kind=kind, **subject)
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.popleft()

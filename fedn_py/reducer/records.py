@@ -2,12 +2,10 @@
 
 A round's document is the commit point: the one conditional update that sets its status to "committed" makes its
 model the next global model. The trail of models is the committed rounds of a session, in order, after its seed model.
-
-Names and metrics never become keys of a document, as they may hold dots and dollars; mappings are lists of pairs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
@@ -15,21 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from fedn_py.errors import OwnFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId
-from fedn_py.protocol.messages import RoundPlan
+from fedn_py.protocol.messages import Metrics, RoundPlan
 from fedn_py.protocol.reducer_work import SessionTerms
 from fedn_py.store.ports import JSONValue
 from fedn_py.transport.authentication import TokenRecord
 
 SessionStatus = Literal["running", "paused", "finished", "stopped"]
 RoundStatus = Literal["running", "committed", "failed"]
-
-Pairs = tuple[tuple[str, float], ...]
-"""Metric name and value, sorted by name."""
-
-
-def pairs(metrics: Mapping[str, float]) -> Pairs:
-    """Return metrics as they are kept in a document."""
-    return tuple(sorted(metrics.items()))
 
 
 class RecordDamaged(OwnFault):
@@ -109,8 +99,8 @@ class Measured:
 
     clients: int = 0
     samples: int = 0
-    means: Pairs = ()
-    by_client: tuple[tuple[ClientName, Pairs], ...] = ()
+    means: Metrics = field(default_factory=dict)
+    by_client: Mapping[ClientName, Metrics] = field(default_factory=dict)
     excluded: tuple[ExcludedClient, ...] = ()
 
 
@@ -163,7 +153,7 @@ class PackageRecord:
     version: str
     size: int
     files: int
-    entry_points: tuple[tuple[str, str], ...]
+    entry_points: Mapping[str, str]
     created: float
 
 
@@ -210,7 +200,7 @@ class EventRecord:
         seq: counts events, from 1.
         time: seconds since 1970.
         kind: dotted, for filters: "round.committed".
-        subject: names of what it is about, as pairs.
+        subject: names of what it is about: client, session, round.
     """
 
     seq: int
@@ -218,7 +208,7 @@ class EventRecord:
     kind: str
     severity: Literal["info", "warning", "error"]
     text: str
-    subject: tuple[tuple[str, str], ...] = ()
+    subject: Mapping[str, str] = field(default_factory=dict)
 
 
 Record = TypeVar("Record")

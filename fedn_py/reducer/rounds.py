@@ -44,7 +44,6 @@ from fedn_py.reducer.records import (
     OrderedCell,
     RoundRecord,
     SessionRecord,
-    pairs,
     round_key,
     with_failure,
 )
@@ -258,7 +257,7 @@ class Rounds:
         )
         key = round_key(effect.session, effect.round_number)
         await self._ledger.change("rounds", key, RoundRecord, lambda record: replace(record, validation=result))
-        values = ", ".join(f"{name} {value:.4f}" for name, value in result.means) or "no metrics"
+        values = ", ".join(f"{name} {value:.4f}" for name, value in sorted(result.means.items())) or "no metrics"
         text = f"round {effect.round_number} validated on {result.clients} clients: {values}"
         self._events.tell("round.validated", text, **where)
         for client in result.excluded:
@@ -300,5 +299,5 @@ def measured(summaries: Sequence[MetricsSummary], names: Roster) -> Measured:
     by_client: dict[ClientId, Mapping[str, float]] = {}
     for summary in summaries:
         by_client.update(summary.by_client)
-    released = sorted((names.name_of(client), pairs(metrics)) for client, metrics in by_client.items())
-    return Measured(means=pairs(sums.means()), by_client=tuple(released))
+    released = {names.name_of(client): metrics for client, metrics in by_client.items()}
+    return Measured(means=sums.means(), by_client=released)

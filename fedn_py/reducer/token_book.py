@@ -88,7 +88,7 @@ class TokenBook:
 
         Who starts a reducer has its stores and may do anything; the file says so in a form that REST takes.
         """
-        if file.exists():
+        if await asyncio.to_thread(file.exists):
             with contextlib.suppress(PeerFault):
                 await self.find((await asyncio.to_thread(file.read_text, encoding="utf-8")).strip())
                 return

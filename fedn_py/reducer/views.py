@@ -132,7 +132,7 @@ def round_view(
         combiners=tuple(sorted({cell.combiner for cell in record.cells})),
         samples=record.samples,
         metrics=dict(validation.means),
-        metrics_by_client={name: dict(metrics) for name, metrics in validation.by_client},
+        metrics_by_client={name: dict(metrics) for name, metrics in validation.by_client.items()},
         training_metrics=dict(record.training.means),
         model=record.model,
         progress=tuple(_progress(record, progress)) if live else (),

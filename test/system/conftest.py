@@ -1,0 +1,34 @@
+"""Real processes for system tests; ``start_network`` ends what a test started."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from running_network import RunningNetwork
+
+from fedn_py.sandbox.folder import Where
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.system)
+
+
+@pytest.fixture
+def start_network(tmp_path: Path) -> Iterator[Callable[..., RunningNetwork]]:
+    """Return what starts a network on free ports."""
+    started: list[RunningNetwork] = []
+
+    def start(combiners: int = 1, where: Where | None = None) -> RunningNetwork:
+        network = RunningNetwork(tmp_path / "network", combiners, where)
+        started.append(network)
+        return network
+
+    yield start
+    for network in started:
+        network.stop()

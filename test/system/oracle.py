@@ -1,0 +1,40 @@
+"""What a round's model must be, computed from the clients' own saved models: no code of the network is used."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+
+def saved_updates(folder: Path, round_number: int, included: list[str]) -> list[tuple[dict[str, np.ndarray], int]]:
+    """Return the trained models and sample counts that the included clients saved for a round."""
+    found = []
+    for client in included:
+        facts = [json.loads(file.read_text()) for file in sorted((folder / client).glob("*.json"))]
+        of_round = [one for one in facts if one["round"] == round_number]
+        last = max(of_round, key=lambda one: one["attempt"])
+        stem = f"session-*-round-{round_number}-attempt-{last['attempt']}.safetensors"
+        (model,) = (folder / client).glob(stem)
+        found.append((load_file(model), last["num_samples"]))
+    return found
+
+
+def weighted_mean(base: dict[str, np.ndarray], updates: list[tuple[dict[str, np.ndarray], int]]) -> dict[str, Any]:
+    """Return flat weighted FedAvg in float64; integer tensors keep the base's values."""
+    total = sum(samples for _, samples in updates)
+    return {
+        name: sum(model[name].astype(np.float64) * samples for model, samples in updates) / total
+        if np.issubdtype(values.dtype, np.floating)
+        else values
+        for name, values in base.items()
+    }
+
+
+def largest_relative_difference(model: dict[str, np.ndarray], oracle: dict[str, Any]) -> float:
+    """Return the largest difference of any tensor, relative to that tensor's largest value."""
+    return max(
+        float(np.max(np.abs(values.astype(np.float64) - oracle[name])) / max(np.max(np.abs(oracle[name])), 1e-12))
+        for name, values in model.items()
+    )
