@@ -212,6 +212,7 @@ def test_a_chunk_above_two_mebibytes_is_refused_by_name(tmp_path: Path) -> None:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call
             fault = restored(caught.value, address)
+        await spool.close()
         assert fault.code == "ChunkTooLarge"
 
     asyncio.run(story())
