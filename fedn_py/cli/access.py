@@ -140,7 +140,8 @@ def issue_certificate(
         "hosts": hosts,
         "good_until": expires_at(issued.certificate_pem).isoformat(),
     }
-    print_data(data, lambda: print_facts(data.items()), as_json=as_json)
+    shown = {**data, "hosts": ", ".join(hosts)}
+    print_data(data, lambda: print_facts(shown.items()), as_json=as_json)
 
 
 def _keep(*files: Path) -> None:

@@ -4,8 +4,8 @@ Data goes to standard output, everything for people to standard error; the exit 
 that cost time are inside the commands, so that ``--help`` is quick.
 """
 
+import os
 import sys
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -21,11 +21,7 @@ _EPILOG = "Begin with: fedn-py sandbox.   Exit codes: " + ", ".join(
 )
 
 
-@dataclass
-class Invocation:
-    """How this command was called."""
-
-    verbose: bool = False
+_VERBOSE = frozenset({"-v", "--verbose"})
 
 
 def build() -> typer.Typer:
@@ -34,15 +30,12 @@ def build() -> typer.Typer:
 
     @app.callback(epilog=_EPILOG)
     def about(
-        context: typer.Context,
         verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show where in the code a fault arose.")] = False,
         version: Annotated[
             bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
         ] = False,
     ) -> None:
-        del version  # its callback has answered already
-        if isinstance(context.obj, Invocation):
-            context.obj.verbose = verbose
+        del verbose, version  # main and the callback have seen to them already
 
     app.command("sandbox")(projects.sandbox)
     app.command("new")(projects.new)
@@ -63,16 +56,20 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    invocation = Invocation()
+    # Where in the line it stands makes no difference: it is added after a command has failed.
+    words = [word for word in sys.argv[1:] if word not in _VERBOSE]
+    verbose = len(words) < len(sys.argv) - 1
     try:
-        build()(obj=invocation, prog_name="fedn-py")
+        build()(args=words, prog_name="fedn-py")
     except FednError as fault:
-        _tell(fault, verbose=invocation.verbose)
+        _tell(fault, verbose=verbose)
         sys.exit(exit_code(fault))
     except BrokenPipeError:
+        # Whoever read the output has had enough of it; what is left of it has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)
-    except OSError as fault:
-        _tell(fault, verbose=invocation.verbose)
+    except Exception as fault:
+        _tell(fault, verbose=verbose)
         sys.exit(Exit.FAILED)
 
 

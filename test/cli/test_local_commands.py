@@ -67,6 +67,17 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
         assert heavy not in loaded
 
 
+def test_where_a_fault_arose_is_shown_to_those_who_ask_anywhere_in_the_line(tmp_path: Path) -> None:
+    assert "Traceback" in fedn_py("package", "create", tmp_path, "-v").stderr
+    assert "Traceback" in fedn_py("-v", "package", "create", tmp_path).stderr
+
+
+def test_a_reader_who_leaves_early_is_no_fault() -> None:
+    script = f"{sys.executable} -m fedn_py sandbox --help | head -1"
+    ended = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, check=False)
+    assert "Traceback" not in ended.stderr
+
+
 def test_the_version_is_told() -> None:
     assert fedn_py("--version").stdout.startswith("fedn-py 0.")
 

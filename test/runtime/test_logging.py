@@ -67,6 +67,8 @@ def test_no_secret_reaches_a_line() -> None:
 
 def test_the_public_half_of_a_token_stays() -> None:
     assert redact("0123456789abcdef", "token_id") == "0123456789abcdef"
+    assert redact("0123456789abcdef", "token") == "0123456789abcdef"
+    assert redact(TOKEN, "token") == "********"
     assert redact_text(f"Bearer {TOKEN}") == "Bearer fedn1.0123456789abcdef.********"
     assert redact_text("authorization: bearer abc.def") == "authorization: bearer ********"
 
