@@ -62,7 +62,8 @@ format: .venv/.installed-dev  ## Put all Python into the one format and apply th
 proto: .venv/.installed-dev  ## Generate fedn_py/wire from proto/
 	$(BIN)/python proto/generate.py
 
-docs: .venv/.installed-dev  ## Check the pages: links, headings, make targets, decisions
+docs: .venv/.installed-dev  ## Write the reference pages from the code and check all pages
+	$(BIN)/python docs/generate.py
 	@$(BIN)/python -m pytest -q test/repository/test_pages.py
 
 wheel: .venv/.installed  ## Build the wheel into dist/
