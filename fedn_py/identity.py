@@ -49,6 +49,7 @@ def parse_name(text: str, kind: str = "name") -> str:
     if not _NAME.fullmatch(text):
         raise InvalidName(
             f"{text[:80]!r} cannot be a {kind}",
-            remedy="Use 1 to 63 lower-case letters, digits, dots, dashes and underscores; begin and end with a letter or digit.",
+            remedy="Use 1 to 63 lower-case letters, digits, dots, dashes and underscores; "
+            "begin and end with a letter or digit.",
         )
     return text

@@ -83,8 +83,8 @@ def test_all_faults_are_told_at_once_each_with_its_place(folder: Path) -> None:
         ),
         "/reducer.yaml:3: certificate.key_fil: is no setting; did you mean key_file?",
         (
-            "variable FEDN_LIMITS__MAX_JSON_BYTES: limits.max_json_bytes: must be a valid integer, unable to parse string "
-            "as an integer, not 'many' (bytes of one JSON body of the REST API)"
+            "variable FEDN_LIMITS__MAX_JSON_BYTES: limits.max_json_bytes: must be a valid integer, unable to parse "
+            "string as an integer, not 'many' (bytes of one JSON body of the REST API)"
         ),
         "/reducer.yaml:6: heartbeat_s: must be greater than 0, not '0' (seconds between signs of life from combiners)",
         (
