@@ -83,9 +83,9 @@ class Network:
         """End a session for good."""
         return self._one("POST", f"/sessions/{session}/stop", SessionView)
 
-    def rounds(self, session: str) -> list[RoundView]:
-        """Return a session's rounds, oldest first."""
-        return list(self._all(f"/sessions/{session}/rounds", RoundView))
+    def rounds(self, session: str, *, after: int = 0) -> list[RoundView]:
+        """Return a session's rounds, oldest first: those behind number ``after``."""
+        return list(self._all(f"/sessions/{session}/rounds", RoundView, begin=str(after) if after else None))
 
     def round(self, session: str, number: int) -> RoundView:
         """Return one round."""
@@ -188,8 +188,10 @@ class Network:
     def _one(self, method: str, path: str, view: type[View], body: object = None) -> View:
         return TypeAdapter(view).validate_python(self._connection.ask(method, path, body))
 
-    def _all(self, path: str, view: type[View], *, limit: int | None = 500, **filters: Any) -> Iterator[View]:
-        after: str | None = None
+    def _all(
+        self, path: str, view: type[View], *, limit: int | None = 500, begin: str | None = None, **filters: Any
+    ) -> Iterator[View]:
+        after = begin
         items = TypeAdapter(list[view])  # type: ignore[valid-type]
         while True:
             page = self._connection.ask("GET", path + _query(after=after, limit=limit, **filters))

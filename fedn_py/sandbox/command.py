@@ -33,6 +33,7 @@ from fedn_py.sandbox.summary import summary_of, write_summary
 Found = TypeVar("Found")
 
 _LOOK_EVERY_S = 0.2
+_ROUNDS_SHOWN = 15
 _UP_WITHIN_S = 120.0
 _UNDER_WAY = frozenset({"running", "waiting", "paused", "failed"})
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -83,9 +84,12 @@ class Sandbox:
         self._say(f"sandbox in {self._folder.path}: everything stays on this machine; not for production")
         network = self._start_reducer(ports)
         self._say(f"reducer       https://localhost:{ports.web}   (gRPC localhost:{ports.grpc})")
+        self._start_combiners(network, ports)
         data = self._prepare_data(project)
-        self._start_others(network, ports, data)
-        self._await_everybody(network)
+        # All combiners first: the earliest clients would all go to the first of them otherwise.
+        self._await_count("combiners", options.combiners, lambda: network.status().combiners)
+        self._start_clients(network, ports, data)
+        self._await_count("clients", options.clients, lambda: network.status().clients)
         self._timings["network_up"] = time.monotonic() - self._began
         self._say(
             f"network       {options.combiners} combiners and {options.clients} clients attached after "
@@ -142,23 +146,23 @@ class Sandbox:
         whole.touch()
         return parts
 
-    def _start_others(self, network: Network, ports: Ports, data: list[Path]) -> None:
+    def _start_combiners(self, network: Network, ports: Ports) -> None:
         options, folder = self._options, self._folder
         where = Where(options.mongodb, options.minio)
         for number in range(1, options.combiners + 1):
             name = folder.write_combiner(number, ports, where)
             folder.write_token(name, network.create_token("combiner", name)[0])
             self._children.start("combiner", name, folder.settings(name), folder.log(name), _environment(stores=True))
+
+    def _start_clients(self, network: Network, ports: Ports, data: list[Path]) -> None:
+        options, folder = self._options, self._folder
         for number, part in enumerate(data, start=1):
             name = folder.write_client(number, ports, part, options.keep_updates)
             folder.write_token(name, network.create_token("client", name)[0])
             self._children.start("client", name, folder.settings(name), folder.log(name), _environment(stores=False))
 
-    def _await_everybody(self, network: Network) -> None:
-        def attached() -> bool:
-            return network.status().clients >= self._options.clients
-
-        self._await(f"{self._options.clients} clients", lambda: attached() or None)
+    def _await_count(self, what: str, wanted: int, count: Callable[[], int]) -> None:
+        self._await(f"{wanted} {what}", lambda: True if count() >= wanted else None)
 
     def _await(self, what: str, look: Callable[[], Found | None]) -> Found:
         deadline = time.monotonic() + _UP_WITHIN_S
@@ -219,13 +223,14 @@ class Sandbox:
         return model.digest
 
     def _watch(self, network: Network, session: SessionView) -> SessionView:
-        began = time.monotonic()
+        began, before = time.monotonic(), session.rounds_done
         with Screen(self._console) as screen:
             while True:
                 self._children.check()
-                view, rounds = network.session(session.id), network.rounds(session.id)
+                view = network.session(session.id)
+                rounds = network.rounds(session.id, after=max(before, view.rounds_done - _ROUNDS_SHOWN))
                 screen.show(view, rounds)
-                if view.rounds_done and "first_round" not in self._timings:
+                if view.rounds_done > before and "first_round" not in self._timings:
                     self._timings["first_round"] = time.monotonic() - began
                     self._timings["package_imports"] = rounds[0].training_metrics.get("worker_start_s", 0.0)
                 if view.status in {"finished", "stopped", "failed"}:

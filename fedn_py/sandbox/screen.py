@@ -65,7 +65,7 @@ def _table(session: SessionView, rounds: Sequence[RoundView]) -> Table:
     )
     for heading in ("round", "state", "clients in", "samples", "seconds", "metrics"):
         table.add_column(heading)
-    for one in rounds[-20:]:
+    for one in rounds:
         included = len(one.clients) or sum(progress.included for progress in one.progress)
         asked = included + sum(progress.training for progress in one.progress)
         clients = str(included) if one.status == "done" else f"{included} of {asked}"

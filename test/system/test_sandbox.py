@@ -1,0 +1,185 @@
+"""``fedn-py sandbox`` as a person runs it: from nothing to a trained model, stopped and gone on with."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pymongo
+import pytest
+from minio import Minio
+from running_network import ROOT, UNEQUAL, fedn_py, sandbox
+from safetensors.numpy import load
+from servers.running import S3Server
+
+from fedn_py.api.network import Network
+from fedn_py.api.profile import load_profile
+
+DIGITS = ROOT / "test" / "digits-sklearn"
+
+
+def central_accuracy(data: Path) -> float:
+    """Train the same model on the union of the data with the project's own script."""
+    done = subprocess.run(
+        [sys.executable, "central.py", "--data", str(data)], cwd=DIGITS, capture_output=True, text=True, check=True
+    )
+    found = re.search(r"accuracy[^0-9]*([0-9.]+)", done.stdout)
+    assert found, done.stdout
+    return float(found[1])
+
+
+def test_five_rounds_on_eight_clients_come_within_3_points_of_central_training(tmp_path: Path) -> None:
+    summary = sandbox(
+        tmp_path, "--clients", "8", "--combiners", "2", "--rounds", "5", "--project", str(DIGITS), "--masking", "none"
+    )
+
+    assert [one["number"] for one in summary["rounds"]] == [1, 2, 3, 4, 5]
+    everybody = sorted(f"client-{number}" for number in range(1, 9))
+    for one in summary["rounds"]:
+        assert one["clients"] == everybody
+        assert one["combiners"] == ["combiner-1", "combiner-2"]
+        assert one["samples"] > 1_000
+        assert one["seconds"] > 0
+        assert len(one["model"]) == 64
+    assert summary["final_model"] == summary["rounds"][-1]["model"]
+    accuracy = summary["rounds"][-1]["metrics"]["accuracy"]
+    (data,) = (tmp_path / "state" / "data").iterdir()
+    assert accuracy > central_accuracy(data) - 0.03
+
+
+@pytest.mark.services
+def test_documents_are_seen_in_mongodb_and_objects_in_minio(
+    tmp_path: Path, mongodb_uri: str, minio_server: S3Server
+) -> None:
+    keys = {"FEDN_MINIO_ACCESS_KEY": minio_server.access_key, "FEDN_MINIO_SECRET_KEY": minio_server.secret_key}
+    summary = sandbox(
+        tmp_path,
+        "--clients",
+        "4",
+        "--combiners",
+        "2",
+        "--rounds",
+        "2",
+        "--project",
+        str(UNEQUAL),
+        "--mongodb",
+        mongodb_uri,
+        "--minio",
+        minio_server.url,
+        **keys,
+    )
+
+    with pymongo.MongoClient(mongodb_uri) as client:
+        rounds = list(client["fedn_py"]["rounds"].find({"content.session": summary["session"]}))
+    stored = {one["content"]["number"]: one["content"]["record"]["model"] for one in rounds}
+    assert stored == {one["number"]: one["model"] for one in summary["rounds"]}
+    endpoint = minio_server.url.removeprefix("http://")
+    store = Minio(
+        endpoint=endpoint, access_key=minio_server.access_key, secret_key=minio_server.secret_key, secure=False
+    )
+    names = {one.object_name for one in store.list_objects("fedn-py", recursive=True)}
+    (name,) = [name for name in names if name.endswith(summary["final_model"])]
+    model = load(store.get_object(bucket_name="fedn-py", object_name=name).read())
+    assert np.isfinite(model["mean"]).all()
+    # Nothing was put into the embedded stores beside them.
+    assert not list((tmp_path / "state" / "state" / "reducer").rglob("*.sqlite"))
+
+
+def test_ctrl_c_ends_every_process_and_the_same_command_goes_on_with_the_session(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "3", "--combiners", "1"]
+    command += ["--rounds", "100000", "--project", str(UNEQUAL)]
+
+    def run_until_a_round_is_done() -> str:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if re.search(r"round \d+/100000: 3 clients", line):
+                break
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert "All processes have ended" in rest
+        return "".join(seen) + rest
+
+    run_until_a_round_is_done()
+    assert processes_of(state) == []
+    again = run_until_a_round_is_done()
+    assert processes_of(state) == []
+
+    assert re.search(r"session-1 goes on after [1-9]\d* rounds", again)
+    rounds = [int(number) for number in re.findall(r"round (\d+)/100000: 3 clients", again)]
+    assert rounds
+    assert min(rounds) > 1
+
+
+def processes_of(state: Path) -> list[str]:
+    """Return the command lines of processes that were started for a sandbox's folder."""
+    lines = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if f"{state}/config" in line:
+            lines.append(line)
+    return lines
+
+
+def test_a_sandbox_whose_package_fails_says_why_and_exits_with_1(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "fedn.yaml").write_text(
+        "name: broken\nversion: 1.0.0\nentry_points:\n"
+        "  startup: {command: python model.py startup}\n"
+        "  train: {command: python no.py}\n  validate: {command: python no.py}\n"
+    )
+    for name in ("model.py", "prepare.py"):
+        (project / name).write_text((UNEQUAL / name).read_text())
+    (project / "no.py").write_text("print('the data of this site is not readable')\nraise SystemExit(3)\n")
+
+    done = fedn_py(
+        "sandbox",
+        "--dir",
+        str(tmp_path / "state"),
+        "--clients",
+        "2",
+        "--combiners",
+        "1",
+        "--rounds",
+        "1",
+        "--project",
+        str(project),
+        "--exit",
+    )
+
+    assert done.returncode == 1
+    assert "TooFewUpdates" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_summary_of_a_sandbox_is_what_rest_says(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "2", "--combiners", "1"]
+    command += ["--rounds", "1", "--project", str(UNEQUAL), "--summary", str(tmp_path / "out.json")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert any("Ctrl-C" in line for line in process.stdout)
+        network = Network.of(load_profile(state / "profile.yaml"))
+        summary = json.loads((tmp_path / "out.json").read_text())
+        (done,) = network.rounds(summary["session"])
+        assert summary["rounds"][0]["model"] == done.model
+        assert [client.name for client in network.clients()] == ["client-1", "client-2"]
+        assert all(client.connected for client in network.clients())
+        kinds = {event.kind for event in network.events(limit=500)}
+        assert {"session.started", "round.committed", "round.validated", "session.finished"} <= kinds
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
