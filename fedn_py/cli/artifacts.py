@@ -203,7 +203,7 @@ async def _try(
         async for step in trial:
             passed = step.fault is None
             outcome = step.result if step.fault is None else f"FAILED: {step.fault.message}"
-            note(f"{step.name:<9} {step.seconds:6.1f} s  {outcome}")
+            note(f"{step.name:<18} {step.seconds:6.1f} s  {outcome}")
             if step.fault is not None:
                 for line in step.log.splitlines():
                     print(f"    {line}", file=sys.stderr)

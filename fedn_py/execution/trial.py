@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from fedn_py.errors import FednError
 from fedn_py.execution.archive import UnpackedPackage, unpack
@@ -15,13 +16,15 @@ from fedn_py.execution.packing import create_package
 from fedn_py.execution.projects import PREPARE_NAME, prepare_data
 from fedn_py.execution.runner import PackageRunner, RunLimits, TaskFacts
 
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step of a trial.
 
     Attributes:
-        name: package, data, startup, worker, train or validate.
+        name: package, data, startup, train, validate, worker, train by worker or validate by worker.
         result: what came of it, one line for people; empty where it failed.
         fault: why it failed; None where it passed.
         log: the last lines that the package printed.
@@ -61,9 +64,11 @@ async def try_package(
         ("package", lambda: trial.open(source, limits)),
         ("data", lambda: trial.prepare(data_path)),
         ("startup", lambda: trial.seed(seed_model, run_limits)),
-        ("worker", trial.warm_up),
         ("train", trial.train),
         ("validate", trial.validate),
+        ("worker", lambda: trial.warm_up(run_limits)),
+        ("train by worker", trial.train_by_worker),
+        ("validate by worker", trial.validate_by_worker),
     ]
     try:
         for name, step in steps:
@@ -87,18 +92,9 @@ class _Trial:
         self._seed = scratch / "seed.safetensors"
         self._trained = scratch / "trained.safetensors"
         self._package: UnpackedPackage | None = None
-        self._runner: PackageRunner | None = None
+        self._by_command: PackageRunner | None = None
+        self._by_worker: PackageRunner | None = None
         self._data: Path | None = None
-
-    @property
-    def package(self) -> UnpackedPackage:
-        assert self._package is not None  # the first step
-        return self._package
-
-    @property
-    def runner(self) -> PackageRunner:
-        assert self._runner is not None  # made for the startup
-        return self._runner
 
     async def open(self, source: Path, limits: PackageLimits) -> tuple[str, str]:
         file = source
@@ -111,45 +107,65 @@ class _Trial:
 
     async def prepare(self, data_path: Path | None) -> tuple[str, str]:
         self._data = data_path
-        if data_path is not None or not (self.package.folder / PREPARE_NAME).exists():
+        folder = _there(self._package).folder
+        if data_path is not None or not (folder / PREPARE_NAME).exists():
             return "", ""
-        parts = await prepare_data(self.package.folder, 2, self._scratch / "data", python=self._python)
+        parts = await prepare_data(folder, 2, self._scratch / "data", python=self._python)
         self._data = parts[0]
         return f"{PREPARE_NAME} made data for 2 clients; the first is used here", ""
 
     async def seed(self, seed_model: Path | None, run_limits: RunLimits | None) -> tuple[str, str]:
-        self._runner = PackageRunner(
-            self.package,
-            python=self._python,
-            data_path=self._data,
-            scratch=self._scratch / "runs",
-            limits=run_limits,
-        )
+        package = _there(self._package)
+        without_worker = replace(package, manifest=replace(package.manifest, worker=None))
+        self._by_command = self._runner(without_worker, run_limits)
         log = ""
         if seed_model is not None:
             self._seed = seed_model
         else:
-            log = (await self._runner.startup(self._seed, self._task)).log
+            log = (await self._by_command.startup(self._seed, self._task)).log
         layout = await asyncio.to_thread(check_seed_model, self._seed)
         return f"a model of {len(layout.tensors):,} tensors, {layout.n_parameters:,} parameters", log
 
-    async def warm_up(self) -> tuple[str, str]:
-        if self.package.manifest.worker is None:
-            return "", ""
-        await self.runner.warm_up()
-        return "ready", ""
-
     async def train(self) -> tuple[str, str]:
-        outcome = await self.runner.train(self._seed, self._trained, self._task)
-        return f"{outcome.samples:,} samples{_listed(outcome.metrics)}", outcome.log
+        return await self._train(_there(self._by_command))
 
     async def validate(self) -> tuple[str, str]:
-        outcome = await self.runner.validate(self._trained, self._task)
-        return f"{outcome.samples:,} samples{_listed(outcome.metrics)}", outcome.log
+        return await self._validate(_there(self._by_command))
+
+    async def warm_up(self, run_limits: RunLimits | None) -> tuple[str, str]:
+        package = _there(self._package)
+        if package.manifest.worker is None:
+            return "", ""
+        self._by_worker = self._runner(package, run_limits)
+        await self._by_worker.warm_up()
+        return "ready", ""
+
+    async def train_by_worker(self) -> tuple[str, str]:
+        return await self._train(self._by_worker) if self._by_worker else ("", "")
+
+    async def validate_by_worker(self) -> tuple[str, str]:
+        return await self._validate(self._by_worker) if self._by_worker else ("", "")
 
     async def close(self) -> None:
-        if self._runner is not None:
-            await self._runner.close()
+        if self._by_worker is not None:
+            await self._by_worker.close()
+
+    async def _train(self, runner: PackageRunner) -> tuple[str, str]:
+        outcome = await runner.train(self._seed, self._trained, self._task)
+        return f"{outcome.samples:,} samples{_listed(outcome.metrics)}", outcome.log
+
+    async def _validate(self, runner: PackageRunner) -> tuple[str, str]:
+        outcome = await runner.validate(self._trained, self._task)
+        return f"{outcome.samples:,} samples{_listed(outcome.metrics)}", outcome.log
+
+    def _runner(self, package: UnpackedPackage, limits: RunLimits | None) -> PackageRunner:
+        scratch = self._scratch / "runs"
+        return PackageRunner(package, python=self._python, data_path=self._data, scratch=scratch, limits=limits)
+
+
+def _there(value: Made | None) -> Made:
+    assert value is not None  # an earlier step made it, or the trial had ended
+    return value
 
 
 def _listed(metrics: dict[str, float]) -> str:

@@ -33,7 +33,8 @@ def trial_of(project: Path, scratch: Path) -> list[Step]:
 def test_a_new_project_bears_its_own_name_and_passes_its_trial_before_any_edit(framework: str, tmp_path: Path) -> None:
     project = copy_project(framework, tmp_path / "My Project")
     steps = trial_of(project, tmp_path / "scratch")
-    assert [step.name for step in steps] == ["package", "data", "startup", "worker", "train", "validate"]
+    by_command = ["package", "data", "startup", "train", "validate"]
+    assert [step.name for step in steps] == [*by_command, "worker", "train by worker", "validate by worker"]
     assert [step.fault for step in steps] == [None] * len(steps)
     assert steps[0].result.startswith("my-project 1.0.0")
 
