@@ -363,7 +363,8 @@ def _gave_up(state: Reducer, event: CellGaveUp) -> Result:
         case Updating(cells=cells) as work if event.combiner in cells:
             cell = cells[event.combiner]
             if (cell.instance, cell.generation, cell.ended) == (event.instance, event.generation, False):
-                return _close_cell(state, work, event.combiner, replace(cell, lost=event.reason))
+                lost = event.reason or "CellFailed: the combiner gave no reason"  # an empty one means it is not lost
+                return _close_cell(state, work, event.combiner, replace(cell, lost=lost))
         case Validating(waiting=waiting) as work if waiting.get(event.combiner) == event.generation:
             return _without(state, work, event.combiner)
     raise UnexpectedEvent(state.work, event)
