@@ -1,0 +1,4 @@
+from hypothesis import settings
+
+settings.register_profile("fedn_py", deadline=None)  # a busy machine is no fault
+settings.load_profile("fedn_py")

@@ -1,0 +1,747 @@
+"""A session at the reducer, rule by rule."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from builders import (
+    ANNA,
+    BERT,
+    CARL,
+    DORA,
+    GENERATION,
+    MODEL_1,
+    NORTH,
+    NORTH_1,
+    NORTH_2,
+    OTHER_SESSION,
+    SEED,
+    SESSION,
+    SOUTH,
+    SOUTH_1,
+    a_cell,
+    a_contribution,
+    a_partial,
+    a_plan,
+    a_reducer,
+    a_report,
+    a_roster,
+    some_progress,
+    some_terms,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from tables import by_name, outcome, pairs_of, read_table
+
+from fedn_py.identity import ClientId, Generation
+from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
+from fedn_py.protocol.messages import (
+    CellCancelled,
+    CellOrder,
+    Exclusion,
+    PartialAggregate,
+    RoundCommitted,
+    ValidationOrder,
+)
+from fedn_py.protocol.reducer import ANSWER_MARGIN_S, BY_OPERATOR, LONGEST_RETRY_S, draw, first_generation, step
+from fedn_py.protocol.reducer_work import (
+    CellGaveUp,
+    Cells,
+    ClientsChanged,
+    CloseFailedAttempt,
+    CombinerJoined,
+    CombinerLost,
+    CommitRound,
+    Committing,
+    Effect,
+    Event,
+    Failed,
+    Gathering,
+    GatherTimePassed,
+    Idle,
+    Joined,
+    OpenAttempt,
+    PartialArrived,
+    Paused,
+    PauseRequested,
+    Progress,
+    RecordSession,
+    RecordValidation,
+    Reducer,
+    ResumeRequested,
+    RetryDue,
+    RoundNotSaved,
+    RoundSaved,
+    SendCancel,
+    SendOrder,
+    SessionStarted,
+    StopRequested,
+    TellCommitted,
+    TellRefused,
+    TellWaiting,
+    UpdateDeadlinePassed,
+    Updating,
+    Validating,
+    ValidationArrived,
+    ValidationDeadlinePassed,
+    Work,
+)
+
+NORTHS, SOUTHS = Generation(GENERATION + 1), Generation(GENERATION + 2)
+OF_ANNA, OF_BERT, OF_CARL = (a_contribution(client) for client in (ANNA, BERT, CARL))
+LATE = "Late: the combiner did not answer before the deadline"
+LOST = "CombinerLost: its connection ended"
+
+
+def two_cells(**north: object) -> Cells:
+    """Return cells of Anna and Bert in the north, of Carl in the south."""
+    return {
+        NORTH: a_cell(ANNA, BERT, generation=NORTHS, **north),  # type: ignore[arg-type]
+        SOUTH: a_cell(CARL, generation=SOUTHS, instance=SOUTH_1),
+    }
+
+
+def updating(cells: Cells | None = None, **changed: object) -> Reducer:
+    """Return a reducer whose two cells collect updates; the terms take what is given."""
+    progress = some_progress(some_terms(**changed), generation=SOUTHS)
+    return a_reducer(Updating(progress, a_plan(), cells or two_cells()), north=(ANNA, BERT), south=(CARL,))
+
+
+def with_progress(state: Reducer, **changed: object) -> Reducer:
+    """Return the state with its progress changed."""
+    assert not isinstance(state.work, Idle)
+    progress = replace(state.work.progress, **changed)  # type: ignore[arg-type]
+    return replace(state, work=replace(state.work, progress=progress))
+
+
+def committing(**changed: object) -> Reducer:
+    """Return a reducer that commits the first round."""
+    state = updating(**changed)
+    assert isinstance(state.work, Updating)
+    return replace(state, work=Committing(state.work.progress, state.work.plan, answered()))
+
+
+def answered() -> Cells:
+    """Return cells that have both answered."""
+    south = a_cell(CARL, generation=SOUTHS, instance=SOUTH_1, partial=a_partial(OF_CARL, generation=SOUTHS))
+    return {**two_cells(partial=a_partial(OF_ANNA, OF_BERT, generation=NORTHS)), SOUTH: south}
+
+
+def validating() -> Reducer:
+    """Return a reducer that waits for the validation of the first round."""
+    progress = some_progress(committed=1, head=MODEL_1, generation=SOUTHS)
+    return a_reducer(Validating(progress, {NORTH: NORTHS, SOUTH: SOUTHS}), north=(ANNA, BERT), south=(CARL,))
+
+
+def from_north(partial: PartialAggregate, instance: object = NORTH_1) -> PartialArrived:
+    """Return an answer of the northern combiner."""
+    return PartialArrived(NORTH, instance, partial)  # type: ignore[arg-type]
+
+
+def of_type(effects: list[Effect], kind: type) -> list[Effect]:
+    """Return the effects of one type."""
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+NORTH_PARTIAL = a_partial(OF_ANNA, OF_BERT, generation=NORTHS)
+SOUTH_PARTIAL = a_partial(OF_CARL, generation=SOUTHS)
+DEADLINE = UpdateDeadlinePassed(SESSION, 1, 1)
+
+
+# ---- gathering
+
+
+def test_a_session_begins_its_first_round_when_the_wanted_clients_are_there() -> None:
+    terms = some_terms(clients_wanted=3, clients_required=2)
+    started = SessionStarted(some_progress(terms))
+    state, effects = step(a_reducer(Idle(), north=(ANNA, BERT), south=(CARL,)), started)
+    assert state.work == Updating(some_progress(terms, generation=SOUTHS), a_plan(), two_cells())
+    assert effects == [
+        OpenAttempt(a_plan(), two_cells(), SOUTHS),
+        SendOrder(NORTH, NORTH_1, CellOrder(a_plan(), NORTHS, (ANNA, BERT), 2)),
+        SendOrder(SOUTH, SOUTH_1, CellOrder(a_plan(), SOUTHS, (CARL,), 1)),
+        StartTimer(terms.update_timeout_s + ANSWER_MARGIN_S, DEADLINE),
+    ]
+
+
+def test_an_attempt_is_written_down_before_anybody_hears_of_it() -> None:
+    _, effects = step(a_reducer(Idle(), north=(ANNA,)), SessionStarted(some_progress()))
+    assert [type(effect) for effect in effects[:2]] == [OpenAttempt, SendOrder]
+
+
+def test_too_few_clients_are_waited_for_without_a_limit() -> None:
+    terms = some_terms(clients_required=2)
+    state, effects = step(a_reducer(Idle(), north=(ANNA,)), SessionStarted(some_progress(terms)))
+    assert state.work == Gathering(some_progress(terms), "need 2 clients, have 1")
+    assert effects == [TellWaiting(SESSION, 1, "need 2 clients, have 1")]
+
+
+def test_wanted_clients_are_waited_for_a_while_once_the_required_ones_are_there() -> None:
+    terms = some_terms(clients_wanted=3, clients_required=1, gather_timeout_s=9.0)
+    state, effects = step(a_reducer(Idle(), north=(ANNA,)), SessionStarted(some_progress(terms)))
+    assert effects == [
+        TellWaiting(SESSION, 1, "need 3 clients, have 1"),
+        StartTimer(9.0, GatherTimePassed(SESSION, 1, 1)),
+    ]
+    state, _ = step(state, GatherTimePassed(SESSION, 1, 1))
+    assert isinstance(state.work, Updating)
+
+
+def test_after_that_while_the_required_clients_will_do() -> None:
+    terms = some_terms(clients_wanted=3, clients_required=2)
+    waiting = Gathering(some_progress(terms), "need 2 clients, have 1")
+    state, effects = step(a_reducer(waiting, north=(ANNA,)), GatherTimePassed(SESSION, 1, 1))
+    assert (state.work, effects) == (replace(waiting, patient=False), [])
+    state, _ = step(state, ClientsChanged(NORTH, NORTH_1, frozenset({ANNA, BERT})))
+    assert isinstance(state.work, Updating)
+
+
+def test_what_is_waited_for_is_told_once() -> None:
+    terms = some_terms(clients_required=2)
+    state = a_reducer(Gathering(some_progress(terms), "need 2 clients, have 1"), north=(ANNA,))
+    assert step(state, ClientsChanged(NORTH, NORTH_1, frozenset({BERT})))[1] == []
+
+
+def test_a_combiner_that_is_lost_while_clients_gather_changes_what_is_waited_for() -> None:
+    terms = some_terms(clients_required=3)
+    state = a_reducer(Gathering(some_progress(terms), "need 3 clients, have 2"), north=(ANNA,), south=(CARL,))
+    _, effects = step(state, CombinerLost(SOUTH, SOUTH_1))
+    assert effects == [TellWaiting(SESSION, 1, "need 3 clients, have 1")]
+
+
+def test_no_more_clients_are_drawn_than_wanted_and_each_is_in_one_cell() -> None:
+    terms = some_terms(clients_wanted=2)
+    both_list_anna = {"north": (ANNA, BERT, DORA), "south": (ANNA, CARL)}
+    state, _ = step(a_reducer(Idle(), **both_list_anna), SessionStarted(some_progress(terms)))
+    assert isinstance(state.work, Updating)
+    drawn = [client for cell in state.work.cells.values() for client in cell.clients]
+    assert len(drawn) == len(set(drawn)) == 2
+
+
+def test_the_draw_is_the_same_for_everybody_and_fair_over_rounds() -> None:
+    assert draw([CARL, ANNA, BERT], 2, "t") == draw([ANNA, BERT, CARL], 2, "t")
+    assert draw([ANNA, BERT], 0, "t") == {ANNA, BERT}
+    drawn = Counter(client for ticket in range(300) for client in draw([ANNA, BERT, CARL], 1, f"{ticket}"))
+    assert min(drawn.values()) > 60
+
+
+def test_every_order_has_a_generation_of_its_own() -> None:
+    state, effects = step(a_reducer(Idle(), north=(ANNA,), south=(CARL,)), SessionStarted(some_progress()))
+    state, more = step(state, DEADLINE)
+    state, again = step(state, RetryDue(SESSION, 1, 2))
+    orders = [effect.order for effect in effects + more + again if isinstance(effect, SendOrder)]
+    assert [order.generation for order in orders] == list(range(GENERATION + 1, GENERATION + 5))
+
+
+def test_a_session_s_generations_are_above_all_of_the_session_before() -> None:
+    assert first_generation(2) - first_generation(1) > 1_000_000_000
+
+
+def test_a_paused_session_that_is_found_again_rests() -> None:
+    state, effects = step(a_reducer(Idle(), north=(ANNA,)), SessionStarted(some_progress(), paused=BY_OPERATOR))
+    assert (state.work, effects) == (Paused(some_progress(), BY_OPERATOR), [])
+
+
+def test_a_session_that_had_all_its_rounds_is_finished() -> None:
+    state, effects = step(a_reducer(Idle(), north=(ANNA,)), SessionStarted(some_progress(committed=2)))
+    assert (state.work, effects) == (Idle(), [RecordSession(SESSION, "finished", "")])
+
+
+# ---- answers
+
+
+def test_a_round_is_committed_when_every_cell_has_answered() -> None:
+    state, effects = step(updating(), from_north(NORTH_PARTIAL))
+    assert effects == []
+    state, effects = step(state, PartialArrived(SOUTH, SOUTH_1, SOUTH_PARTIAL))
+    assert state.work == Committing(some_progress(generation=SOUTHS), a_plan(), answered())
+    assert effects == [CommitRound(a_plan(), answered())]
+
+
+def test_a_second_answer_of_a_cell_is_refused() -> None:
+    state, _ = step(updating(), from_north(NORTH_PARTIAL))
+    with pytest.raises(UnexpectedEvent):
+        step(state, from_north(NORTH_PARTIAL))
+
+
+@pytest.mark.parametrize("generation", [GENERATION, SOUTHS, SOUTHS + 1])
+def test_an_answer_to_another_generation_is_refused(generation: int) -> None:
+    with pytest.raises(UnexpectedEvent):
+        step(updating(), from_north(a_partial(OF_ANNA, generation=generation)))
+
+
+def test_an_answer_of_another_life_of_a_combiner_is_refused() -> None:
+    with pytest.raises(UnexpectedEvent):
+        step(updating(), from_north(NORTH_PARTIAL, NORTH_2))
+
+
+def test_the_answer_of_a_lost_cell_comes_too_late() -> None:
+    state, _ = step(updating(), CombinerLost(NORTH, NORTH_1))
+    with pytest.raises(UnexpectedEvent):
+        step(state, from_north(NORTH_PARTIAL))
+
+
+@pytest.mark.parametrize(
+    ("unfit", "fault"),
+    [
+        (a_partial(OF_ANNA, OF_ANNA, generation=NORTHS), "ClientTwice"),
+        (a_partial(OF_ANNA, OF_CARL, generation=NORTHS), "NotAssigned"),
+        (a_partial(OF_ANNA, a_contribution(BERT, 0), generation=NORTHS), "NoSamples"),
+        (a_partial(OF_ANNA, generation=NORTHS, weight=11), "WrongWeight"),
+        (a_partial(OF_ANNA, generation=NORTHS, sum_object=None), "NoSum"),
+        (a_partial(generation=NORTHS, sum_object=SEED), "NoSum"),
+    ],
+)
+def test_an_unfit_partial_is_refused_by_name_and_loses_its_cell(unfit: PartialAggregate, fault: str) -> None:
+    state, effects = step(updating(), from_north(unfit))
+    assert isinstance(state.work, Updating)
+    assert state.work.cells[NORTH].partial is None
+    assert state.work.cells[NORTH].lost.startswith(f"{fault}: ")
+    assert effects == [TellRefused(NORTH, state.work.cells[NORTH].lost)]
+
+
+def test_a_partial_of_nobody_is_an_answer() -> None:
+    state, _ = step(updating(), from_north(a_partial(generation=NORTHS)))
+    state, effects = step(state, PartialArrived(SOUTH, SOUTH_1, SOUTH_PARTIAL))
+    assert isinstance(effects[0], CommitRound)
+
+
+def test_fewer_updates_than_required_fail_the_attempt_which_is_tried_again() -> None:
+    nobody = a_partial(excluded=(Exclusion(CARL, "exit status 1"),), generation=SOUTHS)
+    state, _ = step(updating(clients_required=3, retry_delay_s=2.0), from_north(NORTH_PARTIAL))
+    state, effects = step(state, PartialArrived(SOUTH, SOUTH_1, nobody))
+    reason = "TooFewUpdates: 2 of 3 required updates came"
+    progress = some_progress(some_terms(clients_required=3, retry_delay_s=2.0), generation=SOUTHS, attempt=2)
+    assert state.work == Failed(progress, reason)
+    assert effects == [
+        CloseFailedAttempt(a_plan(), reason, (Exclusion(CARL, "exit status 1"),)),
+        StartTimer(2.0, RetryDue(SESSION, 1, 2)),
+    ]
+
+
+def test_a_round_without_any_update_fails_even_if_none_is_required() -> None:
+    state = updating({NORTH: a_cell(ANNA, generation=NORTHS)}, clients_required=0)
+    state, _ = step(state, from_north(a_partial(generation=NORTHS)))
+    assert isinstance(state.work, Failed)
+
+
+def test_a_cell_that_gives_up_is_lost_with_its_reason() -> None:
+    state, _ = step(updating(), CellGaveUp(NORTH, NORTH_1, NORTHS, "the store is full"))
+    state, effects = step(state, PartialArrived(SOUTH, SOUTH_1, SOUTH_PARTIAL))
+    assert isinstance(effects[0], CommitRound)
+    assert effects[0].cells[NORTH].lost == "the store is full"
+
+
+def test_a_cell_that_gives_up_without_a_reason_is_lost_all_the_same() -> None:
+    state, _ = step(updating(), CellGaveUp(NORTH, NORTH_1, NORTHS, ""))
+    assert isinstance(state.work, Updating)
+    assert state.work.cells[NORTH].ended
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [CellGaveUp(NORTH, NORTH_2, NORTHS, ""), CellGaveUp(NORTH, NORTH_1, GENERATION, "")],
+)
+def test_giving_up_another_order_is_refused(stale: CellGaveUp) -> None:
+    with pytest.raises(UnexpectedEvent):
+        step(updating(), stale)
+
+
+# ---- combiners come and go
+
+
+def test_the_round_goes_on_without_a_lost_combiner() -> None:
+    state, effects = step(updating(), CombinerLost(NORTH, NORTH_1))
+    assert effects == []
+    assert state.roster == a_roster(south=(CARL,))
+    _, effects = step(state, PartialArrived(SOUTH, SOUTH_1, SOUTH_PARTIAL))
+    assert effects == [CommitRound(a_plan(), {**answered(), NORTH: two_cells(lost=LOST)[NORTH]})]
+
+
+def test_a_partial_that_is_in_outlives_its_combiner() -> None:
+    state, _ = step(updating(), from_north(NORTH_PARTIAL))
+    state, _ = step(state, CombinerLost(NORTH, NORTH_1))
+    _, effects = step(state, PartialArrived(SOUTH, SOUTH_1, SOUTH_PARTIAL))
+    assert effects == [CommitRound(a_plan(), answered())]
+
+
+def test_the_loss_of_the_last_open_cell_ends_the_attempt() -> None:
+    state, _ = step(updating(clients_required=2), from_north(a_partial(OF_ANNA, generation=NORTHS)))
+    state, effects = step(state, CombinerLost(SOUTH, SOUTH_1))
+    assert isinstance(state.work, Failed)
+    assert CloseFailedAttempt(a_plan(), state.work.reason, (Exclusion(CARL, LOST),)) in effects
+
+
+def test_another_life_of_a_combiner_loses_the_cell_of_the_one_before() -> None:
+    state, _ = step(updating(), CombinerJoined(NORTH, NORTH_2))
+    assert isinstance(state.work, Updating)
+    assert state.work.cells[NORTH].lost == LOST
+    assert state.roster[NORTH] == Joined(NORTH_2)
+
+
+def test_a_combiner_that_comes_back_on_a_new_stream_gets_its_open_order_again() -> None:
+    state, effects = step(updating(), CombinerJoined(NORTH, NORTH_1))
+    assert state == updating()
+    assert effects == [SendOrder(NORTH, NORTH_1, CellOrder(a_plan(), NORTHS, (ANNA, BERT), 2))]
+
+
+def test_a_combiner_that_has_answered_gets_no_order_when_it_comes_back() -> None:
+    state, _ = step(updating(), from_north(NORTH_PARTIAL))
+    assert step(state, CombinerJoined(NORTH, NORTH_1)) == (state, [])
+
+
+@pytest.mark.parametrize("lost", [CombinerLost(NORTH, NORTH_2), CombinerLost("west", NORTH_1)])  # type: ignore[arg-type]
+def test_the_loss_of_another_life_is_refused(lost: CombinerLost) -> None:
+    with pytest.raises(UnexpectedEvent):
+        step(updating(), lost)
+
+
+def test_clients_of_another_life_of_a_combiner_are_refused() -> None:
+    with pytest.raises(UnexpectedEvent):
+        step(updating(), ClientsChanged(NORTH, NORTH_2, frozenset()))
+
+
+# ---- deadlines and retries
+
+
+def test_the_deadline_ends_an_attempt_with_the_cells_that_answered() -> None:
+    state, _ = step(updating(), from_north(NORTH_PARTIAL))
+    state, effects = step(state, DEADLINE)
+    assert isinstance(state.work, Committing)
+    assert state.work.cells[SOUTH].lost == LATE
+    assert effects == [
+        SendCancel(SOUTH, SOUTH_1, CellCancelled(SOUTHS, "the deadline has passed")),
+        CommitRound(a_plan(), state.work.cells),
+    ]
+
+
+def test_the_deadline_fails_an_attempt_without_enough_updates() -> None:
+    state, effects = step(updating(clients_required=2), DEADLINE)
+    assert isinstance(state.work, Failed)
+    assert len(of_type(effects, SendCancel)) == 2
+    excluded = (Exclusion(ANNA, LATE), Exclusion(BERT, LATE), Exclusion(CARL, LATE))
+    assert CloseFailedAttempt(a_plan(), "TooFewUpdates: 0 of 2 required updates came", excluded) in effects
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        UpdateDeadlinePassed(SESSION, 1, 2),
+        UpdateDeadlinePassed(SESSION, 2, 1),
+        UpdateDeadlinePassed(OTHER_SESSION, 1, 1),
+        GatherTimePassed(SESSION, 1, 1),
+        RetryDue(SESSION, 1, 1),
+        ValidationDeadlinePassed(SESSION, 0),
+    ],
+)
+def test_a_timer_of_something_else_changes_nothing(stale: Event) -> None:
+    assert step(updating(), stale) == (updating(), [])
+
+
+@pytest.mark.parametrize(
+    ("attempt", "delay_s"), [(1, 2.0), (2, 4.0), (3, 8.0), (7, LONGEST_RETRY_S), (500, LONGEST_RETRY_S)]
+)
+def test_each_further_attempt_waits_twice_as_long_up_to_a_minute(attempt: int, delay_s: float) -> None:
+    state = with_progress(updating(max_attempts=0, retry_delay_s=2.0), attempt=attempt)
+    assert isinstance(state.work, Updating)
+    state = replace(state, work=replace(state.work, plan=a_plan(attempt=attempt)))
+    _, effects = step(state, UpdateDeadlinePassed(SESSION, 1, attempt))
+    assert effects[-1] == StartTimer(delay_s, RetryDue(SESSION, 1, attempt + 1))
+
+
+def test_a_retry_is_the_next_attempt_at_the_same_round_from_the_same_model() -> None:
+    state, _ = step(updating(), DEADLINE)
+    state, effects = step(state, RetryDue(SESSION, 1, 2))
+    assert isinstance(state.work, Updating)
+    assert state.work.plan == a_plan(attempt=2)
+    assert len(of_type(effects, SendOrder)) == 2
+
+
+def test_after_its_last_attempt_the_session_is_paused_with_the_reason() -> None:
+    state = with_progress(updating(max_attempts=3), attempt=3)
+    assert isinstance(state.work, Updating)
+    state = replace(state, work=replace(state.work, plan=a_plan(attempt=3)))
+    state, effects = step(state, UpdateDeadlinePassed(SESSION, 1, 3))
+    why = "round 1 failed 3 times, at last with: TooFewUpdates: 0 of 1 required updates came"
+    assert isinstance(state.work, Paused)
+    assert (state.work.reason, state.work.progress.attempt) == (why, 4)
+    assert effects[-1] == RecordSession(SESSION, "paused", why)
+
+
+def test_a_session_that_was_paused_after_its_last_attempt_has_as_many_again_when_resumed() -> None:
+    paused = Paused(some_progress(some_terms(max_attempts=3), attempt=4), "round 1 failed 3 times")
+    state, _ = step(a_reducer(paused, north=(ANNA,)), ResumeRequested(SESSION))
+    for attempt in (4, 5):
+        state, _ = step(state, UpdateDeadlinePassed(SESSION, 1, attempt))
+        assert isinstance(state.work, Failed)
+        state, _ = step(state, RetryDue(SESSION, 1, attempt + 1))
+    state, _ = step(state, UpdateDeadlinePassed(SESSION, 1, 6))
+    assert isinstance(state.work, Paused)
+
+
+# ---- the commit and after it
+
+
+def test_a_saved_round_is_told_to_everybody_and_validated() -> None:
+    state, effects = step(committing(), RoundSaved(SESSION, 1, 1, MODEL_1))
+    north, south = Generation(SOUTHS + 1), Generation(SOUTHS + 2)
+    progress = some_progress(committed=1, head=MODEL_1, generation=south)
+    assert state.work == Validating(progress, {NORTH: north, SOUTH: south})
+    assert effects[0] == TellCommitted(RoundCommitted(SESSION, 1, MODEL_1))
+    orders = [effect.order for effect in effects if isinstance(effect, SendOrder)]
+    assert [(order.generation, order.clients) for order in orders] == [(north, (ANNA, BERT)), (south, (CARL,))]
+    assert all(isinstance(order, ValidationOrder) and order.model == MODEL_1 for order in orders)
+    timeout_s = progress.terms.validation_timeout_s + ANSWER_MARGIN_S
+    assert effects[-1] == StartTimer(timeout_s, ValidationDeadlinePassed(SESSION, 1))
+
+
+def test_the_next_round_trains_from_the_model_of_the_one_before() -> None:
+    state, effects = step(committing(validate=False), RoundSaved(SESSION, 1, 1, MODEL_1))
+    assert isinstance(state.work, Updating)
+    assert state.work.plan == a_plan(round_number=2, base_model=MODEL_1)
+    assert isinstance(effects[1], OpenAttempt)
+
+
+def test_a_session_ends_after_its_last_round() -> None:
+    state, effects = step(committing(validate=False, rounds=1), RoundSaved(SESSION, 1, 1, MODEL_1))
+    assert state.work == Idle()
+    assert effects[-1] == RecordSession(SESSION, "finished", "")
+
+
+def test_partials_that_make_no_model_fail_the_attempt() -> None:
+    state, effects = step(committing(), RoundNotSaved(SESSION, 1, 1, "NotFinite: the mean overflows"))
+    assert isinstance(state.work, Failed)
+    assert effects[0] == CloseFailedAttempt(a_plan(), "NotFinite: the mean overflows", ())
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        RoundSaved(SESSION, 1, 2, MODEL_1),
+        RoundSaved(SESSION, 2, 1, MODEL_1),
+        RoundSaved(OTHER_SESSION, 1, 1, MODEL_1),
+        RoundNotSaved(SESSION, 1, 2, ""),
+    ],
+)
+def test_the_outcome_of_another_commit_is_refused(stale: Event) -> None:
+    with pytest.raises(UnexpectedEvent):
+        step(committing(), stale)
+
+
+def test_a_validation_ends_when_every_combiner_has_reported() -> None:
+    state, effects = step(validating(), ValidationArrived(NORTH, NORTH_1, a_report(NORTHS)))
+    assert effects == []
+    state, effects = step(state, ValidationArrived(SOUTH, SOUTH_1, a_report(SOUTHS)))
+    assert effects[0] == RecordValidation(SESSION, 1, (a_report(NORTHS), a_report(SOUTHS)), ())
+    assert isinstance(state.work, Updating)
+
+
+def test_a_validation_ends_at_its_deadline_and_names_who_is_missing() -> None:
+    state, _ = step(validating(), ValidationArrived(SOUTH, SOUTH_1, a_report(SOUTHS)))
+    _, effects = step(state, ValidationDeadlinePassed(SESSION, 1))
+    assert effects[0] == RecordValidation(SESSION, 1, (a_report(SOUTHS),), (NORTH,))
+
+
+def test_a_combiner_that_is_lost_or_gives_up_is_not_waited_for_in_validation() -> None:
+    state, _ = step(validating(), CombinerLost(NORTH, NORTH_1))
+    _, effects = step(state, CellGaveUp(SOUTH, SOUTH_1, SOUTHS, "the store is away"))
+    assert effects[0] == RecordValidation(SESSION, 1, (), ())
+
+
+def test_a_second_report_or_one_of_another_generation_is_refused() -> None:
+    state, _ = step(validating(), ValidationArrived(NORTH, NORTH_1, a_report(NORTHS)))
+    for report in (a_report(NORTHS), a_report(GENERATION)):
+        with pytest.raises(UnexpectedEvent):
+            step(state, ValidationArrived(NORTH, NORTH_1, report))
+
+
+# ---- the operator
+
+
+def test_a_pause_waits_for_the_running_round() -> None:
+    state, effects = step(validating(), PauseRequested(SESSION))
+    assert effects == []
+    state, effects = step(state, ValidationDeadlinePassed(SESSION, 1))
+    assert isinstance(state.work, Paused)
+    assert effects[-1] == RecordSession(SESSION, "paused", BY_OPERATOR)
+
+
+def test_a_pause_comes_at_once_where_no_round_runs() -> None:
+    for work in (Gathering(some_progress(), ""), Failed(some_progress(), "")):
+        state, effects = step(a_reducer(work), PauseRequested(SESSION))
+        assert state.work == Paused(some_progress(), BY_OPERATOR)
+        assert effects == [RecordSession(SESSION, "paused", BY_OPERATOR)]
+
+
+def test_an_attempt_that_fails_under_a_pause_is_not_tried_again_before_it_is_resumed() -> None:
+    state, _ = step(updating(), PauseRequested(SESSION))
+    state, _ = step(state, DEADLINE)
+    assert isinstance(state.work, Paused)
+    state, effects = step(state, ResumeRequested(SESSION))
+    assert effects[0] == RecordSession(SESSION, "running", "")
+    assert isinstance(state.work, Updating)
+    assert state.work.plan.attempt == 2
+
+
+def test_a_pause_that_has_not_come_yet_is_taken_back() -> None:
+    state, _ = step(updating(), PauseRequested(SESSION))
+    state, effects = step(state, ResumeRequested(SESSION))
+    assert (state, effects) == (updating(), [])
+
+
+def test_a_stop_drops_the_attempt_that_collects() -> None:
+    state, effects = step(updating(), StopRequested(SESSION))
+    assert state.work == Idle()
+    why = "the session was stopped"
+    assert effects[:2] == [
+        SendCancel(NORTH, NORTH_1, CellCancelled(NORTHS, why)),
+        SendCancel(SOUTH, SOUTH_1, CellCancelled(SOUTHS, why)),
+    ]
+    assert isinstance(effects[2], CloseFailedAttempt)
+    assert effects[3] == RecordSession(SESSION, "stopped", BY_OPERATOR)
+
+
+def test_a_stop_lets_a_round_that_is_being_committed_become_a_model() -> None:
+    state, effects = step(committing(validate=False), StopRequested(SESSION))
+    assert effects == []
+    state, effects = step(state, RoundSaved(SESSION, 1, 1, MODEL_1))
+    assert state.work == Idle()
+    assert effects == [
+        TellCommitted(RoundCommitted(SESSION, 1, MODEL_1)),
+        RecordSession(SESSION, "stopped", BY_OPERATOR),
+    ]
+
+
+def test_a_stop_is_not_taken_back() -> None:
+    state, _ = step(committing(), StopRequested(SESSION))
+    for wish in (PauseRequested(SESSION), ResumeRequested(SESSION)):
+        with pytest.raises(UnexpectedEvent):
+            step(state, wish)
+
+
+@pytest.mark.parametrize("wish", [PauseRequested, ResumeRequested, StopRequested])
+def test_a_wish_for_another_session_is_refused(wish: type) -> None:
+    with pytest.raises(UnexpectedEvent):
+        step(updating(), wish(OTHER_SESSION))
+
+
+# ---- every phase with every event
+
+PHASES: dict[str, Reducer] = {
+    "Idle": a_reducer(Idle(), north=(ANNA, BERT), south=(CARL,)),
+    "Gathering": a_reducer(Gathering(some_progress(some_terms(clients_required=9)), ""), north=(ANNA, BERT)),
+    "Updating": updating(),
+    "Committing": committing(),
+    "Validating": validating(),
+    "Failed": a_reducer(Failed(some_progress(), "TooFewUpdates"), north=(ANNA, BERT)),
+    "Paused": a_reducer(Paused(some_progress(), BY_OPERATOR), north=(ANNA, BERT)),
+}
+FITTING = by_name(
+    [
+        SessionStarted(some_progress()),
+        PauseRequested(SESSION),
+        ResumeRequested(SESSION),
+        StopRequested(SESSION),
+        CombinerJoined(NORTH, NORTH_2),
+        ClientsChanged(NORTH, NORTH_1, frozenset({DORA})),
+        CombinerLost(NORTH, NORTH_1),
+        from_north(NORTH_PARTIAL),
+        CellGaveUp(NORTH, NORTH_1, NORTHS, ""),
+        ValidationArrived(NORTH, NORTH_1, a_report(NORTHS)),
+        GatherTimePassed(SESSION, 1, 1),
+        DEADLINE,
+        ValidationDeadlinePassed(SESSION, 1),
+        RetryDue(SESSION, 1, 1),
+        RoundSaved(SESSION, 1, 1, MODEL_1),
+        RoundNotSaved(SESSION, 1, 1, ""),
+    ]
+)
+TABLE = read_table("""
+                          Idle     Gathering  Updating  Committing  Validating  Failed   Paused
+SessionStarted            moves    refused    refused   refused     refused     refused  refused
+PauseRequested            refused  moves      moves     moves       moves       moves    refused
+ResumeRequested           refused  refused    refused   refused     refused     refused  moves
+StopRequested             refused  moves      moves     moves       moves       moves    moves
+CombinerJoined            moves    moves      moves     moves       moves       moves    moves
+ClientsChanged            moves    moves      moves     moves       moves       moves    moves
+CombinerLost              moves    moves      moves     moves       moves       moves    moves
+PartialArrived            refused  refused    moves     refused     refused     refused  refused
+CellGaveUp                refused  refused    moves     refused     moves       refused  refused
+ValidationArrived         refused  refused    refused   refused     moves       refused  refused
+GatherTimePassed          ignored  moves      ignored   ignored     ignored     ignored  ignored
+UpdateDeadlinePassed      ignored  ignored    moves     ignored     ignored     ignored  ignored
+ValidationDeadlinePassed  ignored  ignored    ignored   ignored     moves       ignored  ignored
+RetryDue                  ignored  ignored    ignored   ignored     ignored     moves    ignored
+RoundSaved                refused  refused    refused   moves       refused     refused  refused
+RoundNotSaved             refused  refused    refused   moves       refused     refused  refused
+""")
+
+
+def test_the_table_has_every_phase_and_every_event() -> None:
+    assert set(TABLE) == pairs_of(Event, Work)
+
+
+@pytest.mark.parametrize(("event", "phase"), TABLE)
+def test_each_phase_answers_an_event_as_the_table_says(event: str, phase: str) -> None:
+    assert outcome(step, PHASES[phase], FITTING[event]) == TABLE[event, phase]
+
+
+SESSIONS = st.sampled_from([SESSION, SESSION, OTHER_SESSION])
+NUMBERS = st.integers(0, 3)
+ATTEMPTS = st.tuples(SESSIONS, NUMBERS, NUMBERS)
+GENERATIONS = st.integers(GENERATION, GENERATION + 9).map(Generation)
+LIVES = st.sampled_from([(NORTH, NORTH_1), (NORTH, NORTH_2), (SOUTH, SOUTH_1)])
+SETS_OF_CLIENTS = st.frozensets(st.sampled_from([ANNA, BERT, CARL, DORA]))
+CONTRIBUTIONS = st.builds(a_contribution, st.sampled_from([ANNA, BERT, CARL]), st.integers(0, 3))
+PARTIALS = st.builds(lambda g, c: a_partial(*c, generation=g), GENERATIONS, st.lists(CONTRIBUTIONS, max_size=3))
+EVENTS = st.one_of(
+    st.builds(SessionStarted, st.builds(lambda c: some_progress(committed=c), NUMBERS), st.sampled_from(["", "why"])),
+    st.builds(PauseRequested, SESSIONS),
+    st.builds(ResumeRequested, SESSIONS),
+    st.builds(StopRequested, SESSIONS),
+    st.builds(lambda life: CombinerJoined(*life), LIVES),
+    st.builds(lambda life, clients: ClientsChanged(*life, clients), LIVES, SETS_OF_CLIENTS),
+    st.builds(lambda life: CombinerLost(*life), LIVES),
+    st.builds(lambda life, partial: PartialArrived(*life, partial), LIVES, PARTIALS),
+    st.builds(lambda life, generation: CellGaveUp(*life, generation, "why"), LIVES, GENERATIONS),
+    st.builds(lambda life, generation: ValidationArrived(*life, a_report(generation)), LIVES, GENERATIONS),
+    st.builds(lambda attempt: GatherTimePassed(*attempt), ATTEMPTS),
+    st.builds(lambda attempt: UpdateDeadlinePassed(*attempt), ATTEMPTS),
+    st.builds(ValidationDeadlinePassed, SESSIONS, NUMBERS),
+    st.builds(lambda attempt: RetryDue(*attempt), ATTEMPTS),
+    st.builds(lambda attempt: RoundSaved(*attempt, MODEL_1), ATTEMPTS),
+    st.builds(lambda attempt: RoundNotSaved(*attempt, "why"), ATTEMPTS),
+)
+
+
+@given(st.lists(EVENTS, max_size=30), st.sampled_from(sorted(PHASES)))
+def test_whatever_comes_is_answered_or_refused_and_every_commit_has_its_clients_once(
+    events: list[Event], phase: str
+) -> None:
+    state = PHASES[phase]
+    for event in events:
+        try:
+            after, effects = step(state, event)
+        except UnexpectedEvent:
+            continue
+        assert isinstance(after, Reducer)
+        for effect in effects:
+            if isinstance(effect, CommitRound):
+                _check_commit(effect)
+        assert _generation(after) >= _generation(state) or isinstance(event, SessionStarted | StopRequested)
+        state = after
+
+
+def _check_commit(commit: CommitRound) -> None:
+    listed: list[ClientId] = []
+    for cell in commit.cells.values():
+        if cell.partial is not None:
+            listed += [contribution.client for contribution in cell.partial.included]
+            assert {contribution.client for contribution in cell.partial.included} <= cell.clients
+    assert listed
+    assert len(listed) == len(set(listed))
+
+
+def _generation(state: Reducer) -> int:
+    progress: Progress | None = getattr(state.work, "progress", None)
+    return progress.generation if progress is not None else 0
