@@ -32,6 +32,7 @@ from fedn_py.protocol.client import (
 from fedn_py.protocol.messages import MetricsRelease, TrainTask, UpdateReceipt, ValidationOrder, ValidationResult
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.runtime.scratch import disk_faults
 
 _MODELS_KEPT = 2
 
@@ -146,15 +147,14 @@ class ClientWork:
         self, generation: Generation, work: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], Event]
     ) -> list[Event]:
         try:
-            await work()
+            with disk_faults("doing a task"):
+                await work()
         except EntryPointFault as fault:
             _log.error("the package failed", reason=fault.message, what_to_do=fault.remedy, log=fault.log)
             log = fault.log if self._release_logs else ""
             return [WorkFailed(generation, f"{fault.code}: {fault.message}", log)]
         except FednError as fault:
             return [WorkFailed(generation, f"{fault.code}: {fault.message}")]
-        except OSError as fault:
-            return [WorkFailed(generation, f"DiskFault: this client's disk failed: {fault.strerror or fault}")]
         return [ended()]
 
     async def _upload(self, task: TrainTask) -> list[Event]:

@@ -44,6 +44,7 @@ from fedn_py.protocol.messages import (
 )
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.model_files import read_layout
+from fedn_py.runtime.scratch import disk_faults
 from fedn_py.transport.spool import SpooledUpload
 
 
@@ -193,14 +194,14 @@ class Cells:
         try:
             if included:
                 path = self._scratch / f"sum-{generation}"
-                sum_object = await work.total.write(path)
                 try:
+                    with disk_faults("writing the sum"):
+                        sum_object = await work.total.write(path)
                     await self._upstream.store(path, sum_object)
                 finally:
                     await asyncio.to_thread(path.unlink, missing_ok=True)
-        except (FednError, OSError) as fault:
-            why = f"{fault.code}: {fault.message}" if isinstance(fault, FednError) else f"the disk failed: {fault}"
-            return [NotReported(generation, why)]
+        except FednError as fault:
+            return [NotReported(generation, f"{fault.code}: {fault.message}")]
         weight = sum(contribution.samples for contribution in included)
         metrics = work.total.training_metrics()
         self._reducer.report(PartialAggregate(generation, sum_object, weight, included, effect.excluded, metrics))

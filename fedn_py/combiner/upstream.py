@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedn_py.identity import Digest
 from fedn_py.runtime.file_chunks import file_chunks
+from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import Objects
 from fedn_py.transport.channels import Channel
 from fedn_py.transport.transfer import download, upload_object
@@ -21,12 +22,9 @@ class StoreUpstream:
         """Copy an object to a file, whole and checked."""
         partial = into.with_name(f"{into.name}.partial")
         try:
-            file = await asyncio.to_thread(partial.open, "wb")
-            try:
+            with disk_faults("fetching an object"), partial.open("wb") as file:
                 async for chunk in self._objects.get(digest):
                     await asyncio.to_thread(file.write, chunk)
-            finally:
-                await asyncio.to_thread(file.close)
             await asyncio.to_thread(partial.replace, into)
         finally:
             await asyncio.to_thread(partial.unlink, missing_ok=True)

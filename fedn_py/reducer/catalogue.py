@@ -18,6 +18,7 @@ from fedn_py.reducer.records import PackageRecord, RoundRecord, SeedModelRecord
 from fedn_py.reducer.token_book import now_ms
 from fedn_py.runtime.file_chunks import file_chunks
 from fedn_py.runtime.model_files import mapped_model
+from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import Objects, ObjectStat
 
 
@@ -91,11 +92,12 @@ class Catalogue:
     @asynccontextmanager
     async def _received(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Path]:
         """Write an upload to a file of its own, which is gone afterwards."""
-        with tempfile.NamedTemporaryFile(dir=self._scratch, prefix="upload-") as file:
-            async for chunk in chunks:
-                await asyncio.to_thread(file.write, chunk)
-            await asyncio.to_thread(file.flush)
-            yield Path(file.name)
+        with tempfile.TemporaryDirectory(dir=self._scratch, prefix="upload-") as folder:
+            path = Path(folder) / "upload"
+            with disk_faults("keeping the upload"), path.open("wb") as file:
+                async for chunk in chunks:
+                    await asyncio.to_thread(file.write, chunk)
+            yield path
 
     async def package(self, digest: Digest) -> PackageRecord:
         """Return a package's record, or raise UnknownPackage."""

@@ -13,6 +13,7 @@ from fedn_py.identity import Digest
 from fedn_py.model.pieces import elements
 from fedn_py.model.vector import apply_mean
 from fedn_py.runtime.model_files import mapped_model
+from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import Objects, ObjectStat
 
 _PIECE_BYTES = 1024 * 1024
@@ -30,9 +31,11 @@ async def next_model(
 
     Raises:
         StoreUnavailable, ObjectMissing, ObjectCorrupt: of the store.
+        DiskFull, DiskFailed: of the scratch folder.
         NoWeight, WrongLength, NotFinite: the sums do not make a model.
     """
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="merge-", dir=scratch))
+    with disk_faults("merging partial aggregates"):
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="merge-", dir=scratch))
     try:
         paths = [folder / "base", *(folder / f"sum-{number}" for number in range(len(sums)))]
         await asyncio.gather(*(fetch(objects, d, p) for d, p in zip([base, *sums], paths, strict=True)))
@@ -43,12 +46,9 @@ async def next_model(
 
 async def fetch(objects: Objects, digest: Digest, path: Path) -> None:
     """Copy an object to a file."""
-    file = await asyncio.to_thread(path.open, "wb")
-    try:
+    with disk_faults("fetching an object"), path.open("wb") as file:
         async for chunk in objects.get(digest):
             await asyncio.to_thread(file.write, chunk)
-    finally:
-        await asyncio.to_thread(file.close)
 
 
 def _merged(base: Path, sums: Sequence[Path], weights: Sequence[int]) -> Iterator[bytes]:

@@ -7,9 +7,13 @@ from typing import TypeVar
 
 from fedn_py.protocol.backoff import delay_s
 from fedn_py.reducer.event_log import EventLog
+from fedn_py.runtime.scratch import DiskFull
 from fedn_py.store.ports import StoreFull, StoreUnavailable
 
 Outcome = TypeVar("Outcome")
+
+WAITED_FOR = (StoreUnavailable, StoreFull, DiskFull)
+"""What passes by itself or by an operator's hand, and is waited for."""
 
 _BASE_S = 0.2
 _LONGEST_S = 5.0
@@ -32,7 +36,7 @@ class Patience:
         while True:
             try:
                 outcome = await work()
-            except (StoreUnavailable, StoreFull) as fault:
+            except WAITED_FOR as fault:
                 if not attempt:
                     self.waiting_for = fault.message
                     self._events.tell("store.waiting", f"{fault.message} The session waits. {fault.remedy}", "error")

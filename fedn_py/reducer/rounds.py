@@ -49,7 +49,7 @@ from fedn_py.reducer.records import (
 )
 from fedn_py.reducer.roster import Roster
 from fedn_py.runtime.mailbox import Mailbox
-from fedn_py.store.ports import Objects, ObjectStat, StoreFull, StoreUnavailable
+from fedn_py.store.ports import Objects, ObjectStat
 
 
 class Rounds:
@@ -174,8 +174,6 @@ class Rounds:
                 lambda: next_model(self._objects, plan.base_model, digests, weights, self._scratch)
             )
             training = measured([partial.training_metrics for partial in partials.values()], self._network)
-        except (StoreUnavailable, StoreFull):
-            raise
         except FednError as fault:
             return [RoundNotSaved(*attempt, reason=f"{fault.code}: {fault.message}")]
         record = await self.patience.until_done(lambda: self._write_commit(effect, model, partials, training))

@@ -1,7 +1,42 @@
-"""Folders for files that do not outlive their process."""
+"""Folders for files that do not outlive their process, and what their disk may lack."""
 
+import errno
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from fedn_py.errors import OwnFault
+
+
+class DiskFull(OwnFault):
+    """This host's disk has no room left for what is at hand."""
+
+
+class DiskFailed(OwnFault):
+    """This host's disk cannot be read or written."""
+
+
+@contextmanager
+def disk_faults(doing: str) -> Iterator[None]:
+    """Turn the system's errors about a disk into faults with a way out.
+
+    Args:
+        doing: what is being done, for the message: "keeping the upload".
+    """
+    try:
+        yield
+    except OSError as fault:
+        where = f" ({fault.filename})" if fault.filename else ""
+        if fault.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFull(
+                f"the disk is full: {doing} needs more room{where}",
+                remedy="Free some room on this host's disk, or give state_dir a larger one.",
+            ) from fault
+        raise DiskFailed(
+            f"the disk failed while {doing}: {fault.strerror or fault}{where}",
+            remedy="Look at this host's disk and at the rights of state_dir.",
+        ) from fault
 
 
 def empty_folder(path: Path) -> Path:

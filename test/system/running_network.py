@@ -82,33 +82,34 @@ class RunningNetwork:
         self.start("reducer", "reducer")
         self.folder.write_profile(self.ports)
 
-        def reached() -> Network | None:
-            if not self.folder.admin_token.exists():
-                return None
-            network = Network.of(load_profile(self.folder.profile))
-            try:
-                network.status()
-            except ReducerUnreachable:
-                return None
-            return network
+        return self.awaited("the reducer", self.reached)
 
-        return self.awaited("the reducer", reached)
+    def reached(self) -> Network | None:
+        """Return the reducer's REST API once it answers."""
+        if not self.folder.admin_token.exists():
+            return None
+        network = Network.of(load_profile(self.folder.profile))
+        try:
+            network.status()
+        except ReducerUnreachable:
+            return None
+        return network
 
-    def start(self, role: str, name: str, **changes: Any) -> None:
+    def start(self, role: str, name: str, /, **changes: Any) -> None:
         """Start a process whose settings are written, with some of them changed."""
         file = self.folder.settings(name)
         settings = {**yaml.safe_load(file.read_text()), **changes}
         file.write_text(yaml.safe_dump({key: value for key, value in settings.items() if value is not None}))
         self.children.start(role, name, file, self.folder.log(name), self.environ)
 
-    def start_combiner(self, number: int, **changes: Any) -> str:
+    def start_combiner(self, number: int, /, **changes: Any) -> str:
         """Start combiner-<number>."""
         name = self.folder.write_combiner(number, self.ports, self.where)
         self.folder.write_token(name, self.network.create_token("combiner", name)[0])
         self.start("combiner", name, **changes)
         return name
 
-    def start_client(self, number: int, data: Path, **changes: Any) -> str:
+    def start_client(self, number: int, data: Path, /, **changes: Any) -> str:
         """Start client-<number> on a part of the data."""
         name = self.folder.write_client(number, self.ports, data, None)
         self.folder.write_token(name, self.network.create_token("client", name)[0])
