@@ -73,3 +73,18 @@ def test_a_certificate_that_is_none_is_told(certificate: CertificateSettings) ->
             await serve_web(app, "127.0.0.1:0", wrong)
 
     asyncio.run(main())
+
+
+def test_an_upload_that_stalls_is_given_up_and_stores_nothing(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedn_py.web.server.IDLE_S", 0.05)
+    connection = served.connect()
+    connection.putrequest("POST", "/api/v1/models")
+    connection.putheader("Authorization", f"Bearer {served.control.let_in('admin')}")
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders()
+    connection.send(b"half of it")
+    response = connection.getresponse()
+    assert response.status == 400
+    assert b"after 10 of 1000 bytes" in response.read()
+    connection.close()
+    assert served.control.model_views == []
