@@ -11,7 +11,7 @@ TORCH ?=
 SEEDS ?= 200
 
 # Rules of the pure layers and of the repository itself: no server, no process of ours, seconds in all.
-PURE_TESTS := $(wildcard test/test_*.py test/model test/masking test/aggregation test/protocol test/repository)
+PURE_TESTS := $(wildcard test/test_*.py test/model test/masking test/aggregation test/protocol test/scenarios test/repository)
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev sandbox test test-examples swarm check gates servers format proto docs wheel clean

@@ -20,6 +20,7 @@ CHANCES = {
     "update unfit": 0.1,
     "objects not fetched": 0.1,
     "partial not stored": 0.1,
+    "partial stored very late": 0.1,
     "models not merged": 0.15,
     "crash between effects": 0.01,
     "reducer crashed before a commit": 0.15,
@@ -48,6 +49,7 @@ class Sizes:
 
     Attributes:
         training_s: how long each client trains.
+        max_clients: how many clients a combiner takes.
         combiner_grace_s: how long the reducer waits for a combiner whose stream broke.
         reconnect_grace_s: how long a combiner waits for a client whose stream broke.
         quiet_after_s: from then on nothing goes wrong any more.
@@ -57,6 +59,7 @@ class Sizes:
     combiners: int = 2
     clients: int = 4
     training_s: tuple[float, ...] = (3.0, 3.0, 3.0, 3.0)
+    max_clients: int = 100
     combiner_grace_s: float = 10.0
     reconnect_grace_s: float = 5.0
     quiet_after_s: float = 0.0
@@ -79,6 +82,7 @@ def terms(**changed: object) -> SessionTerms:
 def draw_sizes(rng: Random) -> Sizes:
     """Draw how big a run is."""
     clients = rng.randint(2, 6)
+    combiners = rng.randint(1, 3)
     required = rng.randint(1, clients)
     drawn = terms(
         rounds=rng.randint(1, 12),
@@ -92,9 +96,10 @@ def draw_sizes(rng: Random) -> Sizes:
     )
     return Sizes(
         terms=drawn,
-        combiners=rng.randint(1, 3),
+        combiners=combiners,
         clients=clients,
         training_s=tuple(rng.uniform(0.5, 12) for _ in range(clients)),
+        max_clients=rng.choice([clients, -(-clients // combiners)]),
         combiner_grace_s=rng.uniform(1, 20),
         reconnect_grace_s=rng.uniform(1, 8),
         quiet_after_s=rng.uniform(200, 1500),

@@ -92,7 +92,7 @@ class CombinerNode(Node):
             self.later(self.world.chaos.backoff_s(), self._dial)
             return
         self.upstream = self.world.open_stream(self, reducer)
-        hello = CombinerHello(CombinerName(self.name), self.instance, self.name, self.world.max_clients, "")
+        hello = CombinerHello(CombinerName(self.name), self.instance, self.name, self.world.sizes.max_clients, "")
         self.upstream.send(self, hello)
         self._tell_attached()
         if self.report is not None:
@@ -200,7 +200,8 @@ class CombinerNode(Node):
                 if upload_id in self.waiting:
                     self.waiting.pop(upload_id)(receipt)
             case StorePartialAggregate():
-                self.later(world.chaos.uniform(0.05, 2), lambda: self._store(effect))
+                longest_s = 300 if world.chaos.happens("partial stored very late") else 2
+                self.later(world.chaos.uniform(0.05, longest_s), lambda: self._store(effect))
             case ReportValidation(generation, validated, excluded):
                 self._report(ValidationReport(generation, len(validated), len(validated), MetricsSummary(), excluded))
             case ReportFailure(failure):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from simulator.store import RoundRow
 
 from fedn_py.identity import ClientId, CombinerName, Digest, Generation
-from fedn_py.protocol.combiner_work import AddUpdate, Collecting, Preparing, Reporting
+from fedn_py.protocol.combiner_work import AddUpdate, Collecting, Preparing
 from fedn_py.protocol.combiner_work import Validating as CombinerValidating
 from fedn_py.protocol.messages import CellOrder, PartialAggregate, RoundCommitted, RoundPlan, ValidationOrder
 from fedn_py.protocol.reducer import ANSWER_MARGIN_S, LONGEST_RETRY_S
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SLACK_S = 0.01
 LONGEST_ADDING_S = 1.0
-LONGEST_STORING_S = 2.0
 LONGEST_COMMIT_S = 5.0
 SETTLED_AFTER_S = 300.0
 
@@ -157,12 +156,10 @@ class Invariants:
         terms, work = self._world.store.terms, getattr(state, "work", None)
         if isinstance(state, Reducer):
             return self._reducer_phase(state)
-        match work:
+        match work:  # a combiner that reports waits for the store; the reducer does not wait for it any longer
             case Preparing(order) | Collecting(order):
                 timeout_s = order.plan.update_timeout_s if isinstance(order, CellOrder) else order.timeout_s
                 return ("order", order.generation), timeout_s + LONGEST_ADDING_S
-            case Reporting(order):
-                return ("reporting", order.generation), LONGEST_STORING_S
             case CombinerValidating(order):
                 return ("validating", order.generation), terms.validation_timeout_s
         return None, None

@@ -218,7 +218,8 @@ class ReducerNode(Node):
         row = world.store.rounds[plan.round_number]
         if row.status != "committed":
             included = tuple((name, c) for name, partial in answers for c in partial.included)
-            row = replace(row, status="committed", model=model, included=included, plan=plan)
+            excluded = tuple(exclusion for _, partial in answers for exclusion in partial.excluded)
+            row = replace(row, status="committed", model=model, included=included, excluded=excluded, plan=plan)
             world.store.rounds[plan.round_number] = row
         world.invariants.round_committed(row, effect.cells)
         if world.chaos.happens("reducer crashed after a commit"):

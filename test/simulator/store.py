@@ -6,7 +6,7 @@ Finding a session again follows ``Sessions._where_it_was`` in fedn_py/reducer/se
 from dataclasses import dataclass, field, replace
 
 from fedn_py.identity import ClientId, CombinerName, Digest, Generation, SessionId
-from fedn_py.protocol.messages import Contribution, RoundPlan
+from fedn_py.protocol.messages import Contribution, Exclusion, RoundPlan
 from fedn_py.protocol.reducer import first_generation
 from fedn_py.protocol.reducer_work import (
     Cells,
@@ -40,6 +40,7 @@ class RoundRow:
     cells: Cells
     model: Digest | None = None
     included: tuple[tuple[CombinerName, Contribution], ...] = ()
+    excluded: tuple[Exclusion, ...] = ()
 
 
 @dataclass

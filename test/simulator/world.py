@@ -71,7 +71,6 @@ class World:
         self._uploaded: list[tuple[CombinerNode, Generation, Update]] = []
         self.steps = 0
         self.invariants = Invariants(self)
-        self.max_clients = -(-sizes.clients // sizes.combiners) + 1
         self.reducer = ReducerNode(self, "reducer", machines.reducer)
         self.combiners = {
             CombinerName(name): CombinerNode(self, name, machines.combiner)
