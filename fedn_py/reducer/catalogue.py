@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -122,10 +122,16 @@ class Catalogue:
             raise UnknownModel(digest)
         return record
 
-    async def trail(self, session: SessionId) -> list[RoundRecord]:
+    async def trail(self, session: SessionId) -> Sequence[RoundRecord]:
         """Return the committed rounds of a session, oldest first."""
-        rounds = await self._ledger.find("rounds", RoundRecord, {"session": session}, order_by="number")
-        return [record for record in rounds if record.status == "committed"]
+        of_it = {"session": session, "status": "committed"}
+        return await self._ledger.find("rounds", RoundRecord, of_it, order_by="number")
+
+    async def head(self, session: SessionId) -> tuple[int, Digest | None]:
+        """Return how many rounds of a session are committed, and its newest global model."""
+        of_it = {"session": session, "status": "committed"}
+        newest = await self._ledger.find("rounds", RoundRecord, of_it, order_by="number", descending=True, limit=1)
+        return (newest[0].plan.round_number, newest[0].model) if newest else (0, None)
 
     async def open_model(self, digest: Digest) -> tuple[int, AsyncIterator[bytes]]:
         """Return a model's size in bytes and a stream of them; raises UnknownModel."""

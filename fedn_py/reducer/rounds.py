@@ -4,6 +4,7 @@ Everything the machine waits for is written before it is sent. While a store is 
 nothing is lost and nothing half done.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -130,12 +131,11 @@ class Rounds:
             return replace(fresh, started=record.started, failures=record.failures)
 
         try:
-            await self._ledger.change("rounds", key, RoundRecord, reopened)
+            await self._ledger.change("rounds", key, RoundRecord, reopened, status="running")
         except NoRecord:
-            try:
-                await self._ledger.add("rounds", key, fresh, session=plan.session, number=plan.round_number)
-            except RecordExists:
-                await self._ledger.change("rounds", key, RoundRecord, reopened)
+            number = plan.round_number
+            with contextlib.suppress(RecordExists):  # written before, and the answer was lost
+                await self._ledger.add("rounds", key, fresh, session=plan.session, number=number, status="running")
         asked = sum(len(cell.clients) for cell in effect.cells.values())
         again = f", attempt {plan.attempt}" if plan.attempt > 1 else ""
         self._events.tell(
@@ -154,7 +154,8 @@ class Rounds:
             already = any(known.attempt == plan.attempt for known in record.failures)
             return record if already else with_failure(record, failure, excluded)
 
-        await self._ledger.change("rounds", round_key(plan.session, plan.round_number), RoundRecord, failed)
+        key = round_key(plan.session, plan.round_number)
+        await self._ledger.change("rounds", key, RoundRecord, failed, status="failed")
         where = {"session": plan.session, "round": str(plan.round_number)}
         self._tell_excluded(excluded, where)
         text = f"round {plan.round_number}, attempt {plan.attempt} failed: {effect.reason}"
@@ -214,7 +215,8 @@ class Rounds:
             )
 
         key = round_key(plan.session, plan.round_number)
-        return await self._ledger.change("rounds", key, RoundRecord, committed, model=model.digest)
+        indexed = {"model": model.digest, "status": "committed"}
+        return await self._ledger.change("rounds", key, RoundRecord, committed, **indexed)
 
     async def _drop(self, digest: Digest) -> None:
         """Remove a partial aggregate that is in a model; what stays behind is found by a sweep."""

@@ -168,9 +168,8 @@ class StoredControl:
         return await self._session_view(await self._parts.sessions.get(session))
 
     async def _session_view(self, record: SessionRecord) -> control.SessionView:
-        trail = await self._parts.catalogue.trail(record.terms.session)
-        head = trail[-1].model if trail else None
-        return views.session_view(record, len(trail), head, self._parts.mailbox.state.work)
+        done, head = await self._parts.catalogue.head(record.terms.session)
+        return views.session_view(record, done, head, self._parts.mailbox.state.work)
 
     async def start_session(self, options: control.SessionOptions) -> control.SessionView:
         """Begin a session."""
@@ -235,9 +234,8 @@ class StoredControl:
             made = [views.model_view(record) for record in await self._parts.catalogue.trail(session)]
         else:
             seeds = await self._parts.ledger.find("models", SeedModelRecord)
-            rounds = await self._parts.ledger.find("rounds", RoundRecord)
-            made = [views.seed_view(seed) for seed in seeds]
-            made += [views.model_view(record) for record in rounds if record.status == "committed"]
+            rounds = await self._parts.ledger.find("rounds", RoundRecord, {"status": "committed"})
+            made = [*map(views.seed_view, seeds), *map(views.model_view, rounds)]
         made.sort(key=lambda model: (model.created_at, model.digest), reverse=True)
         begin = next((i + 1 for i, model in enumerate(made) if model.digest == after), 0) if after else 0
         page = made[begin : begin + limit]
