@@ -230,6 +230,11 @@ def test_a_commit_ends_the_training_of_its_round() -> None:
     assert step(training(), Committed(a_commit())) == (a_client(), [StopWork(GENERATION)])
 
 
+def test_a_commit_lets_a_validation_go_on() -> None:
+    state = replace(validating(), kept=PIECE)
+    assert step(state, Committed(a_commit())) == (validating(), [DropUpdate(PIECE)])
+
+
 @pytest.mark.parametrize("other", [a_commit(round_number=2), RoundCommitted(OTHER_SESSION, 1, MODEL_1)])
 def test_a_commit_of_another_round_changes_nothing(other: RoundCommitted) -> None:
     for state in (training(), uploading(), a_client(kept=PIECE)):

@@ -63,6 +63,7 @@ from fedn_py.protocol.messages import (
     CellCancelled,
     CellFailed,
     Exclusion,
+    RoundProgress,
     TaskCancelled,
     TrainTask,
     UpdateReceipt,
@@ -137,6 +138,12 @@ def test_a_newer_order_takes_the_place_of_the_one_at_hand() -> None:
         CancelTask(BERT, cancelled),
         Forget(GENERATION),
     ]
+
+
+def test_a_newer_order_lets_go_of_whatever_the_one_at_hand_holds() -> None:
+    for work in (Preparing(an_order()), collecting(), Reporting(an_order(), ()), validating()):
+        _, effects = step(a_combiner(work), Ordered(an_order(generation=NEWER)))
+        assert Forget(GENERATION) in effects
 
 
 def test_attached_clients_get_their_task_when_the_objects_are_here() -> None:
@@ -294,6 +301,22 @@ def test_a_cell_closes_when_nobody_is_left_to_wait_for() -> None:
     assert StorePartialAggregate(GENERATION, (OF_ANNA,), (Exclusion(BERT, "exit status 1", "Traceback"),)) in effects
 
 
+def test_a_cell_closes_when_its_last_update_proves_unfit() -> None:
+    work = collecting(ANNA, training=frozenset(), adding=(("anna/a", OF_ANNA),))
+    state, effects = step(a_combiner(work), UpdateNotAdded(GENERATION, "anna/a", "NotFinite"))
+    assert state.work == Reporting(work.order, ())
+    assert StorePartialAggregate(GENERATION, (), (Exclusion(ANNA, "NotFinite"),)) in effects
+
+
+def test_a_client_that_was_given_up_is_taken_while_other_updates_are_being_added() -> None:
+    work = collecting(
+        ANNA, BERT, CARL, training=frozenset({CARL}), gone=frozenset({BERT}), adding=(("anna/a", OF_ANNA),)
+    )
+    state, _ = step(a_combiner(work), TaskNotDone(GENERATION, CARL, "exit status 1"))
+    _, effects = step(state, an_arrival(BERT))
+    assert effects == [AddUpdate(GENERATION, "bert/a", OF_BERT)]
+
+
 def test_the_deadline_closes_a_cell_with_what_is_in() -> None:
     work = collecting(ANNA, BERT, training=frozenset({BERT}), included=(OF_ANNA,))
     state, effects = step(a_combiner(work), DeadlinePassed(GENERATION))
@@ -322,6 +345,7 @@ def test_the_deadline_of_an_order_whose_objects_never_came_fails_it() -> None:
     assert state.work == NoWork(last=GENERATION)
     assert isinstance(effects[0], ReportFailure)
     assert effects[0].failure.reason.startswith("Late: ")
+    assert effects[1:] == [Forget(GENERATION)]
 
 
 def test_the_deadline_of_another_order_changes_nothing() -> None:
@@ -366,6 +390,29 @@ def test_the_outcome_of_an_addition_that_is_not_awaited_is_refused(stale: Event)
         step(a_combiner(collecting(training=frozenset({BERT}), adding=(("anna/a", OF_ANNA),))), stale)
 
 
+def test_those_who_watch_are_told_how_far_a_cell_is() -> None:
+    def told(effects: list) -> list[tuple[str, int, int, int]]:  # type: ignore[type-arg]
+        progress = [effect.progress for effect in effects if isinstance(effect, ReportProgress)]
+        return [(p.phase, p.included, p.training, p.excluded) for p in progress]
+
+    state, effects = step(a_combiner(NoWork(), ANNA, BERT, CARL), Ordered(an_order((ANNA, BERT, CARL))))
+    assert told(effects) == [("preparing", 0, 0, 0)]
+    state, effects = step(state, ObjectsFetched(GENERATION))
+    assert told(effects) == [("collecting", 0, 3, 0)]
+    state, effects = step(state, TaskNotDone(GENERATION, CARL, "exit status 1"))
+    assert told(effects) == [("collecting", 0, 2, 1)]
+    state, _ = step(state, an_arrival(ANNA))
+    state, effects = step(state, UpdateAdded(GENERATION, "anna/a"))
+    assert told(effects) == [("collecting", 1, 1, 1)]
+    state, effects = step(state, DeadlinePassed(GENERATION))
+    assert told(effects) == [("reporting", 1, 0, 2)]
+
+
+def test_those_who_watch_are_told_how_far_a_validation_is() -> None:
+    _, effects = step(a_combiner(validating()), ValidationReturned(GENERATION, ANNA))
+    assert effects == [ReportProgress(RoundProgress(GENERATION, "validating", 1, 1, 0))]
+
+
 # ---- clients come and go
 
 
@@ -373,6 +420,18 @@ def test_a_client_whose_stream_breaks_is_waited_for_a_while() -> None:
     state, effects = step(a_combiner(collecting(), ANNA, BERT), ClientDetached(ANNA))
     assert state == a_combiner(collecting(), BERT)
     assert effects == [StartTimer(GRACE_S, ClientStayedAway(GENERATION, ANNA))]
+
+
+def test_a_client_that_owes_nothing_is_not_waited_for_when_it_leaves() -> None:
+    included = collecting(training=frozenset({BERT}), included=(OF_ANNA,))
+    for work in (included, validating(waiting=frozenset({BERT}), validated=frozenset({ANNA}))):
+        assert step(a_combiner(work, ANNA), ClientDetached(ANNA)) == (a_combiner(work), [])
+
+
+def test_a_client_whose_answer_is_in_is_not_given_up() -> None:
+    included = collecting(training=frozenset({BERT}), included=(OF_ANNA,))
+    for work in (included, validating(waiting=frozenset({BERT}), validated=frozenset({ANNA}))):
+        assert step(a_combiner(work), ClientStayedAway(GENERATION, ANNA)) == (a_combiner(work), [])
 
 
 def test_a_client_that_comes_back_gets_its_task_again() -> None:
@@ -480,6 +539,13 @@ def test_metrics_count_once() -> None:
     for again in (ValidationReturned(GENERATION, ANNA), ValidationReturned(GENERATION, DORA)):
         with pytest.raises(UnexpectedEvent):
             step(state, again)
+
+
+def test_a_failure_to_validate_of_a_client_that_owes_nothing_is_refused() -> None:
+    state, _ = step(a_combiner(validating()), ValidationReturned(GENERATION, ANNA))
+    for client in (ANNA, DORA):
+        with pytest.raises(UnexpectedEvent):
+            step(state, TaskNotDone(GENERATION, client, "exit status 1"))
 
 
 def test_metrics_of_another_generation_are_refused() -> None:

@@ -390,6 +390,11 @@ def test_a_combiner_that_has_answered_gets_no_order_when_it_comes_back() -> None
     assert step(state, CombinerJoined(NORTH, NORTH_1)) == (state, [])
 
 
+def test_a_combiner_without_a_cell_gets_no_order_when_it_comes_back() -> None:
+    state = updating({NORTH: two_cells()[NORTH]})
+    assert step(state, CombinerJoined(SOUTH, SOUTH_1)) == (state, [])
+
+
 @pytest.mark.parametrize("lost", [CombinerLost(NORTH, NORTH_2), CombinerLost("west", NORTH_1)])  # type: ignore[arg-type]
 def test_the_loss_of_another_life_is_refused(lost: CombinerLost) -> None:
     with pytest.raises(UnexpectedEvent):
