@@ -66,7 +66,6 @@ from fedn_py.protocol.reducer_work import (
     Validating,
     ValidationArrived,
     ValidationDeadlinePassed,
-    Work,
 )
 
 Result = tuple[Reducer, list[Effect]]
@@ -191,7 +190,7 @@ def _with_roster(state: Reducer, combiner: CombinerName, joined: Joined | None) 
 def _joined(state: Reducer, combiner: CombinerName, instance: InstanceId) -> Result:
     before = state.roster.get(combiner)
     if before is not None and before.instance == instance:
-        return state, _open_order(state.work, combiner)  # the same life of it, on a new stream: its cell goes on
+        return state, _open_order(state, combiner)  # the same life of it, on a new stream: its work goes on
     effects: list[Effect] = []
     if before is not None:
         state, effects = _lost(state, combiner, CombinerLost(combiner, before.instance))
@@ -200,14 +199,18 @@ def _joined(state: Reducer, combiner: CombinerName, instance: InstanceId) -> Res
     return state, effects + more
 
 
-def _open_order(work: Work, combiner: CombinerName) -> list[Effect]:
+def _open_order(state: Reducer, combiner: CombinerName) -> list[Effect]:
     """Return the order that a combiner owes an answer to, once more.
 
     It may have been lost with the stream that broke; a combiner that has it refuses the second one.
     """
-    if isinstance(work, Updating) and combiner in work.cells and not work.cells[combiner].ended:
-        return [_order(work.plan, combiner, work.cells[combiner])]
-    return []
+    match state.work:
+        case Updating(plan=plan, cells=cells) if combiner in cells and not cells[combiner].ended:
+            return [_order(plan, combiner, cells[combiner])]
+        case Validating(waiting=waiting) if combiner in waiting:
+            return [SendOrder(combiner, state.roster[combiner].instance, waiting[combiner])]
+        case _:
+            return []
 
 
 def _lost(state: Reducer, combiner: CombinerName, event: CombinerLost) -> Result:
@@ -250,12 +253,15 @@ def _try_to_begin(state: Reducer) -> Result:
     if not isinstance(work, Gathering):
         return state, []
     terms, there = work.progress.terms, len(_attached(state.roster))
-    if there >= max(terms.clients_wanted, terms.clients_required):
+    wanted = max(terms.clients_wanted or work.progress.drawn, terms.clients_required)
+    if there >= wanted:
         return _begin(state, work.progress)
     if there >= terms.clients_required and not work.patient:
         return _begin(state, work.progress)
-    wanted = terms.clients_required if there < terms.clients_required else terms.clients_wanted
-    reason = f"need {wanted} clients, have {there}"
+    if there < terms.clients_required:
+        reason = f"need {terms.clients_required} clients, have {there}"
+    else:
+        reason = f"waiting up to {terms.gather_timeout_s:g} s for {wanted} clients, have {there}"
     if reason == work.reason:
         return state, []
     effects: list[Effect] = [TellWaiting(terms.session, work.progress.committed + 1, reason)]
@@ -296,7 +302,7 @@ def _begin(state: Reducer, progress: Progress) -> Result:
         if clients:
             generation = Generation(generation + 1)
             cells[combiner] = Cell(state.roster[combiner].instance, generation, clients)
-    progress = replace(progress, generation=generation)
+    progress = replace(progress, generation=generation, drawn=len(drawn))
     effects: list[Effect] = [OpenAttempt(plan, cells, generation)]
     effects += [_order(plan, combiner, cell) for combiner, cell in cells.items()]
     deadline = UpdateDeadlinePassed(terms.session, round_number, progress.attempt)
@@ -365,7 +371,7 @@ def _gave_up(state: Reducer, event: CellGaveUp) -> Result:
             if (cell.instance, cell.generation, cell.ended) == (event.instance, event.generation, False):
                 lost = event.reason or "CellFailed: the combiner gave no reason"  # an empty one means it is not lost
                 return _close_cell(state, work, event.combiner, replace(cell, lost=lost))
-        case Validating(waiting=waiting) as work if waiting.get(event.combiner) == event.generation:
+        case Validating() as work if _owes(work, event.combiner, event.generation):
             return _without(state, work, event.combiner)
     raise UnexpectedEvent(state.work, event)
 
@@ -445,25 +451,15 @@ def _saved(state: Reducer, event: RoundSaved) -> Result:
 
 def _begin_validation(state: Reducer, progress: Progress) -> Result:
     terms = progress.terms
-    waiting: dict[CombinerName, Generation] = {}
+    waiting: dict[CombinerName, ValidationOrder] = {}
     effects: list[Effect] = []
     generation = progress.generation
     for combiner, entry in sorted(state.roster.items()):
         if not (terms.validate and entry.clients):
             continue
         generation = Generation(generation + 1)
-        waiting[combiner] = generation
-        order = ValidationOrder(
-            generation=generation,
-            session=terms.session,
-            round_number=progress.committed,
-            model=progress.head,
-            package=terms.package,
-            parameters=terms.parameters,
-            timeout_s=terms.validation_timeout_s,
-            clients=tuple(sorted(entry.clients)),
-        )
-        effects.append(SendOrder(combiner, entry.instance, order))
+        waiting[combiner] = _validation_order(progress, generation, entry.clients)
+        effects.append(SendOrder(combiner, entry.instance, waiting[combiner]))
     progress = replace(progress, generation=generation)
     if not waiting:
         return _next_attempt(state, progress)
@@ -472,16 +468,35 @@ def _begin_validation(state: Reducer, progress: Progress) -> Result:
     return replace(state, work=Validating(progress, waiting)), effects
 
 
+def _validation_order(progress: Progress, generation: Generation, clients: frozenset[ClientId]) -> ValidationOrder:
+    terms = progress.terms
+    return ValidationOrder(
+        generation=generation,
+        session=terms.session,
+        round_number=progress.committed,
+        model=progress.head,
+        package=terms.package,
+        parameters=terms.parameters,
+        timeout_s=terms.validation_timeout_s,
+        clients=tuple(sorted(clients)),
+    )
+
+
+def _owes(work: Validating, combiner: CombinerName, generation: Generation) -> bool:
+    """Tell whether a combiner owes the report of this generation."""
+    return combiner in work.waiting and work.waiting[combiner].generation == generation
+
+
 def _validated(state: Reducer, event: ValidationArrived) -> Result:
     work = state.work
-    if not isinstance(work, Validating) or work.waiting.get(event.combiner) != event.report.generation:
+    if not isinstance(work, Validating) or not _owes(work, event.combiner, event.report.generation):
         raise UnexpectedEvent(work, event)
     return _without(state, replace(work, reports=(*work.reports, event.report)), event.combiner)
 
 
 def _without(state: Reducer, work: Validating, combiner: CombinerName) -> Result:
     """Wait no longer for one combiner's report."""
-    waiting = {name: generation for name, generation in work.waiting.items() if name != combiner}
+    waiting = {name: order for name, order in work.waiting.items() if name != combiner}
     work = replace(work, waiting=waiting)
     return _end_validation(state, work) if not waiting else (replace(state, work=work), [])
 

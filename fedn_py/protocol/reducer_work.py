@@ -64,6 +64,7 @@ class Progress:
         head: the newest global model.
         attempt: number of the attempt that is running or comes next.
         generation: the last one given out.
+        drawn: how many clients the last attempt had; where all are wanted, so many are waited for, for a while.
         intent: what the operator wants to happen when the running round ends.
     """
 
@@ -72,6 +73,7 @@ class Progress:
     head: Digest
     attempt: int
     generation: Generation
+    drawn: int = 0
     intent: Literal["run", "pause", "stop"] = "run"
 
 
@@ -151,11 +153,11 @@ class Validating:
     """The clients validate the new global model.
 
     Attributes:
-        waiting: combiners that owe their report, with the generation they were ordered under.
+        waiting: combiners that owe their report, with their order.
     """
 
     progress: Progress
-    waiting: Mapping[CombinerName, Generation]
+    waiting: Mapping[CombinerName, ValidationOrder]
     reports: tuple[ValidationReport, ...] = ()
 
 

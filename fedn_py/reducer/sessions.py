@@ -4,6 +4,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import Generation, SessionId, parse_name
@@ -16,6 +17,7 @@ from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.records import RoundRecord, SessionRecord
 
 _UNDER_WAY = ("running", "paused")
+_VALIDATIONS_AT_MOST = 1_000_000
 MOST_PARAMETER_BYTES = 64 * 1024
 
 
@@ -104,19 +106,26 @@ class Sessions:
 
     async def _where_it_was(self, record: SessionRecord) -> SessionStarted:
         terms = record.terms
-        rounds = await self._ledger.find("rounds", RoundRecord, {"session": terms.session}, order_by="number")
         progress = first_progress(terms)
-        for found in rounds:
-            generation = Generation(max(progress.generation, found.generation))
-            if found.status == "committed" and found.model is not None:
-                progress = Progress(terms, found.plan.round_number, found.model, 1, generation)
-            else:
-                progress = Progress(terms, progress.committed, progress.head, found.plan.attempt + 1, generation)
+        newest = await self._newest({"session": terms.session})
+        committed = await self._newest({"session": terms.session, "status": "committed"})
+        if committed is not None and committed.model is not None:
+            progress = replace(progress, committed=committed.plan.round_number, head=committed.model)
+        if newest is not None:
+            ended = newest.status == "committed"
+            progress = replace(
+                progress,
+                attempt=1 if ended else newest.plan.attempt + 1,
+                # Validation orders take generations too, and are not written down: leave room for them.
+                generation=Generation(max(progress.generation, newest.generation) + _VALIDATIONS_AT_MOST),
+                drawn=sum(len(cell.clients) for cell in newest.cells),
+            )
         paused = (record.reason or "it was paused") if record.status == "paused" else ""
-        # Validation orders take generations too, and are not written down: leave room for them.
-        skipped = Generation(progress.generation + 1_000_000)
-        moved_on = Progress(terms, progress.committed, progress.head, progress.attempt, skipped)
-        return SessionStarted(moved_on, paused)
+        return SessionStarted(progress, paused)
+
+    async def _newest(self, equals: dict[str, str | int | bool]) -> RoundRecord | None:
+        found = await self._ledger.find("rounds", RoundRecord, equals, order_by="number", descending=True, limit=1)
+        return found[0] if found else None
 
 
 def first_progress(terms: SessionTerms) -> Progress:

@@ -130,7 +130,16 @@ def answered() -> Cells:
 def validating() -> Reducer:
     """Return a reducer that waits for the validation of the first round."""
     progress = some_progress(committed=1, head=MODEL_1, generation=SOUTHS)
-    return a_reducer(Validating(progress, {NORTH: NORTHS, SOUTH: SOUTHS}), north=(ANNA, BERT), south=(CARL,))
+    orders = {NORTH: to_validate(NORTHS, ANNA, BERT), SOUTH: to_validate(SOUTHS, CARL)}
+    return a_reducer(Validating(progress, orders), north=(ANNA, BERT), south=(CARL,))
+
+
+def to_validate(generation: int, *clients: ClientId) -> ValidationOrder:
+    """Return the order to validate the first round's model."""
+    terms = some_terms()
+    return ValidationOrder(
+        Generation(generation), SESSION, 1, MODEL_1, terms.package, "{}", terms.validation_timeout_s, clients
+    )
 
 
 def from_north(partial: PartialAggregate, instance: object = NORTH_1) -> PartialArrived:
@@ -155,7 +164,7 @@ def test_a_session_begins_its_first_round_when_the_wanted_clients_are_there() ->
     terms = some_terms(clients_wanted=3, clients_required=2)
     started = SessionStarted(some_progress(terms))
     state, effects = step(a_reducer(Idle(), north=(ANNA, BERT), south=(CARL,)), started)
-    assert state.work == Updating(some_progress(terms, generation=SOUTHS), a_plan(), two_cells())
+    assert state.work == Updating(some_progress(terms, generation=SOUTHS, drawn=3), a_plan(), two_cells())
     assert effects == [
         OpenAttempt(a_plan(), two_cells(), SOUTHS),
         SendOrder(NORTH, NORTH_1, CellOrder(a_plan(), NORTHS, (ANNA, BERT), 2)),
@@ -180,7 +189,7 @@ def test_wanted_clients_are_waited_for_a_while_once_the_required_ones_are_there(
     terms = some_terms(clients_wanted=3, clients_required=1, gather_timeout_s=9.0)
     state, effects = step(a_reducer(Idle(), north=(ANNA,)), SessionStarted(some_progress(terms)))
     assert effects == [
-        TellWaiting(SESSION, 1, "need 3 clients, have 1"),
+        TellWaiting(SESSION, 1, "waiting up to 9 s for 3 clients, have 1"),
         StartTimer(9.0, GatherTimePassed(SESSION, 1, 1)),
     ]
     state, _ = step(state, GatherTimePassed(SESSION, 1, 1))
@@ -491,7 +500,8 @@ def test_a_saved_round_is_told_to_everybody_and_validated() -> None:
     state, effects = step(committing(), RoundSaved(SESSION, 1, 1, MODEL_1))
     north, south = Generation(SOUTHS + 1), Generation(SOUTHS + 2)
     progress = some_progress(committed=1, head=MODEL_1, generation=south)
-    assert state.work == Validating(progress, {NORTH: north, SOUTH: south})
+    waiting = {NORTH: to_validate(north, ANNA, BERT), SOUTH: to_validate(south, CARL)}
+    assert state.work == Validating(progress, waiting)
     assert effects[0] == TellCommitted(RoundCommitted(SESSION, 1, MODEL_1))
     orders = [effect.order for effect in effects if isinstance(effect, SendOrder)]
     assert [(order.generation, order.clients) for order in orders] == [(north, (ANNA, BERT)), (south, (CARL,))]
@@ -750,3 +760,24 @@ def _check_commit(commit: CommitRound) -> None:
 def _generation(state: Reducer) -> int:
     progress: Progress | None = getattr(state.work, "progress", None)
     return progress.generation if progress is not None else 0
+
+
+def test_a_combiner_that_comes_back_gets_the_validation_that_it_owes_once_more() -> None:
+    state = validating()
+    assert isinstance(state.work, Validating)
+    again, effects = step(state, CombinerJoined(NORTH, NORTH_1))
+    assert again == state
+    assert effects == [SendOrder(NORTH, NORTH_1, state.work.waiting[NORTH])]
+
+
+def test_where_all_are_wanted_the_clients_of_the_last_attempt_are_waited_for_a_while() -> None:
+    terms = some_terms(gather_timeout_s=9.0)
+    progress = some_progress(terms, attempt=2, drawn=3)
+    state, effects = step(a_reducer(Idle(), north=(ANNA,)), SessionStarted(progress))
+    assert isinstance(state.work, Gathering)
+    assert StartTimer(9.0, GatherTimePassed(SESSION, 1, 2)) in effects
+    begun, _ = step(state, ClientsChanged(NORTH, NORTH_1, frozenset({ANNA, BERT, CARL})))
+    assert isinstance(begun.work, Updating)
+    begun, _ = step(state, GatherTimePassed(SESSION, 1, 2))
+    assert isinstance(begun.work, Updating)
+    assert begun.work.progress.drawn == 1

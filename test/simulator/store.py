@@ -77,10 +77,11 @@ class Store:
         for number in sorted(self.rounds):
             row = self.rounds[number]
             generation = Generation(max(progress.generation, row.generation))
+            drawn = sum(len(cell.clients) for cell in row.cells.values())
             if row.status == "committed" and row.model is not None:
-                progress = Progress(self.terms, number, row.model, 1, generation)
+                progress = Progress(self.terms, number, row.model, 1, generation, drawn)
             else:
-                progress = replace(progress, attempt=row.plan.attempt + 1, generation=generation)
+                progress = replace(progress, attempt=row.plan.attempt + 1, generation=generation, drawn=drawn)
         progress = replace(progress, generation=Generation(progress.generation + ROOM_FOR_VALIDATIONS))
         return SessionStarted(progress, (self.reason or "it was paused") if self.status == "paused" else "")
 
