@@ -93,7 +93,9 @@ def sandbox(
     minio: Annotated[str | None, typer.Option(metavar="URL", help="Objects in MinIO or S3.")] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65_000, help="Port of the REST API; others follow it. Default: the usual ones."),
+        typer.Option(
+            min=0, max=65_000, help="Port of the REST API; others follow it. 0: any. Default: the usual ones."
+        ),
     ] = None,
 ) -> None:
     """Start a whole network on this machine and train a model on it. Nothing leaves this machine.

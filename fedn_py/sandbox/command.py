@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -256,10 +257,16 @@ class Sandbox:
             self._say(f"final model   {session.final_model}")
             profile = f" --profile {self._folder.profile}" if self._options.dir != SandboxOptions().dir else ""
             if not self._options.exit_when_done:
-                self._say(f"next          fedn-py model download {session.final_model} model.safetensors{profile}")
+                self._say(f"next          {_typed()} model download --out model.safetensors{profile}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def _typed() -> str:
+    """Return how the command line is typed here: by its name where a shell finds it, else by its path."""
+    script = Path(sys.executable).with_name("fedn-py")
+    return "fedn-py" if shutil.which("fedn-py") or not script.exists() else os.path.relpath(script)
 
 
 def _environment(*, stores: bool) -> Mapping[str, str]:

@@ -200,7 +200,7 @@ class SandboxFolder:
         """Return the ports of the last start if they are free, else the usual ones, else any that are free.
 
         Args:
-            first: the reducer's web port; the others follow it. None for the usual ones.
+            first: the reducer's web port; the others follow it. 0 for any that are free, None for the usual ones.
         """
         kept = self.path / "ports.json"
         wanted = _in_a_row(first, combiners) if first is not None else _usual(combiners)
@@ -219,10 +219,13 @@ def _usual(combiners: int) -> list[int]:
 
 
 def _in_a_row(first: int, combiners: int) -> list[int]:
-    return list(range(first, first + 2 + combiners))
+    """Return ports that follow each other; 0, which asks for any, is followed by more of it."""
+    return [first + place if first else 0 for place in range(2 + combiners)]
 
 
 def _is_free(port: int) -> bool:
+    if port == 0:
+        return False
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

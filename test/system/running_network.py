@@ -71,8 +71,7 @@ class RunningNetwork:
         self.folder = SandboxFolder(folder)
         self.where = where or Where()
         self.children = Children()
-        # Port 1 is never free to us, so every server takes one that is.
-        self.ports: Ports = self.folder.choose_ports(combiners, 1)
+        self.ports: Ports = self.folder.choose_ports(combiners, 0)
         self.folder.write_certificates(["reducer", *(f"combiner-{number + 1}" for number in range(combiners))])
         self.environ: dict[str, str] = {n: v for n, v in os.environ.items() if not n.startswith("FEDN_")}
         self.network = self._start_reducer()
