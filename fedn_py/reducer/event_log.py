@@ -5,17 +5,18 @@ behind. When the store is away for so long that the queue is full, the oldest ar
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from fedn_py.errors import FednError
 from fedn_py.reducer.ledger import Ledger, RecordExists
 from fedn_py.reducer.records import EventRecord
 from fedn_py.runtime.logging import logger
+from fedn_py.store.ports import NotStorable
 
 Severity = Literal["info", "warning", "error"]
 
@@ -82,13 +83,31 @@ class EventLog:
         async with self._writing:
             while self._waiting:
                 event = self._waiting[0]
-                with contextlib.suppress(RecordExists):  # written before, and the answer was lost
-                    await self._ledger.add("events", f"{event.seq:012d}", event, **_indexed(event))
-                if self._waiting and self._waiting[0] is event:
+                if await self._written(event) and self._waiting and self._waiting[0] is event:
                     self._waiting.popleft()
-            if self._dropped:
-                dropped, self._dropped = self._dropped, 0
-                self.tell("events.dropped", f"{dropped} events could not be stored in time and are lost", "error")
+                if not self._waiting and self._dropped:
+                    dropped, self._dropped = self._dropped, 0
+                    self.tell("events.dropped", f"{dropped} events could not be stored in time and are lost", "error")
+
+    async def _written(self, event: EventRecord) -> bool:
+        """Write one event; False where another reducer has taken its number and it waits for a higher one."""
+        key = f"{event.seq:012d}"
+        try:
+            await self._ledger.add("events", key, event, **_indexed(event))
+        except RecordExists:
+            # Written before and the answer was lost, or another reducer wrote on these stores.
+            if await self._ledger.get("events", key, EventRecord) != event:
+                await self._renumber()
+                return False
+        except NotStorable as fault:  # one that no store takes must not hold up all that come after it
+            _log.warning("an event cannot be stored", kind=event.kind, reason=fault.message)
+        return True
+
+    async def _renumber(self) -> None:
+        newest = await self._ledger.find("events", EventRecord, order_by="seq", descending=True, limit=1)
+        first = newest[0].seq + 1
+        self._waiting = deque(replace(event, seq=first + place) for place, event in enumerate(self._waiting))
+        self._last = first + len(self._waiting) - 1
 
 
 def _indexed(event: EventRecord) -> dict[str, str | int | bool]:

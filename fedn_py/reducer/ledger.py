@@ -4,6 +4,8 @@ A write whose answer was lost is read back by its operation id before anything f
 this reducer's fence; a document stamped by a newer reducer is not touched again.
 """
 
+import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -57,10 +59,6 @@ class Ledger:
         outcome = await self._documents.insert(collection, key, content, fence=self._fence, operation=operation)
         if await self._happened(outcome, collection, key, operation):
             return
-        if outcome == "unknown":
-            raise StoreUnavailable(
-                f"a new document of {collection} may not have been stored", remedy="Try again when the store answers."
-            )
         raise RecordExists(f"{collection} has a document {key!r} already", remedy="Choose another name.")
 
     async def change(
@@ -91,7 +89,12 @@ class Ledger:
                 return record
 
     async def put(self, collection: Collection, key: str, record: object, **indexed: str | int | bool) -> None:
-        """Add a record, or replace the one that is there."""
+        """Add a record, or replace the one that is there.
+
+        Raises:
+            Superseded: a newer reducer has stamped the document.
+            StoreUnavailable: nothing is known to have changed.
+        """
         while True:
             document = await self._documents.get(collection, key)
             if document is None:
@@ -138,11 +141,20 @@ class Ledger:
         return await self._happened(outcome, collection, document.key, operation)
 
     async def _happened(self, outcome: Outcome, collection: Collection, key: str, operation: str) -> bool:
-        """Tell whether a write was applied; an unknown outcome is read back by its operation id."""
+        """Tell whether a write was applied or refused; an unknown outcome is read back by its operation id.
+
+        Raises:
+            StoreUnavailable: it was lost on the way, or may yet arrive. It is not repeated here: a store that goes on
+                answering so is waited for by those who can wait.
+        """
         if outcome != "unknown":
             return outcome == "ok"
         written = await self._documents.get(collection, key)
-        return written is not None and written.operation == operation
+        if written is None or written.operation != operation:
+            raise StoreUnavailable(
+                f"a document of {collection} may not have been stored", remedy="Try again when the store answers."
+            )
+        return True
 
 
 async def take_fence(documents: Documents) -> int:
@@ -168,3 +180,16 @@ async def take_fence(documents: Documents) -> int:
     raise StoreUnavailable(
         "the network's fence could not be raised in 100 tries", remedy="Look for other reducers on the same stores."
     )
+
+
+async def until_superseded(documents: Documents, fence: int, *, every_s: float) -> None:
+    """Watch for a newer reducer on these stores; returns by raising Superseded alone.
+
+    The fence in every document keeps an older reducer from writing; this ends one that has nothing to write.
+    """
+    while True:
+        with contextlib.suppress(StoreUnavailable):  # whoever needs the store says so
+            document = await documents.get("network", "fence")
+            if document is not None and document.fence > fence:
+                raise Superseded("network", "fence")
+        await asyncio.sleep(every_s)

@@ -1,0 +1,159 @@
+"""Stores that misbehave on the n-th call: they fail, or lose the answer of a write that was applied or was not."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Literal
+
+from fedn_py.errors import OwnFault
+from fedn_py.identity import Digest
+from fedn_py.store.ports import (
+    Collection,
+    Document,
+    Documents,
+    JSONValue,
+    Objects,
+    ObjectStat,
+    Outcome,
+    StoreUnavailable,
+)
+
+Mischief = Literal["fails", "lost, applied", "lost, not applied"]
+
+
+class Trouble:
+    """Counts the calls of both stores and says which of them goes wrong.
+
+    Attributes:
+        calls: how many there were since ``begin``.
+        struck: whether the n-th call was reached.
+        away: while set, every call fails with what it makes.
+    """
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.struck = False
+        self.away: Callable[[], OwnFault] | None = None
+        self._at, self._mischief = 0, "fails"
+
+    def begin(self, at: int, mischief: Mischief) -> None:
+        """Have call number ``at`` from now on go wrong; 0 for none."""
+        self.calls, self.struck, self._at, self._mischief = 0, False, at, mischief
+
+    def next_call(self, *, writes: bool = False) -> Mischief | None:
+        """Count a call; raises where it fails, and says what else goes wrong with it."""
+        if self.away is not None:
+            raise self.away()
+        self.calls += 1
+        if self.calls != self._at:
+            return None
+        self.struck = True
+        if self._mischief == "fails" or not writes:
+            raise StoreUnavailable("the store does not answer", remedy="Wait for it.")
+        return self._mischief  # type: ignore[return-value]
+
+
+class UnrulyDocuments:
+    """Documents that obey a Trouble."""
+
+    def __init__(self, inner: Documents, trouble: Trouble) -> None:
+        self._inner, self._trouble = inner, trouble
+
+    async def insert(
+        self, collection: Collection, key: str, content: Mapping[str, JSONValue], *, fence: int, operation: str
+    ) -> Outcome:
+        mischief = self._trouble.next_call(writes=True)
+        if mischief == "lost, not applied":
+            return "unknown"
+        outcome = await self._inner.insert(collection, key, content, fence=fence, operation=operation)
+        return "unknown" if mischief else outcome
+
+    async def update(
+        self,
+        collection: Collection,
+        key: str,
+        content: Mapping[str, JSONValue],
+        *,
+        version: int,
+        fence: int,
+        operation: str,
+    ) -> Outcome:
+        mischief = self._trouble.next_call(writes=True)
+        if mischief == "lost, not applied":
+            return "unknown"
+        outcome = await self._inner.update(collection, key, content, version=version, fence=fence, operation=operation)
+        return "unknown" if mischief else outcome
+
+    async def get(self, collection: Collection, key: str) -> Document | None:
+        self._trouble.next_call()
+        return await self._inner.get(collection, key)
+
+    async def find(
+        self,
+        collection: Collection,
+        equals: Mapping[str, str | int | bool] | None = None,
+        *,
+        order_by: str = "",
+        descending: bool = False,
+        limit: int = 0,
+        after: str | int | None = None,
+    ) -> Sequence[Document]:
+        self._trouble.next_call()
+        return await self._inner.find(
+            collection, equals or {}, order_by=order_by, descending=descending, limit=limit, after=after
+        )
+
+    async def count(self, collection: Collection, equals: Mapping[str, str | int | bool] | None = None) -> int:
+        self._trouble.next_call()
+        return await self._inner.count(collection, equals or {})
+
+    async def delete(self, collection: Collection, key: str, *, version: int, fence: int) -> Outcome:
+        mischief = self._trouble.next_call(writes=True)
+        if mischief == "lost, not applied":
+            return "unknown"
+        outcome = await self._inner.delete(collection, key, version=version, fence=fence)
+        return "unknown" if mischief else outcome
+
+    async def check(self) -> None:
+        self._trouble.next_call()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class UnrulyObjects:
+    """Objects that obey a Trouble; a put whose answer is lost fails, as its caller sees it."""
+
+    def __init__(self, inner: Objects, trouble: Trouble) -> None:
+        self._inner, self._trouble = inner, trouble
+
+    async def put(self, chunks: AsyncIterator[bytes], *, expected: Digest | None = None) -> ObjectStat:
+        mischief = self._trouble.next_call(writes=True)
+        if mischief == "lost, not applied":
+            raise StoreUnavailable("the store did not take an object")
+        stat = await self._inner.put(chunks, expected=expected)
+        if mischief:
+            raise StoreUnavailable("the store's answer was lost")
+        return stat
+
+    async def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
+        self._trouble.next_call()
+        async for chunk in self._inner.get(digest, offset=offset):
+            yield chunk
+
+    async def stat(self, digest: Digest) -> ObjectStat:
+        self._trouble.next_call()
+        return await self._inner.stat(digest)
+
+    async def delete(self, digest: Digest) -> None:
+        self._trouble.next_call()
+        await self._inner.delete(digest)
+
+    async def list(self) -> AsyncIterator[ObjectStat]:
+        self._trouble.next_call()
+        async for stat in self._inner.list():
+            yield stat
+
+    async def check(self) -> None:
+        self._trouble.next_call()
+
+    async def close(self) -> None:
+        await self._inner.close()
