@@ -23,9 +23,20 @@ class Judgements:
         return made[0].size if made is not None else 0
 
     async def known(self, owner: str, header: UpdateHeader) -> UpdateReceipt | None:
-        """Return what became of exactly this upload, None where it is not known."""
-        made = self._made.get((owner, header.upload_id))
-        return await asyncio.shield(made[1]) if made is not None and made[0] == header else None
+        """Return what became of exactly this upload, None where it is not known.
+
+        The same bytes under another header, for the next attempt at a round, are judged anew: their earlier judgement
+        is forgotten, so that they are not taken to be here.
+        """
+        key = (owner, header.upload_id)
+        made = self._made.get(key)
+        if made is None:
+            return None
+        if made[0] == header:
+            return await asyncio.shield(made[1])
+        if made[1].done():
+            del self._made[key]
+        return None
 
     async def judge(
         self, owner: str, header: UpdateHeader, work: Callable[[], Coroutine[Any, Any, UpdateReceipt]]
