@@ -57,18 +57,6 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         scratch = empty_folder(settings.state_dir / "scratch")
         clock = asyncio.get_running_loop().time
         tickets, voice = Tickets(clock), ReducerVoice()
-        calls = Calls(
-            CombinerName(settings.name),
-            tickets,
-            voice,
-            max_clients=settings.max_clients,
-            heartbeat_s=settings.heartbeat_s,
-        )
-        shelf = Shelf(upstream, empty_folder(settings.state_dir / "objects"))
-        cells = Cells(shelf, upstream, voice, calls.send, scratch)
-        mailbox = Mailbox("combiner", Combiner(settings.reconnect_grace_s), step, cells.perform)
-        cells.attach(mailbox)
-        calls.attach(cells, mailbox)
         spool = await open_spool(
             settings.state_dir / "spool",
             memory_bytes=settings.spool.memory_bytes,
@@ -78,6 +66,19 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             clock=clock,
         )
         closing.push_async_callback(spool.close)
+        calls = Calls(
+            CombinerName(settings.name),
+            tickets,
+            voice,
+            spool,
+            max_clients=settings.max_clients,
+            heartbeat_s=settings.heartbeat_s,
+        )
+        shelf = Shelf(upstream, empty_folder(settings.state_dir / "objects"))
+        cells = Cells(shelf, upstream, voice, calls.send, scratch)
+        mailbox = Mailbox("combiner", Combiner(settings.reconnect_grace_s), step, cells.perform)
+        cells.attach(mailbox)
+        calls.attach(cells, mailbox)
         places = TransferPlaces()
         clients = CombinerService(calls, spool, heartbeat_s=settings.heartbeat_s, places=places)
         objects = TransferService(

@@ -37,7 +37,7 @@ from fedn_py.protocol.messages import (
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.transport.authentication import Caller
-from fedn_py.transport.spool import SpooledUpload
+from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.streams import Outbox
 from fedn_py.transport.tickets import Tickets
 
@@ -56,11 +56,19 @@ class Calls:
     """Takes the calls that the gRPC server decoded and the messages of the reducer."""
 
     def __init__(
-        self, name: CombinerName, tickets: Tickets, reducer: ReducerVoice, *, max_clients: int, heartbeat_s: float
+        self,
+        name: CombinerName,
+        tickets: Tickets,
+        reducer: ReducerVoice,
+        spool: Spool,
+        *,
+        max_clients: int,
+        heartbeat_s: float,
     ) -> None:
         self._name = name
         self._tickets = tickets
         self._reducer = reducer
+        self._spool = spool
         self._max_clients = max_clients
         self._heartbeat_s = heartbeat_s
         self._outboxes: dict[ClientId, Outbox[ToClient]] = {}
@@ -145,6 +153,8 @@ class Calls:
             case RoundCommitted():
                 for client in list(self._outboxes):
                     self.send(client, message)
+                # Until now they might have come again for a further attempt at the round, and gone on.
+                self._machine.spawn(self._spool.drop_unfinished())
             case ExpectClient(client, name, ticket_sha256, valid_s):
                 self._tickets.expect(client, name, ticket_sha256, valid_s)
             case DismissClient(client, reason):

@@ -1,13 +1,15 @@
 """Performs what the combiner's machine asks for: hands out tasks, adds updates, stores and reports sums."""
 
 import asyncio
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedn_py.combiner.ports import ReducerStream, Upstream
 from fedn_py.combiner.shelf import Shelf
-from fedn_py.combiner.sums import CellSum, ToldMetrics, summary_of
+from fedn_py.combiner.sums import CellSum, ToldMetrics, summary_of, told_metrics
 from fedn_py.errors import FednError
 from fedn_py.identity import ClientId, Generation
 from fedn_py.protocol.combiner_work import (
@@ -28,6 +30,7 @@ from fedn_py.protocol.combiner_work import (
     ReportValidation,
     SendTask,
     StorePartialAggregate,
+    TaskNotDone,
     UpdateAdded,
     UpdateArrived,
     UpdateNotAdded,
@@ -94,6 +97,8 @@ class Cells:
         self._scratch = scratch
         self._work: dict[Generation, CellWork] = {}
         self._arrived: dict[str, ArrivedUpdate] = {}
+        self._arrivals = itertools.count(1)
+        self._in_use: Counter[tuple[ClientId, str]] = Counter()
         self._mailbox: Mailbox[Combiner, Event, Effect] | None = None
 
     def attach(self, mailbox: Mailbox[Combiner, Event, Effect]) -> None:
@@ -117,22 +122,32 @@ class Cells:
     async def judge(self, client: ClientId, header: UpdateHeader, upload: SpooledUpload) -> UpdateReceipt:
         """Have the machine take or refuse a whole update, and free its bytes."""
         answer: asyncio.Future[UpdateReceipt] = asyncio.get_running_loop().create_future()
-        key = f"{client}/{header.upload_id}"
+        # The same bytes may come again for the next attempt while they are being added to a sum that is given up: each
+        # arrival has an answer of its own, and the last one to be done with the bytes lets go of them.
+        key, shared = f"{client}/{header.upload_id}/{next(self._arrivals)}", (client, header.upload_id)
         self._arrived[key] = ArrivedUpdate(client, header, upload, answer)
+        self._in_use[shared] += 1
         contribution = Contribution(client, header.samples, header.sha256)
         try:
             self._machine.post(UpdateArrived(header.generation, key, contribution))
             return await answer
         finally:
             del self._arrived[key]
-            await upload.discard()
+            self._in_use[shared] -= 1
+            if not self._in_use[shared]:
+                del self._in_use[shared]
+                await upload.discard()
 
     def validated(self, client: ClientId, result: ValidationResult) -> None:
-        """Take a client's metrics of a model."""
+        """Take a client's metrics of a model; its first answer counts."""
         work = self._work.get(result.generation)
-        if work is None:
-            return  # of a validation that is closed
-        work.validated[client] = ToldMetrics(result.metrics, result.samples, result.release)
+        if work is None or client in work.validated:
+            return  # of a validation that is closed, or told again
+        try:
+            work.validated[client] = told_metrics(result.metrics, result.samples, result.release)
+        except FednError as fault:
+            self._machine.post(TaskNotDone(result.generation, client, f"{fault.code}: {fault.message}"))
+            return
         self._machine.post(ValidationReturned(result.generation, client))
 
     # ---- effects
@@ -168,7 +183,8 @@ class Cells:
         generation = effect.generation
         try:
             await self._shelf.hold(effect.digests)
-            layout = await asyncio.to_thread(read_layout, self._shelf.path(effect.digests[0]))
+            with disk_faults("reading a model"):
+                layout = await asyncio.to_thread(read_layout, self._shelf.path(effect.digests[0]))
         except FednError as fault:
             return [ObjectsNotFetched(generation, f"{fault.code}: {fault.message}")]
         self._work[generation] = CellWork(CellSum(layout))
@@ -180,7 +196,8 @@ class Cells:
         if work is None or work.total is None or arrived is None:
             return [UpdateNotAdded(generation, upload_id, "Late: the round ended while the update was being added")]
         try:
-            await work.total.add(arrived.client, arrived.header, arrived.upload)
+            with disk_faults("reading an update"):
+                await work.total.add(arrived.client, arrived.header, arrived.upload)
         except FednError as fault:
             return [UpdateNotAdded(generation, upload_id, f"{fault.code}: {fault.message}")]
         return [UpdateAdded(generation, upload_id)]

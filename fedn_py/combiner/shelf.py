@@ -5,6 +5,7 @@ was asked for last is kept longest.
 """
 
 import asyncio
+import itertools
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from fedn_py.combiner.ports import Upstream
 from fedn_py.identity import Digest
 from fedn_py.runtime.file_chunks import file_chunks
+from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import ObjectMissing
 
 MOST_KEPT = 8
@@ -40,6 +42,7 @@ class Shelf:
         self._most_kept = most_kept
         self._sizes: OrderedDict[Digest, int] = OrderedDict()
         self._held: frozenset[Digest] = frozenset()
+        self._evicted = itertools.count(1)
         self._fetching: dict[Digest, asyncio.Task[None]] = {}
 
     def path(self, digest: Digest) -> Path:
@@ -84,11 +87,16 @@ class Shelf:
 
     async def _fetch(self, digest: Digest) -> None:
         path = self.path(digest)
-        await self._upstream.fetch(digest, path)
-        self._sizes[digest] = await asyncio.to_thread(lambda: path.stat().st_size)
+        with disk_faults("fetching an object"):
+            await self._upstream.fetch(digest, path)
+            self._sizes[digest] = await asyncio.to_thread(lambda: path.stat().st_size)
 
     async def _evict(self) -> None:
         spare = [digest for digest in self._sizes if digest not in self._held]
         for digest in spare[: max(0, len(spare) - self._most_kept)]:
             del self._sizes[digest]
-            await asyncio.to_thread(self.path(digest).unlink, missing_ok=True)
+            # Out of the way at once: the same object may be fetched again while the disk is still freeing this one.
+            leaving = self._folder / f"{digest}.{next(self._evicted)}.leaving"
+            with disk_faults("letting go of an object"):
+                self.path(digest).rename(leaving)
+                await asyncio.to_thread(leaving.unlink)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedn_py.aggregation.admission import check_samples, check_size, check_update
-from fedn_py.aggregation.metrics import summarise
+from fedn_py.aggregation.metrics import MAX_NAMES, check_metrics, summarise
 from fedn_py.aggregation.weighted_sum import WeightedSum
 from fedn_py.identity import ClientId, Digest
 from fedn_py.model.layout import ModelLayout
@@ -28,11 +28,28 @@ class ToldMetrics:
     release: MetricsRelease
 
 
+def told_metrics(metrics: Metrics, samples: int, release: MetricsRelease) -> ToldMetrics:
+    """Take what a client told; raises InvalidSamples, InvalidMetrics."""
+    check_samples(samples)
+    return ToldMetrics(check_metrics(metrics), samples, release)
+
+
 def summary_of(told: dict[ClientId, ToldMetrics]) -> MetricsSummary:
-    """Add up what clients told; values go out one by one only where the site releases them so."""
+    """Add up what clients told; values go out one by one only where the site releases them so.
+
+    Of more than MAX_NAMES metrics in all, those that the most samples stand behind go out: clients that make up names
+    must not make a report that the reducer cannot take.
+    """
     sums = summarise((one.metrics, one.samples) for one in told.values() if one.release != "none")
-    by_client = {client: one.metrics for client, one in told.items() if one.release == "client"}
-    return MetricsSummary(sums.weighted_sums, sums.weights, by_client)
+    names = sorted(sums.weights, key=lambda name: (-sums.weights[name], name))[:MAX_NAMES]
+    by_client = {
+        client: {name: one.metrics[name] for name in names if name in one.metrics}
+        for client, one in told.items()
+        if one.release == "client"
+    }
+    return MetricsSummary(
+        {name: sums.weighted_sums[name] for name in names}, {name: sums.weights[name] for name in names}, by_client
+    )
 
 
 class CellSum:
@@ -51,19 +68,20 @@ class CellSum:
         self._adding = asyncio.Lock()
 
     def check_offer(self, header: UpdateHeader) -> None:
-        """Raise WrongLength or InvalidSamples for an update that need not be received at all."""
+        """Raise WrongLength, InvalidSamples or InvalidMetrics for an update that need not be received at all."""
         check_size(header.size, self.layout)
-        check_samples(header.samples)
+        told_metrics(header.metrics, header.samples, header.release)
 
     async def add(self, client: ClientId, header: UpdateHeader, upload: SpooledUpload) -> None:
         """Check an update and add it.
 
         Raises:
-            NotFinite, WrongLength: it is unfit, and the sum is as it was.
+            NotFinite, WrongLength, InvalidSamples, InvalidMetrics: it is unfit, and the sum is as it was.
         """
+        told = told_metrics(header.metrics, header.samples, header.release)  # offered before there was a sum, perhaps
         async with self._adding:
             await in_thread(self._add, upload, header.samples)
-            self._told[client] = ToldMetrics(header.metrics, header.samples, header.release)
+            self._told[client] = told
 
     def _add(self, upload: SpooledUpload, samples: int) -> None:
         check_update(upload.blocks(), self.layout)

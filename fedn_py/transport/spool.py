@@ -121,6 +121,12 @@ class Spool:
             del self._uploads[upload.key]
         await upload.free()
 
+    async def drop_unfinished(self) -> None:
+        """Free the uploads that are not whole: nobody wants them any more."""
+        for upload in list(self._uploads.values()):
+            if not upload.whole:
+                await self.drop(upload)
+
     async def close(self) -> None:
         """Free everything."""
         for upload in list(self._uploads.values()):
@@ -293,11 +299,11 @@ class _Upload:
         self._lock = asyncio.Lock()
         self._holder: Incoming | None = None
         self._dropped = False
-        self._whole = False
+        self.whole = False
 
     def idle_since(self, instant: float) -> bool:
         """Say whether bytes are missing and none came since an instant: a whole upload waits for us, not we for it."""
-        return self.touched < instant and not self._whole and not self._lock.locked()
+        return self.touched < instant and not self.whole and not self._lock.locked()
 
     async def hand_to(self, holder: Incoming, offset: int) -> None:
         async with self._lock:
@@ -329,7 +335,7 @@ class _Upload:
             if found != self.sha256:
                 raise DigestMismatch(self.sha256, found)
             await in_thread(self.bytes.flush)
-            self._whole = True
+            self.whole = True
 
     async def free(self) -> None:
         # Marked before the lock is waited for: a stream between two chunks learns at its next one.
