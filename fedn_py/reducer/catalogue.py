@@ -1,6 +1,7 @@
 """What sessions are made of: compute packages and models, checked before they are stored."""
 
 import asyncio
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,6 +21,7 @@ from fedn_py.runtime.file_chunks import file_chunks
 from fedn_py.runtime.model_files import mapped_model
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import Objects, ObjectStat
+from fedn_py.transport.completion import in_thread
 
 
 class Catalogue:
@@ -92,12 +94,16 @@ class Catalogue:
     @asynccontextmanager
     async def _received(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Path]:
         """Write an upload to a file of its own, which is gone afterwards."""
-        with tempfile.TemporaryDirectory(dir=self._scratch, prefix="upload-") as folder:
-            path = Path(folder) / "upload"
+        with disk_faults("keeping the upload"):
+            folder = Path(await in_thread(tempfile.mkdtemp, prefix="upload-", dir=self._scratch))
+        try:
+            path = folder / "upload"
             with disk_faults("keeping the upload"), path.open("wb") as file:
                 async for chunk in chunks:
-                    await asyncio.to_thread(file.write, chunk)
+                    await in_thread(file.write, chunk)
             yield path
+        finally:
+            await in_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def package(self, digest: Digest) -> PackageRecord:
         """Return a package's record, or raise UnknownPackage."""

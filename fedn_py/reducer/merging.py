@@ -4,9 +4,10 @@ import asyncio
 import mmap
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import ExitStack, aclosing
 from pathlib import Path
+from typing import Any
 
 from fedn_py.aggregation.weighted_sum import mean_chunks
 from fedn_py.identity import Digest
@@ -15,6 +16,7 @@ from fedn_py.model.vector import apply_mean
 from fedn_py.runtime.model_files import mapped_model
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import Objects, ObjectStat
+from fedn_py.transport.completion import in_thread
 
 _PIECE_BYTES = 1024 * 1024
 
@@ -38,40 +40,51 @@ async def next_model(
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="merge-", dir=scratch))
     try:
         paths = [folder / "base", *(folder / f"sum-{number}" for number in range(len(sums)))]
-        await asyncio.gather(*(fetch(objects, d, p) for d, p in zip([base, *sums], paths, strict=True)))
-        return await objects.put(_drawn_in_thread(lambda: _merged(paths[0], paths[1:], weights)))
+        await _all_or_none(fetch(objects, d, p) for d, p in zip([base, *sums], paths, strict=True))
+        async with aclosing(_drawn_in_thread(lambda: _merged(paths[0], paths[1:], weights))) as pieces:
+            return await objects.put(pieces)
     finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await in_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+async def _all_or_none(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it at once; where one fails, end the others before its fault is raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def fetch(objects: Objects, digest: Digest, path: Path) -> None:
     """Copy an object to a file."""
     with disk_faults("fetching an object"), path.open("wb") as file:
         async for chunk in objects.get(digest):
-            await asyncio.to_thread(file.write, chunk)
+            await in_thread(file.write, chunk)
 
 
 def _merged(base: Path, sums: Sequence[Path], weights: Sequence[int]) -> Iterator[bytes]:
     with ExitStack() as opened:
         model, layout = opened.enter_context(mapped_model(base))
-        streams = [elements(_pieces(_mapped(opened, path)), "<f8") for path in sums]
+        streams = [elements(_pieces(opened, path), "<f8") for path in sums]
         yield from apply_mean(model, layout, mean_chunks(streams, weights, layout.n_parameters))
 
 
-def _mapped(opened: ExitStack, path: Path) -> mmap.mmap:
+def _pieces(opened: ExitStack, path: Path) -> Iterator[bytes]:
+    if not path.stat().st_size:  # an empty file cannot be mapped
+        return iter(())
     file = opened.enter_context(path.open("rb"))
-    return opened.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def _pieces(mapped: mmap.mmap) -> Iterator[bytes]:
+    mapped = opened.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     return (mapped[start : start + _PIECE_BYTES] for start in range(0, len(mapped), _PIECE_BYTES))
 
 
-async def _drawn_in_thread(make: Callable[[], Iterator[bytes]]) -> AsyncIterator[bytes]:
+async def _drawn_in_thread(make: Callable[[], Iterator[bytes]]) -> AsyncGenerator[bytes, None]:
     """Draw each piece of a heavy iterator in a worker thread, so that the event loop goes on."""
     pieces = make()
     try:
-        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        while (piece := await in_thread(next, pieces, None)) is not None:
             yield piece
     finally:
-        await asyncio.to_thread(pieces.close)  # type: ignore[attr-defined]
+        await in_thread(pieces.close)  # type: ignore[attr-defined]
