@@ -33,6 +33,7 @@ _CHUNK_BYTES = MIB
 _RATIO_FLOOR_BYTES = 16 * MIB  # below this a high compression ratio is harmless
 _MAX_PATH_CHARACTERS = 1_024
 _MAX_NAME_BYTES = 255
+_MAX_READS_FOR_A_MEMBER = 32  # header, long name, extended header, and what each of them announces: far fewer
 _PLAIN_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
 
 
@@ -140,20 +141,28 @@ def _decompress(file: Path, plain: IO[bytes], size: int, limits: PackageLimits) 
 
 
 class _ForwardReader(io.RawIOBase):
-    """Lets tarfile go forwards only and read a little at a time while it looks for headers.
+    """Lets tarfile go forwards only and read a little, a few times for each member, while it looks for headers.
 
     A header may announce a negative size, which sends tarfile round in circles, or a huge one for what it keeps in
-    memory.
+    memory. Headers that describe headers have tarfile call itself for each of them.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._reached = -1
+        self._reads = 0
         self.headers_only = True
+
+    def begin_member(self) -> None:
+        """Allow the reads of one more member."""
+        self._reads = 0
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= MIB:
             raise tarfile.ReadError("a header asks for too much")
+        self._reads += 1
+        if self.headers_only and self._reads > _MAX_READS_FOR_A_MEMBER:
+            raise tarfile.ReadError("headers describe headers")
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -172,7 +181,9 @@ def checked_members(archive: tarfile.TarFile, limits: PackageLimits) -> list[tar
     members: list[tarfile.TarInfo] = []
     seen: dict[str, str] = {}
     total = 0
+    reader = cast("_ForwardReader", archive.fileobj)
     for member in archive:
+        reader.begin_member()
         _check_kind(member, limits)
         member.name = _checked_path(member.name)
         total += member.size
@@ -183,7 +194,7 @@ def checked_members(archive: tarfile.TarFile, limits: PackageLimits) -> list[tar
         if member.name != ".":
             _check_unique(member, seen)
             members.append(member)
-    cast("_ForwardReader", archive.fileobj).headers_only = False
+    reader.headers_only = False
     return members
 
 
