@@ -52,6 +52,8 @@ def sandbox(folder: Path, *arguments: str, timeout_s: float = 240.0, **environ: 
         "sandbox",
         "--dir",
         str(folder / "state"),
+        "--port",
+        "0",
         "--exit",
         "--summary",
         str(summary),
