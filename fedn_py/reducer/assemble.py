@@ -6,7 +6,7 @@ from pathlib import Path
 
 import fedn_py
 from fedn_py.errors import FednError, OwnFault
-from fedn_py.identity import ClientId, ClientName, CombinerName
+from fedn_py.identity import ClientId, CombinerName
 from fedn_py.protocol.messages import RoundProgress
 from fedn_py.protocol.reducer import step
 from fedn_py.protocol.reducer_work import Effect, Event
@@ -17,7 +17,7 @@ from fedn_py.reducer.control import Control
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, take_fence
 from fedn_py.reducer.records import ClientRecord
-from fedn_py.reducer.roster import Roster
+from fedn_py.reducer.roster import KnownClient, Roster
 from fedn_py.reducer.rounds import Rounds
 from fedn_py.reducer.service import Parts, StoredControl
 from fedn_py.reducer.sessions import Sessions
@@ -90,7 +90,8 @@ class Reducer:
         sessions = Sessions(ledger, catalogue, events)
         rounds = Rounds(ledger, stores.objects, events, scratch)
         mailbox = Mailbox("reducer", State(), step, rounds.perform)
-        roster = Roster(mailbox.post, events, authority_pem, await _known_clients(ledger))
+        known, revoked = await _known_clients(ledger), await tokens.revoked()
+        roster = Roster(mailbox.post, events, authority_pem, known, revoked=revoked)
         rounds.attach(roster, mailbox)
         progress: dict[CombinerName, RoundProgress] = {}
         calls = Calls(ledger, events, tokens, roster, mailbox, progress=progress, heartbeat_s=settings.heartbeat_s)
@@ -182,8 +183,9 @@ def minio_place(settings: MinIOSettings) -> MinIO:
     return MinIO(str(settings.url), settings.access_key, secret, settings.bucket, settings.ca_file)
 
 
-async def _known_clients(ledger: Ledger) -> dict[ClientId, ClientName]:
-    return {record.client: record.name for record in await ledger.find("clients", ClientRecord)}
+async def _known_clients(ledger: Ledger) -> dict[ClientId, KnownClient]:
+    found = await ledger.find("clients", ClientRecord)
+    return {record.client: KnownClient(record.name, record.token) for record in found}
 
 
 async def _flushed(events: EventLog) -> None:

@@ -1,13 +1,14 @@
 """What combiners and clients say to the reducer, turned into events of its machine and entries of its roster."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import replace
 from typing import Any
 
 from fedn_py.errors import FednError
-from fedn_py.identity import CombinerName, InstanceId
+from fedn_py.identity import ClientId, CombinerName, InstanceId, TokenId
 from fedn_py.protocol.messages import (
     Assignment,
     AssignRequest,
@@ -23,7 +24,7 @@ from fedn_py.protocol.messages import (
 )
 from fedn_py.protocol.reducer_work import CellGaveUp, Effect, Event, PartialArrived, Reducer, ValidationArrived
 from fedn_py.reducer.event_log import EventLog
-from fedn_py.reducer.ledger import Ledger
+from fedn_py.reducer.ledger import Ledger, NoRecord
 from fedn_py.reducer.records import ClientRecord, CombinerRecord
 from fedn_py.reducer.roster import Roster
 from fedn_py.reducer.token_book import TokenBook
@@ -70,7 +71,9 @@ class Calls:
         """Hear a combiner."""
         match message:
             case AttachedClients():
-                self._roster.attached(name, instance, message)
+                gone = self._roster.attached(name, instance, message)
+                if gone:
+                    self._write_behind(self._note_gone(gone))
             case PartialAggregate():
                 self._mailbox.post(PartialArrived(name, instance, message))
             case CellFailed(generation, reason):
@@ -85,31 +88,43 @@ class Calls:
     async def combiner_left(self, name: CombinerName, instance: InstanceId) -> None:
         """Note that a combiner's stream has ended."""
         self._roster.leave(name, instance)
+        self._write_behind(self._note_left(name))
 
     async def assign(self, request: AssignRequest, caller: Caller) -> Assignment:
         """Send a client to a combiner; raises NameTaken, NoCombiner."""
         assignment = self._roster.assign(request, caller.token_id, await self._tokens.valid_s(caller.token_id))
-        self._write_behind(self._remember(request))
+        self._write_behind(self._remember(request, caller.token_id))
         return assignment
 
     async def close(self) -> None:
         """Wait for what is still being written."""
         await asyncio.gather(*self._writing, return_exceptions=True)
 
-    async def _remember(self, request: AssignRequest) -> None:
+    async def _remember(self, request: AssignRequest, token: TokenId) -> None:
         now = time.time()
         before = await self._ledger.get("clients", request.client, ClientRecord)
-        fresh = ClientRecord(request.client, request.name, request.software, now, now)
+        fresh = ClientRecord(request.client, request.name, request.software, now, now, token)
         record = replace(fresh, first_seen=before.first_seen) if before is not None else fresh
         await self._ledger.put("clients", request.client, record, name=request.name)
 
-    def _write_behind(self, write: Coroutine[Any, Any, None]) -> None:
+    async def _note_left(self, name: CombinerName) -> None:
+        now = time.time()
+        with contextlib.suppress(NoRecord):
+            await self._ledger.change("combiners", name, CombinerRecord, lambda old: replace(old, last_seen=now))
+
+    async def _note_gone(self, clients: Collection[ClientId]) -> None:
+        now = time.time()
+        for client in sorted(clients):
+            with contextlib.suppress(NoRecord):
+                await self._ledger.change("clients", client, ClientRecord, lambda old: replace(old, last_seen=now))
+
+    def _write_behind(self, write: Coroutine[Any, Any, object]) -> None:
         """Write what nobody waits for: a store that is away must not keep combiners and clients out."""
         task = asyncio.ensure_future(self._tolerantly(write))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
-    async def _tolerantly(self, write: Coroutine[Any, Any, None]) -> None:
+    async def _tolerantly(self, write: Coroutine[Any, Any, object]) -> None:
         try:
             await write
         except FednError as fault:

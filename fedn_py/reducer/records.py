@@ -12,13 +12,14 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from fedn_py.errors import OwnFault
-from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId
+from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId, TokenId
 from fedn_py.protocol.messages import Metrics, RoundPlan
 from fedn_py.protocol.reducer_work import SessionTerms
 from fedn_py.store.ports import JSONValue
 from fedn_py.transport.authentication import TokenRecord
 
 SessionStatus = Literal["running", "paused", "finished", "stopped"]
+_NO_TOKEN = TokenId("")
 RoundStatus = Literal["running", "committed", "failed"]
 
 
@@ -172,13 +173,19 @@ class TokenKept:
 
 @dataclass(frozen=True, slots=True)
 class ClientRecord:
-    """A client that has been here."""
+    """A client that has been here.
+
+    Attributes:
+        first_seen, last_seen: seconds since 1970.
+        token: what it came by last, so that revoking that one finds it after a restart too.
+    """
 
     client: ClientId
     name: ClientName
     software: str
     first_seen: float
     last_seen: float
+    token: TokenId = _NO_TOKEN
 
 
 @dataclass(frozen=True, slots=True)

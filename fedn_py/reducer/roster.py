@@ -5,11 +5,13 @@ Rules it keeps:
 - One client at a time under a name; one life of a combiner at a time under a name.
 - A client is let in at a combiner by a ticket made for the two of them; the combiner learns only its hash.
 - A combiner that is away for longer than the grace is lost; until then nobody is sent to it.
+- Who came by a token that was revoked, or was sent elsewhere, is dismissed wherever it shows up, at any later time.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, InstanceId, TokenId
@@ -30,6 +32,7 @@ from fedn_py.transport.tickets import new_ticket
 
 TICKET_VALID_S = 24 * 3600.0
 _ON_THEIR_WAY_S = 30.0
+_REVOKED = "its token was revoked"
 
 
 class NameTaken(PeerFault):
@@ -46,28 +49,30 @@ class ConnectedCombiner:
 
     Attributes:
         outbox: to its stream; None while it is away.
-        away_since: on the loop's clock, None while its stream is open.
+        coming: clients that were sent there and are not attached yet.
     """
 
     hello: CombinerHello
     token: TokenId
     outbox: Outbox[ToCombiner] | None
     clients: frozenset[ClientId] = frozenset()
-    last_heard: float = 0.0
+    coming: set[ClientId] = field(default_factory=set)
     lost_timer: asyncio.TimerHandle | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class AssignedClient:
-    """Where a client was sent.
-
-    Attributes:
-        at: when, on the loop's clock.
-    """
+class KnownClient:
+    """A client that is or was here, and the token that it came by last."""
 
     name: ClientName
-    combiner: CombinerName
     token: TokenId
+
+
+@dataclass(frozen=True, slots=True)
+class AssignedClient:
+    """Where a client was sent, and when on the loop's clock."""
+
+    combiner: CombinerName
     at: float
 
 
@@ -88,7 +93,8 @@ class Roster:
     Args:
         tell_machine: told of combiners that come and go and of their clients.
         authority_pem: handed to clients, to check combiners' certificates with.
-        known: names of the clients that were here before this process began.
+        known: the clients that were here before this process began.
+        revoked: the tokens that were revoked before.
     """
 
     def __init__(
@@ -96,8 +102,10 @@ class Roster:
         tell_machine: Callable[[Event], None],
         events: EventLog,
         authority_pem: bytes,
-        known: Mapping[ClientId, ClientName],
+        known: Mapping[ClientId, KnownClient],
         limits: RosterLimits | None = None,
+        *,
+        revoked: Collection[TokenId] = (),
     ) -> None:
         self._tell_machine = tell_machine
         self._events = events
@@ -105,8 +113,12 @@ class Roster:
         self._limits = limits or RosterLimits()
         self._combiners: dict[CombinerName, ConnectedCombiner] = {}
         self._clients: dict[ClientId, AssignedClient] = {}
-        self._known = dict(known)
-        self._names = {name: client for client, name in known.items()}
+        self._on_their_way: deque[tuple[ClientId, AssignedClient]] = deque()
+        self._known: dict[ClientId, KnownClient] = {}
+        self._names: dict[ClientName, set[ClientId]] = {}
+        for client, entry in known.items():
+            self._note(client, entry)
+        self._revoked = set(revoked)
         self._loop = asyncio.get_running_loop()
 
     # ---- combiners
@@ -125,9 +137,9 @@ class Roster:
             )
         if before is not None and before.lost_timer is not None:
             before.lost_timer.cancel()
-        entry = ConnectedCombiner(hello, token, outbox, last_heard=self._loop.time())
+        entry = ConnectedCombiner(hello, token, outbox)
         if before is not None and before.hello.instance == hello.instance:
-            entry.clients = before.clients
+            entry.clients, entry.coming = before.clients, before.coming
         self._combiners[hello.name] = entry
         self._tell_machine(CombinerJoined(hello.name, hello.instance))
         self._events.tell("combiner.joined", f"combiner {hello.name} joined from {hello.address}", combiner=hello.name)
@@ -144,17 +156,18 @@ class Roster:
             "combiner.away", f"combiner {name} is away; it has {grace_s:g} s to come back", "warning", combiner=name
         )
 
-    def attached(self, name: CombinerName, instance: InstanceId, message: AttachedClients) -> None:
-        """Note who is attached to a combiner."""
+    def attached(self, name: CombinerName, instance: InstanceId, message: AttachedClients) -> frozenset[ClientId]:
+        """Note who is attached to a combiner, and return who no longer is."""
         entry = self._combiners.get(name)
         if entry is None or entry.hello.instance != instance:
-            return
-        entry.last_heard = self._loop.time()
+            return frozenset()
         now = frozenset(message.clients)
+        self._dismiss_unwelcome(name, now)
         if now == entry.clients:
-            return
+            return frozenset()
         came, went = now - entry.clients, entry.clients - now
         entry.clients = now
+        entry.coming -= now
         self._tell_machine(ClientsChanged(name, instance, now))
         for client in sorted(came):
             self._events.tell(
@@ -163,6 +176,7 @@ class Roster:
         for client in sorted(went):
             text = f"{self.name_of(client)} is no longer attached to {name}"
             self._events.tell("client.detached", text, "warning", **self._who(client, name))
+        return went
 
     def send(self, name: CombinerName, instance: InstanceId, message: ToCombiner) -> None:
         """Send to a combiner if that life of it is connected; otherwise its loss is noticed in its own time."""
@@ -201,8 +215,9 @@ class Roster:
             NoCombiner: there is none with room.
         """
         self._check_name(request)
+        self._expect_no_longer()
         rooms = {
-            name: Room(self._load(name, request.client), entry.hello.max_clients)
+            name: Room(self._load(entry, request.client), entry.hello.max_clients)
             for name, entry in self._combiners.items()
             if entry.outbox is not None
         }
@@ -210,21 +225,18 @@ class Roster:
         if chosen is None:
             full = f"all {len(rooms)} combiners are full" if rooms else "no combiner is connected"
             raise NoCombiner(full, remedy="Start a combiner, or raise max_clients of one; the client keeps trying.")
-        before = self._clients.get(request.client)
-        if before is not None and before.combiner != chosen and before.combiner in self._combiners:
-            self._dismiss(request.client, before, "it attaches elsewhere")
+        self._note(request.client, KnownClient(request.name, token))
+        self._send_there(request.client, chosen)
         ticket, ticket_sha256 = new_ticket()
         valid_s = min(TICKET_VALID_S, valid_s)
         entry = self._combiners[chosen]
         assert entry.outbox is not None
         entry.outbox.send(ExpectClient(request.client, request.name, ticket_sha256, valid_s))
-        self._clients[request.client] = AssignedClient(request.name, chosen, token, self._loop.time())
-        self._names[request.name], self._known[request.client] = request.client, request.name
         return Assignment(chosen, entry.hello.address, self._authority_pem, ticket, valid_s)
 
     def _check_name(self, request: AssignRequest) -> None:
-        holder = self._names.get(request.name)
-        if holder is None or holder == request.client or not self._is_here(holder):
+        others = self._names.get(request.name, set()) - {request.client}
+        if not any(self._is_here(other) for other in others):
             return
         text = f"a client named {request.name!r} is already connected"
         self._events.tell(
@@ -233,36 +245,71 @@ class Roster:
         raise NameTaken(text, remedy="Give this client another name in its settings, or stop the other one.")
 
     def _is_here(self, client: ClientId) -> bool:
-        return any(client in entry.clients for entry in self._combiners.values()) or self._on_its_way(client)
+        self._expect_no_longer()
+        return any(client in entry.clients or client in entry.coming for entry in self._combiners.values())
 
-    def _on_its_way(self, client: ClientId) -> bool:
-        assigned = self._clients.get(client)
-        return assigned is not None and self._loop.time() - assigned.at < _ON_THEIR_WAY_S
+    def _note(self, client: ClientId, now: KnownClient) -> None:
+        before = self._known.get(client)
+        if before is not None:
+            self._names[before.name].discard(client)
+        self._known[client] = now
+        self._names.setdefault(now.name, set()).add(client)
 
-    def _load(self, name: CombinerName, newcomer: ClientId) -> int:
+    def _send_there(self, client: ClientId, combiner: CombinerName) -> None:
+        before = self._clients.get(client)
+        if before is not None and before.combiner in self._combiners:
+            self._combiners[before.combiner].coming.discard(client)
+        self._clients[client] = AssignedClient(combiner, self._loop.time())
+        for name, entry in self._combiners.items():
+            if name != combiner and (client in entry.clients or (before is not None and before.combiner == name)):
+                self._dismiss(name, client, "it attaches elsewhere")
+        if client not in self._combiners[combiner].clients:
+            self._combiners[combiner].coming.add(client)
+            self._on_their_way.append((client, self._clients[client]))
+
+    def _expect_no_longer(self) -> None:
+        """Keep no place for those who were sent somewhere a while ago and did not come."""
+        late = self._loop.time() - _ON_THEIR_WAY_S
+        while self._on_their_way and self._on_their_way[0][1].at <= late:
+            client, sent = self._on_their_way.popleft()
+            if self._clients.get(client) is sent and sent.combiner in self._combiners:
+                self._combiners[sent.combiner].coming.discard(client)
+
+    def _load(self, entry: ConnectedCombiner, newcomer: ClientId) -> int:
         """Count who is attached to a combiner or on the way to it, without the newcomer."""
-        entry = self._combiners[name]
-        coming = {c for c, a in self._clients.items() if a.combiner == name and self._on_its_way(c)}
-        return len((entry.clients | coming) - {newcomer})
+        return len(entry.clients) + len(entry.coming) - (newcomer in entry.clients or newcomer in entry.coming)
 
-    def _dismiss(self, client: ClientId, assigned: AssignedClient, reason: str) -> None:
-        entry = self._combiners.get(assigned.combiner)
-        if entry is not None and entry.outbox is not None:
+    def _dismiss(self, combiner: CombinerName, client: ClientId, reason: str) -> None:
+        """Send a client away; where its combiner is away, this is done when it is back and names its clients."""
+        entry = self._combiners[combiner]
+        if entry.outbox is not None:
             entry.outbox.send(DismissClient(client, reason))
 
+    def _dismiss_unwelcome(self, combiner: CombinerName, clients: Collection[ClientId]) -> None:
+        for client in clients:
+            known, sent = self._known.get(client), self._clients.get(client)
+            if known is not None and known.token in self._revoked:
+                self._dismiss(combiner, client, _REVOKED)
+            elif sent is not None and sent.combiner != combiner and sent.combiner in self._combiners:
+                self._dismiss(combiner, client, "it attaches elsewhere")
+
     def revoke(self, token: TokenId) -> None:
-        """Cut off everybody who came in by a token."""
-        for client, assigned in list(self._clients.items()):
-            if assigned.token == token:
-                self._dismiss(client, assigned, "its token was revoked")
-                del self._clients[client]
+        """Cut off everybody who came in by a token, now and whenever they show up again."""
+        self._revoked.add(token)
+        for client in [client for client, known in self._known.items() if known.token == token]:
+            sent = self._clients.pop(client, None)
+            for name, entry in self._combiners.items():
+                if client in entry.clients or (sent is not None and sent.combiner == name):
+                    self._dismiss(name, client, _REVOKED)
+                entry.coming.discard(client)
         for entry in self._combiners.values():
             if entry.token == token and entry.outbox is not None:
-                entry.outbox.close("its token was revoked")
+                entry.outbox.close(_REVOKED)
 
     def name_of(self, client: ClientId) -> ClientName:
         """Return what people call a client."""
-        return self._known.get(client, ClientName(client[:12]))
+        known = self._known.get(client)
+        return known.name if known is not None else ClientName(client[:12])
 
     def where(self) -> dict[ClientId, tuple[ClientName, CombinerName]]:
         """Return the attached clients, with their names and combiners."""

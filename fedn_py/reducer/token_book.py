@@ -13,6 +13,7 @@ from fedn_py.reducer.control import Role, UnknownToken
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, NoRecord
 from fedn_py.reducer.records import TokenKept
+from fedn_py.runtime.scratch import disk_faults
 from fedn_py.runtime.secret_files import write_secret
 from fedn_py.transport.authentication import Caller, TokenRecord, check, new_token, token_id_of
 
@@ -72,6 +73,11 @@ class TokenBook:
         kept = await self._ledger.get("tokens", token, TokenKept)
         return max(0.0, kept.token.not_after - self._clock()) if kept is not None else 0.0
 
+    async def revoked(self) -> frozenset[TokenId]:
+        """Return the tokens that were revoked."""
+        kept = await self._ledger.find("tokens", TokenKept)
+        return frozenset(one.token.id for one in kept if one.token.revoked)
+
     async def _note_use(self, token: TokenId) -> None:
         """Keep when a token was last used, to the minute; a call never fails for it."""
         now = self._clock()
@@ -88,12 +94,18 @@ class TokenBook:
 
         Who starts a reducer has its stores and may do anything; the file says so in a form that REST takes.
         """
-        if await asyncio.to_thread(file.exists):
-            with contextlib.suppress(PeerFault):
-                await self.find((await asyncio.to_thread(file.read_text, encoding="utf-8")).strip())
+        with contextlib.suppress(PeerFault):  # unknown here, revoked or expired: it gets a new one
+            if (await self.find(await asyncio.to_thread(_text_of, file))).role == "admin":
                 return
         text, _ = await self.create("admin", "reducer's operator", ADMIN_VALID_S)
-        await asyncio.to_thread(write_secret, file, text + "\n")
+        with disk_faults("writing the operator's token"):
+            await asyncio.to_thread(write_secret, file, text + "\n")
+
+
+def _text_of(file: Path) -> str:
+    with disk_faults("reading the operator's token"):
+        # What is no text is no token either.
+        return file.read_text(encoding="utf-8", errors="replace").strip() if file.exists() else ""
 
 
 def now_ms(seconds: float) -> int:
