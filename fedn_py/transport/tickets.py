@@ -1,5 +1,6 @@
 """Tickets: what lets one client in at one combiner, in memory and for a while."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from fedn_py.identity import ClientId, ClientName, TokenId
 from fedn_py.transport.authentication import Caller, TokenExpired, UnknownToken, secret_sha256
 
 _ASK_AGAIN = "Ask the reducer for a combiner again."
+_MOST_AWAITED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,15 @@ class Tickets:
     Args:
         clock: seconds, monotonic.
         most: how many are kept; the oldest go first.
+        wait_s: how long one that is not known is waited for: the reducer tells a client and its combiner of a ticket
+            at the same time, so the client may be here first.
     """
 
-    def __init__(self, clock: Callable[[], float], *, most: int = 20_000) -> None:
+    def __init__(self, clock: Callable[[], float], *, most: int = 20_000, wait_s: float = 0.0) -> None:
         self._clock = clock
         self._most = most
+        self._wait_s = wait_s
+        self._awaited: dict[str, asyncio.Event] = {}
         self._by_sha256: dict[str, _Ticket] = {}
 
     def expect(self, client: ClientId, name: ClientName, ticket_sha256: str, valid_s: float) -> None:
@@ -50,6 +56,8 @@ class Tickets:
         while len(self._by_sha256) >= self._most:
             del self._by_sha256[next(iter(self._by_sha256))]
         self._by_sha256[ticket_sha256] = _Ticket(client, name, now + valid_s)
+        if ticket_sha256 in self._awaited:
+            self._awaited[ticket_sha256].set()
 
     def dismiss(self, client: ClientId) -> None:
         """Take no ticket of this client any more."""
@@ -64,9 +72,22 @@ class Tickets:
         """Return the client that holds this ticket; its id is the caller's name."""
         # Looked up by its hash: how long that takes says nothing about the ticket itself.
         sha256 = secret_sha256(bearer)
+        await self._wait_for(sha256)
         ticket = self._by_sha256.get(sha256)
         if ticket is None:
             raise UnknownToken("this ticket is not known here", remedy=_ASK_AGAIN)
         if self._clock() > ticket.not_after:
             raise TokenExpired("this ticket has run out", remedy=_ASK_AGAIN)
         return Caller("client", ticket.client, TokenId(sha256[:16]))
+
+    async def _wait_for(self, sha256: str) -> None:
+        if sha256 in self._by_sha256 or not self._wait_s or len(self._awaited) >= _MOST_AWAITED:
+            return
+        news = self._awaited.setdefault(sha256, asyncio.Event())
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await news.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._awaited.pop(sha256, None)

@@ -1,0 +1,144 @@
+"""Who is let in at a combiner, and who is not."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from combiner_rig import ANNA, BERT, Rig, a_combiner, until
+from grpc_network import connected
+
+from fedn_py.identity import ClientId, ClientName
+from fedn_py.protocol.messages import (
+    AttachedClients,
+    ClientHello,
+    ClientWelcome,
+    DismissClient,
+    ExpectClient,
+    GoElsewhere,
+    Heartbeat,
+    RoundCommitted,
+    TaskFailed,
+    TrainTask,
+)
+from fedn_py.transport.authentication import UnknownToken
+from fedn_py.transport.combiner_link import CombinerLink
+from fedn_py.transport.status import RemoteFault
+from fedn_py.transport.tickets import Tickets, new_ticket
+
+
+def story(folder: Path, told: Callable[[Rig], Coroutine[Any, Any, None]], **options: Any) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), a_combiner(folder, **options) as rig:
+            await told(rig)
+
+    asyncio.run(main())
+
+
+def a_hello(client: ClientId) -> ClientHello:
+    return ClientHello(client, ClientName("anna"), "0.1.0")
+
+
+async def refusal(rig: Rig, ticket: str, client: ClientId = ANNA) -> str:
+    async with connected(rig.address, ticket) as channel, CombinerLink(channel, a_hello(client)) as link:
+        with pytest.raises(RemoteFault) as refused:
+            async for _ in link.messages():
+                pass
+    return refused.value.code
+
+
+def test_a_client_without_a_ticket_or_with_another_s_is_refused_by_name(tmp_path: Path) -> None:
+    async def told(rig: Rig) -> None:
+        assert await refusal(rig, new_ticket()[0]) == "UnknownToken"
+        ticket, sha256 = new_ticket()
+        rig.calls.reducer_said(ExpectClient(BERT, ClientName("bert"), sha256, 600.0))
+        assert await refusal(rig, ticket, ANNA) == "NotYourName"
+        assert [m for m in rig.reducer.messages if m == AttachedClients((ANNA,))] == []
+
+    story(tmp_path, told)
+
+
+def test_one_client_more_than_a_combiner_takes_is_refused_and_has_its_place_when_one_leaves(tmp_path: Path) -> None:
+    async def told(rig: Rig) -> None:
+        ticket, sha256 = new_ticket()
+        rig.calls.reducer_said(ExpectClient(BERT, ClientName("bert"), sha256, 600.0))
+        async with rig.attached(ANNA):
+            assert await refusal(rig, ticket, BERT) == "CombinerFull"
+        await until(lambda: rig.reducer.messages[-1] == AttachedClients(()))
+        async with rig.attached(BERT):
+            assert rig.reducer.messages[-1] == AttachedClients((BERT,))
+
+    story(tmp_path, told, max_clients=1)
+
+
+def test_a_client_that_comes_back_while_its_old_stream_hangs_takes_its_own_place(tmp_path: Path) -> None:
+    async def told(rig: Rig) -> None:
+        async with rig.attached(ANNA), rig.attached(ANNA) as again:
+            await rig.order(ANNA)
+            assert (await again.next(TrainTask)).generation == 1
+            assert rig.reducer.messages[-1] != AttachedClients(())
+
+    story(tmp_path, told, max_clients=1)
+
+
+def test_a_dismissed_client_is_sent_away_and_its_ticket_is_worth_nothing(tmp_path: Path) -> None:
+    async def told(rig: Rig) -> None:
+        ticket, sha256 = new_ticket()
+        rig.calls.reducer_said(ExpectClient(ANNA, ClientName("anna"), sha256, 600.0))
+        async with connected(rig.address, ticket) as channel, CombinerLink(channel, a_hello(ANNA)) as link:
+            messages = link.messages()
+            assert isinstance(await anext(messages), ClientWelcome)
+            rig.calls.reducer_said(DismissClient(ANNA, "its token was revoked"))
+            assert await anext(messages) == GoElsewhere("its token was revoked")
+            with contextlib.suppress(RemoteFault, StopAsyncIteration):
+                await anext(messages)
+        assert await refusal(rig, ticket, ANNA) == "UnknownToken"
+
+    story(tmp_path, told)
+
+
+def test_a_committed_round_is_told_to_everybody_attached(tmp_path: Path) -> None:
+    async def told(rig: Rig) -> None:
+        plan = await rig.plan()
+        async with rig.attached(ANNA) as anna, rig.attached(BERT) as bert:
+            committed = RoundCommitted(plan.session, 1, plan.base_model)
+            rig.calls.reducer_said(committed)
+            assert await anna.next(RoundCommitted) == committed
+            assert await bert.next(RoundCommitted) == committed
+
+    story(tmp_path, told)
+
+
+def test_what_a_client_says_of_an_unknown_task_changes_nothing(tmp_path: Path) -> None:
+    async def told(rig: Rig) -> None:
+        async with rig.attached(ANNA) as anna:
+            anna.link.send(TaskFailed(1, "nonsense"))  # type: ignore[arg-type]
+            anna.link.send(Heartbeat())
+            await rig.order(ANNA, generation=2)
+            assert (await anna.next(TrainTask)).generation == 2
+
+    story(tmp_path, told)
+
+
+def test_a_client_that_is_here_before_its_combiner_heard_of_it_is_let_in_when_it_has() -> None:
+    async def told() -> None:
+        tickets = Tickets(asyncio.get_running_loop().time, wait_s=20.0)
+        ticket, sha256 = new_ticket()
+        entering = [asyncio.create_task(tickets.authenticate(ticket, "any")) for _ in range(2)]
+        await asyncio.sleep(0)
+        tickets.expect(ANNA, ClientName("anna"), sha256, 600.0)
+        assert [(await one).name for one in entering] == [ANNA, ANNA]
+
+    asyncio.run(told())
+
+
+def test_a_ticket_that_nobody_heard_of_is_refused_after_a_short_wait() -> None:
+    async def told() -> None:
+        tickets = Tickets(asyncio.get_running_loop().time, wait_s=0.05)
+        for _ in range(2):
+            with pytest.raises(UnknownToken):
+                await tickets.authenticate(new_ticket()[0], "any")
+
+    asyncio.run(told())
