@@ -36,6 +36,7 @@ _GRACE_S = 1.0
 _BASE_S = 0.5
 _LONGEST_S = 10.0
 _IDLE_UPLOAD_S = 600.0
+_TICKET_WAIT_S = 2.0
 
 _log = logger("fedn_py.combiner")
 
@@ -56,7 +57,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         upstream = await _open_upstream(settings, channel, closing)
         scratch = empty_folder(settings.state_dir / "scratch")
         clock = asyncio.get_running_loop().time
-        tickets, voice = Tickets(clock), ReducerVoice()
+        tickets, voice = Tickets(clock, wait_s=_TICKET_WAIT_S), ReducerVoice()
         spool = await open_spool(
             settings.state_dir / "spool",
             memory_bytes=settings.spool.memory_bytes,
@@ -111,7 +112,8 @@ async def _open_upstream(
 
 async def _stay_joined(channel: Channel, hello: CombinerHello, voice: ReducerVoice, calls: Calls) -> None:
     """Join the reducer, and again whenever the stream ends, for ever."""
-    failures, told = 0, ""
+    failures = 0
+    told: set[tuple[str, str]] = set()
     while True:
         joined = False
 
@@ -121,15 +123,18 @@ async def _stay_joined(channel: Channel, hello: CombinerHello, voice: ReducerVoi
 
         try:
             await _one_stream(channel, hello, voice, calls, accepted)
-            why = "the reducer ended the stream"
+            why, kind = "the reducer ended the stream", ("", "")
         except FednError as fault:
-            why = f"{fault.code}: {fault.message} {fault.remedy}".strip()
+            # The words about an unreachable peer differ from attempt to attempt; what to do about it does not.
+            why, kind = f"{fault.code}: {fault.message} {fault.remedy}".strip(), (fault.code, fault.remedy)
         finally:
             voice.disconnected()
         failures = 1 if joined else failures + 1
-        if why != told or joined:
+        if joined:
+            told.clear()
+        if kind not in told:
             _log.warning("not joined to the reducer; trying again", reason=why)
-            told = why
+            told.add(kind)
         await asyncio.sleep(delay_s(failures, random.random(), _BASE_S, _LONGEST_S))
 
 

@@ -1,0 +1,220 @@
+"""A whole combiner beside a real reducer's door: it joins, is lost, comes back, and its round goes on."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from combiner_rig import ANNA, BERT, WITHIN_S, a_header, a_model, an_update, until
+from joined_combiner import ReducerServer, a_reducer, attached, combiner_settings, written_settings
+
+from fedn_py.combiner.assemble import run_combiner
+from fedn_py.identity import ClientId
+from fedn_py.protocol.messages import AttachedClients, CombinerHello, PartialAggregate, RoundProgress, TrainTask
+from fedn_py.settings.roles import CombinerSettings
+from fedn_py.transport.transfer import upload_update
+
+MIB = 1 << 20
+ONES = an_update(1, 1, 1, 1, 1, 1)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: CombinerSettings) -> AsyncIterator[asyncio.Event]:
+    """Run a combiner beside the test."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(run_combiner(settings, stop))
+    try:
+        yield stop
+        assert not task.done(), task.exception()
+    finally:
+        stop.set()
+        await asyncio.gather(task)
+
+
+def story(
+    folder: Path, told: Callable[[ReducerServer, CombinerSettings], Coroutine[Any, Any, None]], **changes: Any
+) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(90), a_reducer(folder) as reducer:
+            settings = combiner_settings(folder / "east", reducer.port, **changes)
+            async with running(settings):
+                await told(reducer, settings)
+
+    asyncio.run(main())
+
+
+def test_a_combiner_joins_fetches_through_the_reducer_and_reports_into_its_store(tmp_path: Path) -> None:
+    async def told(reducer: ReducerServer, settings: CombinerSettings) -> None:
+        hello = await reducer.heard("joined")
+        assert isinstance(hello, CombinerHello)
+        assert (hello.name, hello.address) == ("east", settings.advertise)
+        ticket = reducer.let_in(ANNA)
+        reducer.order(ANNA)
+        async with attached(settings.advertise, ANNA, ticket) as (channel, _, messages):
+            assert isinstance(await anext(messages), TrainTask)
+            assert (await upload_update(channel, a_header(ONES), ONES)).accepted
+        partial = await reducer.told(PartialAggregate)
+        assert list(np.frombuffer(reducer.sum_of(partial.sum_object), "<f8")) == [10.0] * 6
+        await until(lambda: not list((settings.state_dir / "spool").iterdir()))
+        await until(lambda: not list((settings.state_dir / "scratch").iterdir()))
+
+    story(tmp_path, told)
+
+
+def test_a_round_goes_on_while_the_reducer_is_away_and_its_report_arrives(tmp_path: Path) -> None:
+    async def told(reducer: ReducerServer, settings: CombinerSettings) -> None:
+        hello = await reducer.heard("joined")
+        tickets = {client: reducer.let_in(client) for client in (ANNA, BERT)}
+        reducer.order(ANNA, BERT)
+        async with (
+            attached(settings.advertise, ANNA, tickets[ANNA]) as (annas, _, to_anna),
+            attached(settings.advertise, BERT, tickets[BERT]) as (berts, _, to_bert),
+        ):
+            assert isinstance(await anext(to_anna), TrainTask)
+            assert isinstance(await anext(to_bert), TrainTask)
+            assert (await upload_update(annas, a_header(ONES), ONES)).accepted
+            await reducer.close()
+            # The last one comes while nobody is there to report to, and nowhere to store the sum.
+            assert (await upload_update(berts, a_header(ONES), ONES)).accepted
+            await reducer.open()
+            again = await reducer.heard("joined")
+            assert again.instance == hello.instance  # the same life: its work goes on
+            assert set((await reducer.told(AttachedClients)).clients) == {ANNA, BERT}
+            partial = await reducer.told(PartialAggregate)
+        assert partial.weight == 20
+        assert list(np.frombuffer(reducer.sum_of(partial.sum_object), "<f8")) == [20.0] * 6
+
+    story(tmp_path, told)
+
+
+def test_a_report_that_the_old_stream_may_have_lost_is_said_again_on_the_new_one(tmp_path: Path) -> None:
+    async def told(reducer: ReducerServer, settings: CombinerSettings) -> None:
+        await reducer.heard("joined")
+        ticket = reducer.let_in(ANNA)
+        reducer.order(ANNA)
+        async with attached(settings.advertise, ANNA, ticket) as (channel, _, messages):
+            assert isinstance(await anext(messages), TrainTask)
+            assert (await upload_update(channel, a_header(ONES), ONES)).accepted
+        first = await reducer.told(PartialAggregate)
+        await reducer.close()
+        await reducer.open()
+        assert await reducer.told(PartialAggregate) == first
+
+    story(tmp_path, told)
+
+
+def test_a_combiner_says_how_far_its_round_is_and_that_it_lives(tmp_path: Path) -> None:
+    async def told(reducer: ReducerServer, settings: CombinerSettings) -> None:
+        await reducer.heard("joined")
+        reducer.order(ANNA)
+        assert (await reducer.told(RoundProgress)).generation == 1
+        for _ in range(2):
+            assert (await reducer.told(AttachedClients)).clients == ()
+
+    story(tmp_path, told)
+
+
+def test_a_reducer_that_is_not_there_is_told_once_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempts: asyncio.Queue[None] = asyncio.Queue()
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        attempts.put_nowait(None)
+        writer.transport.abort()
+
+    async def main() -> None:
+        nobody = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        async with nobody, asyncio.timeout(60), running(combiner_settings(tmp_path, port_of(nobody))):
+            for _ in range(4):
+                await attempts.get()
+
+    asyncio.run(main())
+    told = [line for line in capsys.readouterr().out.splitlines() if "not joined to the reducer" in line]
+    assert len(told) == 1
+    assert "PeerUnreachable" in told[0]
+    assert "Check that it runs" in told[0]
+
+
+def port_of(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port
+
+
+# ---- memory
+
+
+class CombinerProcess:
+    """A combiner in a process of its own, so that its memory can be seen."""
+
+    def __init__(self, folder: Path, reducer_port: int, **changes: Any) -> None:
+        self.settings = written_settings(folder, reducer_port, **changes)
+        file = folder / "combiner.yaml"
+        file.write_text(yaml.safe_dump(self.settings))
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("FEDN_")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "fedn_py", "run", "combiner", "-c", str(file)],
+            stderr=subprocess.DEVNULL,
+            env=environ,
+        )
+
+    def peak_bytes(self) -> int:
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert found
+        return int(found[1]) * 1024
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        assert self._process.wait(10) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux: /proc tells a process's peak memory")
+def test_the_memory_of_a_combiner_does_not_grow_with_the_number_of_its_clients(tmp_path: Path) -> None:
+    n_parameters, budget = 4 * MIB, 32 * MIB
+    update = np.ones(n_parameters, "<f4").tobytes()
+    model = a_model(n_parameters)
+
+    async def peak(count: int) -> int:
+        clients = [ClientId(f"{number:064x}") for number in range(1, count + 1)]
+        async with a_reducer(tmp_path / str(count)) as reducer:
+            process = CombinerProcess(
+                tmp_path / str(count) / "east", reducer.port, spool={"memory_bytes": budget, "disk_bytes": 1 << 30}
+            )
+            try:
+                await reducer.heard("joined")
+                tickets = [reducer.let_in(client) for client in clients]
+                reducer.order(*clients, model=model)
+                address = process.settings["advertise"]
+
+                async def one(client: ClientId, ticket: str) -> None:
+                    async with attached(address, client, ticket) as (channel, _, messages):
+                        assert isinstance(await anext(messages), TrainTask)
+                        assert (await upload_update(channel, a_header(update), update)).accepted
+
+                for first in range(0, count, 2):
+                    await asyncio.gather(
+                        *(one(*pair) for pair in list(zip(clients, tickets, strict=True))[first : first + 2])
+                    )
+                async with asyncio.timeout(WITHIN_S):
+                    partial = await reducer.told(PartialAggregate)
+                assert partial.weight == 10 * count
+                return process.peak_bytes()
+            finally:
+                process.stop()
+
+    async def both() -> tuple[int, int]:
+        return await peak(2), await peak(40)
+
+    few, many = asyncio.run(both())
+    print(f"\npeak memory of a combiner, updates of 16 MiB: {few >> 20} MiB at 2 clients, {many >> 20} MiB at 40")  # noqa: T201
+    assert many <= few * 1.1 + budget
