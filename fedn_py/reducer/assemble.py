@@ -15,7 +15,7 @@ from fedn_py.reducer.calls import Calls
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import Control
 from fedn_py.reducer.event_log import EventLog
-from fedn_py.reducer.ledger import Ledger, take_fence
+from fedn_py.reducer.ledger import Ledger, take_fence, until_superseded
 from fedn_py.reducer.records import ClientRecord
 from fedn_py.reducer.roster import KnownClient, Roster
 from fedn_py.reducer.rounds import Rounds
@@ -24,7 +24,7 @@ from fedn_py.reducer.sessions import Sessions
 from fedn_py.reducer.token_book import TokenBook
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
-from fedn_py.runtime.scratch import empty_folder
+from fedn_py.runtime.scratch import disk_faults, empty_folder
 from fedn_py.settings.roles import MinIOSettings, ReducerSettings
 from fedn_py.store.opening import EmbeddedStores, MinIO, MongoDB, Stores, open_stores
 from fedn_py.transport.certificates import ServerCertificate, read_authority_certificate, read_server_certificate
@@ -34,6 +34,7 @@ from fedn_py.transport.spool import open_spool
 from fedn_py.transport.transfer_server import TransferService
 
 _GRACE_S = 1.0
+_WATCH_S = 5.0
 _SPOOL_MEMORY_BYTES = 64 * 1024 * 1024
 _SPOOL_DISK_BYTES = 2**44
 
@@ -78,10 +79,13 @@ class Reducer:
         settings = self._settings
         certificate = read_server_certificate(settings.certificate.certificate_file, settings.certificate.key_file)
         authority_pem = read_authority_certificate(settings.certificate.authority_file)
-        scratch = empty_folder(settings.state_dir / "scratch")
         stores = await open_stores(*places(settings))
         self._closing.push_async_callback(stores.close)
-        ledger = Ledger(stores.documents, await take_fence(stores.documents))
+        # Only now: where another reducer has these stores open, its files are none of ours.
+        with disk_faults("emptying the scratch folder"):
+            scratch = empty_folder(settings.state_dir / "scratch")
+        fence = await take_fence(stores.documents)
+        ledger = Ledger(stores.documents, fence)
         events = await EventLog.open(ledger)
         self._closing.push_async_callback(_flushed, events)
         tokens = TokenBook(ledger, events)
@@ -118,7 +122,8 @@ class Reducer:
                 progress=progress,
             )
         )
-        self._tasks = [asyncio.create_task(mailbox.run()), asyncio.create_task(events.run())]
+        watch = until_superseded(stores.documents, fence, every_s=_WATCH_S)
+        self._tasks = [asyncio.create_task(work) for work in (mailbox.run(), events.run(), watch)]
         self._closing.push_async_callback(self._end_tasks)
         under_way = await sessions.under_way()
         if under_way is not None:

@@ -15,7 +15,7 @@ from fedn_py.model.vector import check_finite
 from fedn_py.reducer.control import UnknownModel, UnknownPackage
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, RecordExists
-from fedn_py.reducer.records import PackageRecord, RoundRecord, SeedModelRecord
+from fedn_py.reducer.records import PackageRecord, RoundRecord, SeedModelRecord, round_key
 from fedn_py.reducer.token_book import now_ms
 from fedn_py.runtime.file_chunks import file_chunks
 from fedn_py.runtime.model_files import mapped_model
@@ -128,16 +128,20 @@ class Catalogue:
             raise UnknownModel(digest)
         return record
 
-    async def trail(self, session: SessionId) -> Sequence[RoundRecord]:
-        """Return the committed rounds of a session, oldest first."""
-        of_it = {"session": session, "status": "committed"}
-        return await self._ledger.find("rounds", RoundRecord, of_it, order_by="number")
+    async def trail(self, session: SessionId, after: int | None, limit: int) -> Sequence[RoundRecord]:
+        """Return the committed rounds of a session, newest first, beyond the round ``after``."""
+        beyond = round_key(session, after) if after is not None else None
+        return await self._committed(session, beyond, limit)
 
     async def head(self, session: SessionId) -> tuple[int, Digest | None]:
         """Return how many rounds of a session are committed, and its newest global model."""
-        of_it = {"session": session, "status": "committed"}
-        newest = await self._ledger.find("rounds", RoundRecord, of_it, order_by="number", descending=True, limit=1)
+        newest = await self._committed(session, None, 1)
         return (newest[0].plan.round_number, newest[0].model) if newest else (0, None)
+
+    async def _committed(self, session: SessionId, beyond: str | None, limit: int) -> Sequence[RoundRecord]:
+        # By key, which has the number in it: the stores find it without reading all rounds of the session.
+        of_it = {"session": session, "status": "committed"}
+        return await self._ledger.find("rounds", RoundRecord, of_it, descending=True, limit=limit, after=beyond)
 
     async def open_model(self, digest: Digest) -> tuple[int, AsyncIterator[bytes]]:
         """Return a model's size in bytes and a stream of them; raises UnknownModel."""

@@ -4,16 +4,15 @@ Everything the machine waits for is written before it is sent. While a store is 
 nothing is lost and nothing half done.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fedn_py.aggregation.metrics import InvalidMetrics, MetricSums, merge
-from fedn_py.errors import FednError
+from fedn_py.errors import FednError, OwnFault
 from fedn_py.identity import ClientId, CombinerName, Digest
-from fedn_py.protocol.messages import Exclusion, MetricsSummary, PartialAggregate
+from fedn_py.protocol.messages import Exclusion, MetricsSummary, PartialAggregate, RoundPlan
 from fedn_py.protocol.reducer import BY_OPERATOR
 from fedn_py.protocol.reducer_work import (
     Cells,
@@ -34,7 +33,7 @@ from fedn_py.protocol.reducer_work import (
     TellWaiting,
 )
 from fedn_py.reducer.event_log import EventLog, Severity
-from fedn_py.reducer.ledger import Ledger, NoRecord, RecordExists
+from fedn_py.reducer.ledger import Ledger, NoRecord, RecordExists, Superseded
 from fedn_py.reducer.merging import next_model
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import (
@@ -49,8 +48,19 @@ from fedn_py.reducer.records import (
     with_failure,
 )
 from fedn_py.reducer.roster import Roster
+from fedn_py.reducer.token_book import now_ms
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.ports import Objects, ObjectStat
+
+
+class CommittedElsewhere(OwnFault):
+    """The round at hand was changed by another reducer on the same stores."""
+
+    def __init__(self, plan: RoundPlan) -> None:
+        super().__init__(
+            f"round {plan.round_number} of session {plan.session} was changed by another reducer",
+            remedy="Only one reducer may run on these stores; start this one again, and it goes on from what is there.",
+        )
 
 
 class Rounds:
@@ -128,14 +138,21 @@ class Rounds:
         fresh = RoundRecord(plan, "running", effect.generation, cells, started=now, attempt_started=now)
 
         def reopened(record: RoundRecord) -> RoundRecord:
+            if record.status == "committed":
+                raise CommittedElsewhere(plan)
             return replace(fresh, started=record.started, failures=record.failures)
 
-        try:
+        async def reopen() -> None:
             await self._ledger.change("rounds", key, RoundRecord, reopened, status="running")
+
+        try:
+            await reopen()
         except NoRecord:
             number = plan.round_number
-            with contextlib.suppress(RecordExists):  # written before, and the answer was lost
+            try:
                 await self._ledger.add("rounds", key, fresh, session=plan.session, number=number, status="running")
+            except RecordExists:  # written before and the answer was lost, or by an older reducer: it becomes ours
+                await reopen()
         asked = sum(len(cell.clients) for cell in effect.cells.values())
         again = f", attempt {plan.attempt}" if plan.attempt > 1 else ""
         self._events.tell(
@@ -175,11 +192,14 @@ class Rounds:
                 lambda: next_model(self._objects, plan.base_model, digests, weights, self._scratch)
             )
             training = measured([partial.training_metrics for partial in partials.values()], self._network)
+            now = self._clock()  # once: a write that is repeated is the same write
+            record = await self.patience.until_done(lambda: self._write_commit(effect, model, partials, training, now))
+        except (Superseded, CommittedElsewhere):
+            raise  # this reducer is not the one that decides here any more
         except FednError as fault:
+            await self._drop(digests)
             return [RoundNotSaved(*attempt, reason=f"{fault.code}: {fault.message}")]
-        record = await self.patience.until_done(lambda: self._write_commit(effect, model, partials, training))
-        for digest in digests:
-            await self._drop(digest)
+        await self._drop(digests)
         self._tell_commit(record)
         return [RoundSaved(*attempt, model=model.digest)]
 
@@ -189,8 +209,9 @@ class Rounds:
         model: ObjectStat,
         partials: Mapping[CombinerName, PartialAggregate],
         training: Measured,
+        now: float,
     ) -> RoundRecord:
-        plan, now = effect.plan, self._clock()
+        plan = effect.plan
         included = tuple(
             IncludedClient(c.client, self._network.name_of(c.client), combiner, c.samples, c.update_sha256)
             for combiner, partial in sorted(partials.items())
@@ -199,6 +220,8 @@ class Rounds:
         excluded = self._named(_excluded(effect.cells))
 
         def committed(record: RoundRecord) -> RoundRecord:
+            if record.plan != plan or (record.status == "committed" and record.model != model.digest):
+                raise CommittedElsewhere(plan)
             if record.status == "committed":
                 return record  # written before, and the answer was lost
             return replace(
@@ -215,15 +238,18 @@ class Rounds:
             )
 
         key = round_key(plan.session, plan.round_number)
-        indexed = {"model": model.digest, "status": "committed"}
-        return await self._ledger.change("rounds", key, RoundRecord, committed, **indexed)
+        return await self._ledger.change(
+            "rounds", key, RoundRecord, committed, model=model.digest, status="committed", created=now_ms(now)
+        )
 
-    async def _drop(self, digest: Digest) -> None:
-        """Remove a partial aggregate that is in a model; what stays behind is found by a sweep."""
-        try:
-            await self._objects.delete(digest)
-        except FednError as fault:
-            self._events.tell("object.kept", f"a partial aggregate could not be removed: {fault.message}", "warning")
+    async def _drop(self, digests: Sequence[Digest]) -> None:
+        """Remove the partial aggregates of an attempt that has ended; what stays behind takes room and no more."""
+        for digest in digests:
+            try:
+                await self._objects.delete(digest)
+            except FednError as fault:
+                text = f"a partial aggregate could not be removed: {fault.message}"
+                self._events.tell("object.kept", text, "warning", object=digest)
 
     def _tell_commit(self, record: RoundRecord) -> None:
         plan = record.plan

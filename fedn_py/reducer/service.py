@@ -3,6 +3,7 @@
 Calls become events of the machine or reads of the stores; nothing is decided here.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import CombinerName, Digest, SessionId, TokenId
 from fedn_py.protocol.machine import UnexpectedEvent
 from fedn_py.protocol.messages import RoundProgress
+from fedn_py.protocol.reducer import BY_OPERATOR
 from fedn_py.protocol.reducer_work import (
     Effect,
     Event,
@@ -28,6 +30,7 @@ from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import Page
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
+from fedn_py.reducer.listing import Listing, Source, number_in
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import (
     ClientRecord,
@@ -44,7 +47,9 @@ from fedn_py.reducer.roster import Roster
 from fedn_py.reducer.sessions import Sessions, first_progress
 from fedn_py.reducer.token_book import TokenBook, now_ms
 from fedn_py.runtime.mailbox import Mailbox
-from fedn_py.store.ports import Collection, Documents, Objects
+from fedn_py.store.ports import Documents, Objects
+
+HEALTH_GOOD_FOR_S = 1.0
 
 Record = TypeVar("Record")
 View = TypeVar("View")
@@ -75,12 +80,46 @@ class Parts:
     progress: Mapping[CombinerName, RoundProgress]
 
 
+class Health:
+    """Whether the stores work, asked of them once for all who want to know within a moment.
+
+    A check writes to the store and may take seconds where it is away; pages ask several times a second.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        documents, objects = parts.store_kinds
+        self._checks = (("documents", documents, parts.documents), ("objects", objects, parts.objects))
+        self._checking = asyncio.Lock()
+        self._found: tuple[control.StoreView, ...] = ()
+        self._until = 0.0
+
+    async def stores(self) -> tuple[control.StoreView, ...]:
+        """Return what each store was like a moment ago."""
+        async with self._checking:
+            clock = asyncio.get_running_loop().time
+            if not self._found or clock() >= self._until:
+                self._found = tuple(await asyncio.gather(*(_checked(*check) for check in self._checks)))
+                self._until = clock() + HEALTH_GOOD_FOR_S
+            return self._found
+
+
+async def _checked(keeps: str, kind: str, store: Documents | Objects) -> control.StoreView:
+    detail = ""
+    try:
+        await store.check()
+    except FednError as fault:
+        detail = fault.message
+    return control.StoreView(keeps, kind, not detail, detail)
+
+
 class StoredControl:
     """Implements ``control.Control``."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._started = time.time()
+        self._starting = asyncio.Lock()
+        self._health = Health(parts)
 
     # ---- who asks
 
@@ -94,8 +133,7 @@ class StoredControl:
 
     async def tokens(self, *, after: str = "", limit: int = 100) -> Page[control.TokenView]:
         """Return tokens, newest first."""
-        found = await self._newest("tokens", TokenKept, after, limit)
-        return _page(found, limit, lambda kept: str(now_ms(kept.created)), views.token_view)
+        return await _TOKENS.page(self._parts.ledger, after, limit)
 
     async def create_token(self, role: control.Role, label: str, valid_s: float) -> tuple[str, control.TokenView]:
         """Make a token."""
@@ -119,7 +157,7 @@ class StoredControl:
             reducer=parts.name,
             deployment=parts.deployment,
             software=fedn_py.__version__,
-            stores=await self._stores(),
+            stores=await self._health.stores(),
             phase=views.phase_of(work),
             waiting=parts.patience.waiting_for or views.waiting_of(work),
             active_session=progress.terms.session if progress else None,
@@ -128,19 +166,6 @@ class StoredControl:
             combiners=len(combiners),
             started_at=self._started,
         )
-
-    async def _stores(self) -> tuple[control.StoreView, ...]:
-        documents, objects = self._parts.store_kinds
-        checks = (("documents", documents, self._parts.documents), ("objects", objects, self._parts.objects))
-        stores = []
-        for keeps, kind, store in checks:
-            detail = ""
-            try:
-                await store.check()
-            except FednError as fault:
-                detail = fault.message
-            stores.append(control.StoreView(keeps, kind, not detail, detail))
-        return tuple(stores)
 
     async def events(
         self, *, after: int | None = None, limit: int = 100, kind: str = "", severity: control.Severity | None = None
@@ -159,9 +184,9 @@ class StoredControl:
 
     async def sessions(self, *, after: str = "", limit: int = 100) -> Page[control.SessionView]:
         """Return sessions, newest first."""
-        found = await self._parts.sessions.page(after, limit)
-        seen = [await self._session_view(record) for record in found]
-        return Page(tuple(seen), str(found[-1].terms.number) if len(found) == limit else None)
+        found = await self._parts.sessions.page(number_in(after) if after else None, limit + 1)
+        seen = [await self._session_view(record) for record in found[:limit]]
+        return _page(found, limit, seen, lambda record: record.terms.number)
 
     async def session(self, session: SessionId) -> control.SessionView:
         """Return one session."""
@@ -173,11 +198,12 @@ class StoredControl:
 
     async def start_session(self, options: control.SessionOptions) -> control.SessionView:
         """Begin a session."""
-        work = self._parts.mailbox.state.work
-        if not isinstance(work, Idle):
-            raise control.SessionUnderWay(work.progress.terms.session)
-        record = await self._parts.sessions.begin(options)
-        await self._parts.mailbox.deliver(SessionStarted(first_progress(record.terms)))
+        async with self._starting:  # of two that ask at once, one is first
+            work = self._parts.mailbox.state.work
+            if not isinstance(work, Idle):
+                raise control.SessionUnderWay(work.progress.terms.session)
+            record = await self._parts.sessions.begin(options)
+            await self._parts.mailbox.deliver(SessionStarted(first_progress(record.terms)))
         return await self.session(record.terms.session)
 
     async def pause_session(self, session: SessionId) -> control.SessionView:
@@ -190,7 +216,17 @@ class StoredControl:
 
     async def stop_session(self, session: SessionId) -> control.SessionView:
         """End a session for good."""
-        return await self._obeyed(session, StopRequested(session), "stopped")
+        try:
+            return await self._obeyed(session, StopRequested(session), "stopped")
+        except control.WrongSessionStatus:
+            async with self._starting:  # it may just be beginning
+                work = self._parts.mailbox.state.work
+                if not isinstance(work, Idle) and work.progress.terms.session == session:
+                    return await self._obeyed(session, StopRequested(session), "stopped")
+                # A start whose answer was lost may have been stored after that: nobody works on it.
+                if not await self._parts.sessions.forsake(session, BY_OPERATOR):
+                    raise
+            return await self.session(session)
 
     async def _obeyed(
         self, session: SessionId, wish: PauseRequested | ResumeRequested | StopRequested, wanted: str
@@ -205,15 +241,12 @@ class StoredControl:
     async def rounds(self, session: SessionId, *, after: str = "", limit: int = 100) -> Page[control.RoundView]:
         """Return a session's rounds, oldest first."""
         await self._parts.sessions.get(session)
+        beyond = round_key(session, number_in(after)) if after else None
+        # By key, which has the number in it: the stores find it without reading all rounds of the session.
         found = await self._parts.ledger.find(
-            "rounds",
-            RoundRecord,
-            {"session": session},
-            order_by="number",
-            limit=limit,
-            after=int(after) if after else None,
+            "rounds", RoundRecord, {"session": session}, limit=limit + 1, after=beyond
         )
-        return _page(found, limit, lambda record: str(record.plan.round_number), self._round_view)
+        return _page(found, limit, [self._round_view(one) for one in found[:limit]], lambda one: one.plan.round_number)
 
     async def round(self, session: SessionId, number: int) -> control.RoundView:
         """Return one round."""
@@ -229,17 +262,11 @@ class StoredControl:
 
     async def models(self, session: SessionId | None, *, after: str = "", limit: int = 100) -> Page[control.ModelView]:
         """Return the models of a session (None: of all, and the seed models), newest first."""
-        if session is not None:
-            await self._parts.sessions.get(session)
-            made = [views.model_view(record) for record in await self._parts.catalogue.trail(session)]
-        else:
-            seeds = await self._parts.ledger.find("models", SeedModelRecord)
-            rounds = await self._parts.ledger.find("rounds", RoundRecord, {"status": "committed"})
-            made = [*map(views.seed_view, seeds), *map(views.model_view, rounds)]
-        made.sort(key=lambda model: (model.created_at, model.digest), reverse=True)
-        begin = next((i + 1 for i, model in enumerate(made) if model.digest == after), 0) if after else 0
-        page = made[begin : begin + limit]
-        return Page(tuple(page), page[-1].digest if begin + limit < len(made) else None)
+        if session is None:
+            return await _MODELS.page(self._parts.ledger, after, limit)
+        await self._parts.sessions.get(session)
+        found = await self._parts.catalogue.trail(session, number_in(after) if after else None, limit + 1)
+        return _page(found, limit, [views.model_view(one) for one in found[:limit]], lambda one: one.plan.round_number)
 
     async def model(self, digest: Digest) -> control.ModelView:
         """Return what is known of one model."""
@@ -256,8 +283,7 @@ class StoredControl:
 
     async def packages(self, *, after: str = "", limit: int = 100) -> Page[control.PackageView]:
         """Return compute packages, newest first."""
-        found = await self._newest("packages", PackageRecord, after, limit)
-        return _page(found, limit, lambda record: str(now_ms(record.created)), views.package_view)
+        return await _PACKAGES.page(self._parts.ledger, after, limit)
 
     async def package(self, digest: Digest) -> control.PackageView:
         """Return what is known of one compute package."""
@@ -288,9 +314,7 @@ class StoredControl:
 
     async def clients(self, *, after: str = "", limit: int = 100) -> Page[control.ClientView]:
         """Return all clients that ever joined, by name."""
-        found = await self._parts.ledger.find(
-            "clients", ClientRecord, order_by="name", limit=limit, after=after or None
-        )
+        found = await _CLIENTS.page(self._parts.ledger, after, limit)
         where = self._parts.roster.where()
 
         def view(record: ClientRecord) -> control.ClientView:
@@ -307,17 +331,45 @@ class StoredControl:
                 record.software,
             )
 
-        return _page(found, limit, lambda record: str(record.name), view)
-
-    async def _newest(self, collection: Collection, kind: type[Record], after: str, limit: int) -> Sequence[Record]:
-        beyond = int(after) if after else None
-        return await self._parts.ledger.find(
-            collection, kind, order_by="created", descending=True, limit=limit, after=beyond
-        )
+        return Page(tuple(view(record) for record in found.items), found.next)
 
 
-def _page(
-    found: Sequence[Record], limit: int, mark: Callable[[Record], str], view: Callable[[Record], View]
-) -> Page[View]:
-    """Return one page; ``mark`` gives what the next one begins behind."""
-    return Page(tuple(view(record) for record in found), mark(found[-1]) if len(found) == limit else None)
+def _page(found: Sequence[Record], limit: int, seen: Sequence[View], number: Callable[[Record], int]) -> Page[View]:
+    """Return one page of what is numbered; ``found`` has one more than the page where there is a next one."""
+    return Page(tuple(seen), str(number(found[limit - 1])) if len(found) > limit else None)
+
+
+_TOKENS = Listing(
+    [Source("tokens", TokenKept, views.token_view)],
+    "created",
+    place=lambda view: now_ms(view.created),
+    key=lambda view: view.id,
+    read_place=number_in,
+    descending=True,
+)
+_PACKAGES = Listing(
+    [Source("packages", PackageRecord, views.package_view)],
+    "created",
+    place=lambda view: now_ms(view.created_at),
+    key=lambda view: view.digest,
+    read_place=number_in,
+    descending=True,
+)
+_MODELS = Listing(
+    [
+        Source("models", SeedModelRecord, views.seed_view),
+        Source("rounds", RoundRecord, views.model_view, {"status": "committed"}),
+    ],
+    "created",
+    place=lambda view: now_ms(view.created_at),
+    key=lambda view: view.digest,
+    read_place=number_in,
+    descending=True,
+)
+_CLIENTS: Listing[ClientRecord] = Listing(
+    [Source("clients", ClientRecord, lambda record: record)],
+    "name",
+    place=lambda record: str(record.name),
+    key=lambda record: record.client,
+    read_place=str,
+)

@@ -14,8 +14,12 @@ from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import SessionOptions, SessionUnderWay, UnknownModel, UnknownSession
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
-from fedn_py.reducer.records import RoundRecord, SessionRecord
+from fedn_py.reducer.records import FailedAttempt, RoundRecord, SessionRecord, round_key, with_failure
 
+INTERRUPTED = "ReducerRestarted: the reducer was started anew while the attempt ran"
+"""Why an attempt failed that was under way when an earlier life of the reducer ended."""
+
+MOST_ROUNDS = 999_999
 _UNDER_WAY = ("running", "paused")
 _VALIDATIONS_AT_MOST = 1_000_000
 MOST_PARAMETER_BYTES = 64 * 1024
@@ -89,43 +93,72 @@ class Sessions:
             raise UnknownSession(session)
         return record
 
-    async def page(self, after: str, limit: int) -> Sequence[SessionRecord]:
+    async def page(self, after: int | None, limit: int) -> Sequence[SessionRecord]:
         """Return sessions, newest first, beyond the session number ``after``."""
-        beyond = int(after) if after else None
         return await self._ledger.find(
-            "sessions", SessionRecord, order_by="number", descending=True, limit=limit, after=beyond
+            "sessions", SessionRecord, order_by="number", descending=True, limit=limit, after=after
         )
 
     async def under_way(self) -> SessionStarted | None:
-        """Return where the session under way goes on after a restart, None where there is none."""
+        """Take over the session under way and return where it goes on, None where there is none."""
         for status in _UNDER_WAY:
             found = await self._ledger.find("sessions", SessionRecord, {"status": status}, limit=1)
             if found:
-                return await self._where_it_was(found[0])
+                return await self._where_it_was(await self._take_over(found[0].terms.session))
         return None
 
     async def _where_it_was(self, record: SessionRecord) -> SessionStarted:
         terms = record.terms
+        rounds = await self._ledger.find("rounds", RoundRecord, {"session": terms.session}, order_by="number")
         progress = first_progress(terms)
-        newest = await self._newest({"session": terms.session})
-        committed = await self._newest({"session": terms.session, "status": "committed"})
-        if committed is not None and committed.model is not None:
-            progress = replace(progress, committed=committed.plan.round_number, head=committed.model)
-        if newest is not None:
-            ended = newest.status == "committed"
-            progress = replace(
-                progress,
-                attempt=1 if ended else newest.plan.attempt + 1,
-                # Validation orders take generations too, and are not written down: leave room for them.
-                generation=Generation(max(progress.generation, newest.generation) + _VALIDATIONS_AT_MOST),
-                drawn=sum(len(cell.clients) for cell in newest.cells),
-            )
+        for found in rounds:
+            generation = Generation(max(progress.generation, found.generation))
+            if found.status == "committed" and found.model is not None:
+                progress = Progress(terms, found.plan.round_number, found.model, 1, generation)
+            else:
+                progress = Progress(terms, progress.committed, progress.head, found.plan.attempt + 1, generation)
         paused = (record.reason or "it was paused") if record.status == "paused" else ""
-        return SessionStarted(progress, paused)
+        # Validation orders take generations too, and are not written down: leave room for them.
+        skipped = Generation(progress.generation + 1_000_000)
+        moved_on = Progress(terms, progress.committed, progress.head, progress.attempt, skipped)
+        return SessionStarted(moved_on, paused)
 
-    async def _newest(self, equals: dict[str, str | int | bool]) -> RoundRecord | None:
-        found = await self._ledger.find("rounds", RoundRecord, equals, order_by="number", descending=True, limit=1)
-        return found[0] if found else None
+    async def _take_over(self, session: SessionId) -> SessionRecord:
+        """Stamp this reducer's fence on a session and its newest round, so that no older reducer writes them again.
+
+        An attempt that ran has nobody left who waits for it: it is closed as failed.
+        """
+        record = await self._ledger.change("sessions", session, SessionRecord, lambda old: old)
+        for newest in await self._ledger.find(
+            "rounds", RoundRecord, {"session": session}, order_by="number", descending=True, limit=1
+        ):
+            key = round_key(session, newest.plan.round_number)
+            seen = await self._ledger.change("rounds", key, RoundRecord, lambda old: old)
+            if seen.status == "running":
+                await self._close_interrupted(key, seen)
+        return record
+
+    async def _close_interrupted(self, key: str, record: RoundRecord) -> None:
+        plan = record.plan
+        closed = with_failure(record, FailedAttempt(plan.attempt, INTERRUPTED, self._clock()), ())
+        await self._ledger.change("rounds", key, RoundRecord, lambda _: closed, status=closed.status)
+        text = f"round {plan.round_number}, attempt {plan.attempt} failed: {INTERRUPTED}"
+        self._events.tell("round.failed", text, "warning", session=plan.session, round=str(plan.round_number))
+
+    async def forsake(self, session: SessionId, reason: str) -> bool:
+        """Write a session as stopped that nobody works on; False where it has ended already."""
+        record = await self.get(session)
+        if record.status not in _UNDER_WAY:
+            return False
+        await self._ledger.change(
+            "sessions",
+            session,
+            SessionRecord,
+            lambda old: replace(old, status="stopped", reason=reason),
+            status="stopped",
+        )
+        self._events.tell("session.stopped", f"session stopped: {reason}", session=session)
+        return True
 
 
 def first_progress(terms: SessionTerms) -> Progress:
@@ -135,8 +168,8 @@ def first_progress(terms: SessionTerms) -> Progress:
 
 def _check(options: SessionOptions) -> None:
     wrong = []
-    if options.rounds < 1:
-        wrong.append(f"rounds is {options.rounds}, must be at least 1")
+    if not 1 <= options.rounds <= MOST_ROUNDS:
+        wrong.append(f"rounds is {options.rounds}, must be from 1 to {MOST_ROUNDS:,}")
     if options.clients_required < 1:
         wrong.append(f"clients_required is {options.clients_required}, must be at least 1")
     if options.clients_wanted and options.clients_wanted < options.clients_required:
