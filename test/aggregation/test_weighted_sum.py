@@ -27,8 +27,12 @@ def flat_fedavg(clients: list[Client]) -> list[Fraction]:
 
 
 def tolerance(clients: list[Client]) -> list[float]:
-    """Return 1e-12 of the mean of absolute values, which cancellation between clients does not shrink."""
-    return [1e-12 * float(x) for x in flat_fedavg([([abs(v) for v in update], n) for update, n in clients])]
+    """Return 1e-12 of the mean of absolute values, which cancellation between clients does not shrink.
+
+    Near the smallest floats there are, where they have fewer digits, it is 1e-300.
+    """
+    means = flat_fedavg([([abs(v) for v in update], n) for update, n in clients])
+    return [max(1e-12 * float(mean), 1e-300) for mean in means]
 
 
 def sum_of(clients: Iterable[Client], n_parameters: int, dtype: str = "<f4", portion: int = 2) -> WeightedSum:
