@@ -49,7 +49,8 @@ from fedn_py.transport.authentication import Caller
 from fedn_py.transport.streams import Outbox
 
 ANNA, BERT = ClientId("a" * 32), ClientId("b" * 32)
-NORTH = CombinerName("north")
+NORTH, NORTH_1 = CombinerName("north"), InstanceId("north-1")
+METRICS = MetricsSummary({"accuracy": 20.0}, {"accuracy": 40}, {ANNA: {"accuracy": 0.5}})
 
 
 @dataclass
@@ -77,10 +78,10 @@ class PlayedCombiner:
 
     network: "Network"
     name: CombinerName = NORTH
-    instance: InstanceId = InstanceId("north-1")
+    instance: InstanceId = NORTH_1
     samples: dict[ClientId, int] = field(default_factory=lambda: {ANNA: 10, BERT: 30})
     silent: bool = False
-    metrics: MetricsSummary = MetricsSummary({"accuracy": 20.0}, {"accuracy": 40}, {ANNA: {"accuracy": 0.5}})
+    metrics: MetricsSummary = METRICS
     orders: list[CellOrder | ValidationOrder] = field(default_factory=list)
     heard: list[ToCombiner] = field(default_factory=list)
 
@@ -205,8 +206,8 @@ class Network:
     async def options(self, **changed: Any) -> SessionOptions:
         package = await self.control.upload_package(chunked(a_package()))
         model = await self.control.upload_model(chunked(a_model()))
-        plain = {"rounds": 1, "retry_delay_s": 0.0, "gather_timeout_s": 0.0}
-        return SessionOptions(package=package.digest, seed_model=model.digest, **{**plain, **changed})
+        plain: dict[str, Any] = {"rounds": 1, "retry_delay_s": 0.0, "gather_timeout_s": 0.0}
+        return SessionOptions(**{"package": package.digest, "seed_model": model.digest, **plain, **changed})
 
     async def start_session(self, **changed: Any) -> SessionView:
         return await self.control.start_session(await self.options(**changed))

@@ -1,4 +1,4 @@
-"""Rounds as they are written: whole, once, waiting where a store is away, and never by a reducer that was superseded."""
+"""Rounds as they are written: whole, once, waiting while a store is away, and never by a superseded reducer."""
 
 import asyncio
 from collections.abc import Callable

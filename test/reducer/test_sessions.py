@@ -1,0 +1,279 @@
+"""Sessions: begun once, found again in every phase after a restart, and never left without an owner."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from awaiting import until
+from reducer_network import ANNA, Network, Stored, a_network, models_of
+
+from fedn_py.identity import Digest, InstanceId
+from fedn_py.protocol.messages import CellOrder, ValidationOrder
+from fedn_py.protocol.reducer import BY_OPERATOR
+from fedn_py.protocol.reducer_work import Failed, Gathering, Paused
+from fedn_py.reducer.control import SessionUnderWay, UnknownModel, UnknownPackage, WrongSessionStatus
+from fedn_py.reducer.ledger import Ledger
+from fedn_py.reducer.records import RoundRecord
+from fedn_py.reducer.sessions import INTERRUPTED, InvalidSession
+
+
+def in_a_network(scratch: Path, story: Callable[[Network], Awaitable[None]]) -> None:
+    async def told() -> None:
+        async with a_network(scratch) as network:
+            await story(network)
+
+    asyncio.run(told())
+
+
+# ---- what a session can be
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"rounds": 0}, "rounds is 0"),
+        ({"rounds": 1_000_000}, "rounds is 1000000"),
+        ({"clients_required": 0}, "clients_required is 0"),
+        ({"clients_required": 3, "clients_wanted": 2}, "is below clients_required"),
+        ({"clients_wanted": -1}, "must not be negative"),
+        ({"update_timeout_s": 0.0}, "update_timeout_s is 0.0"),
+        ({"update_timeout_s": math.nan}, "update_timeout_s is nan"),
+        ({"validation_timeout_s": math.inf}, "validation_timeout_s is inf"),
+        ({"retry_delay_s": -1.0}, "retry_delay_s is -1.0"),
+        ({"gather_timeout_s": 1e9}, "gather_timeout_s is"),
+        ({"parameters": {"x": math.nan}}, "no JSON object"),
+        ({"parameters": {"x": object()}}, "no JSON object"),
+        ({"parameters": {"x": "y" * 70_000}}, "larger than"),
+        ({"name": "Bad Name!"}, "session name"),
+    ],
+)
+def test_a_session_that_cannot_be_is_refused_and_not_written(
+    tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    async def story(network: Network) -> None:
+        with pytest.raises(InvalidSession, match=says):
+            await network.start_session(**options)
+        assert await network.ledger.count("sessions") == 0
+
+    in_a_network(tmp_path, story)
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        with pytest.raises(InvalidSession) as caught:
+            await network.start_session(rounds=0, clients_required=0, update_timeout_s=-1.0)
+        assert caught.value.message.count(";") == 2
+
+    in_a_network(tmp_path, story)
+
+
+def test_a_session_needs_a_package_and_a_model_that_are_here(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        nobody = Digest("0" * 64)
+        with pytest.raises(UnknownPackage):
+            await network.start_session(package=nobody)
+        with pytest.raises(UnknownModel):
+            await network.start_session(seed_model=nobody)
+
+    in_a_network(tmp_path, story)
+
+
+def test_a_session_goes_on_from_the_model_of_another(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        await network.combiner()
+        await network.start_session()
+        await network.at_rest()
+        (first,) = await network.stored.rounds()
+        await network.start_session(seed_model=first.model)
+        await network.at_rest()
+        bases = {record.plan.session_number: record.plan.base_model for record in await network.stored.rounds()}
+        assert bases[2] == first.model
+
+    in_a_network(tmp_path, story)
+
+
+# ---- one at a time
+
+
+def test_of_two_that_start_at_once_one_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        options = await network.options()
+        answers = await asyncio.gather(
+            *(network.control.start_session(options) for _ in range(5)), return_exceptions=True
+        )
+        assert [type(answer) for answer in answers if isinstance(answer, Exception)] == [SessionUnderWay] * 4
+        assert await network.ledger.count("sessions") == 1
+
+    in_a_network(tmp_path, story)
+
+
+def test_sessions_are_numbered_and_their_generations_never_meet(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        await network.combiner()
+        for number in (1, 2, 3):
+            session = await network.start_session()
+            assert (session.number, session.name) == (number, f"session-{number}")
+            await network.at_rest()
+        generations = [record.generation for record in await network.stored.rounds()]
+        assert len(set(generations)) == 3
+
+    in_a_network(tmp_path, story)
+
+
+def test_a_session_that_nobody_works_on_can_be_stopped(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        # Its start was stored after its answer was lost: the machine never heard of it.
+        lost = await network.sessions.begin(await network.options())
+        with pytest.raises(SessionUnderWay):
+            await network.start_session()
+        stopped = await network.control.stop_session(lost.terms.session)
+        assert (stopped.status, stopped.reason) == ("stopped", BY_OPERATOR)
+        with pytest.raises(WrongSessionStatus):
+            await network.control.stop_session(lost.terms.session)
+        await network.start_session()
+
+    in_a_network(tmp_path, story)
+
+
+def test_a_session_is_paused_resumed_and_stopped_as_its_status_allows(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        session = (await network.start_session()).id
+        control = network.control
+        with pytest.raises(WrongSessionStatus, match="cannot be resumed"):
+            await control.resume_session(session)
+        assert (await control.pause_session(session)).status == "paused"
+        with pytest.raises(WrongSessionStatus, match="is paused and cannot be paused"):
+            await control.pause_session(session)
+        assert (await control.resume_session(session)).status == "waiting"
+        assert (await control.stop_session(session)).status == "stopped"
+        for wish in (control.pause_session, control.resume_session, control.stop_session):
+            with pytest.raises(WrongSessionStatus, match="is stopped"):
+                await wish(session)
+
+    in_a_network(tmp_path, story)
+
+
+# ---- after a restart
+
+
+@pytest.mark.parametrize("phase", ["gathering", "updating", "validating", "failed", "paused", "given up", "stopped"])
+def test_a_restart_in_any_phase_goes_on_where_it_was(tmp_path: Path, phase: str) -> None:
+    async def story() -> None:
+        stored = Stored()
+        highest = 0
+        async with a_network(tmp_path, stored) as first:
+            combiner = await first.combiner(silent=True)
+            session = await first.start_session(
+                rounds=2,
+                clients_required=3 if phase == "gathering" else 1,
+                max_attempts=1 if phase == "given up" else 3,
+                retry_delay_s=3_600.0 if phase == "failed" else 0.0,
+            )
+            if phase == "gathering":
+                await first.reaches(Gathering)
+            else:
+                await until(lambda: combiner.orders)
+            if phase in {"failed", "given up"}:
+                order = combiner.orders[0]
+                assert isinstance(order, CellOrder)
+                await combiner.give_up(order, "Broken: no room")
+                await first.reaches(Failed, Paused)
+            if phase == "validating":
+                await combiner.answer(combiner.orders[0])
+                await until(lambda: len(combiner.orders) == 2)
+            if phase == "paused":
+                await first.control.pause_session(session.id)
+                combiner.silent = False
+                await combiner.answer(combiner.orders[0])
+                await first.reaches(Paused)
+            if phase == "stopped":
+                await first.control.stop_session(session.id)
+            await first.settled()
+            await first.events.flush()
+            highest = max([order.generation for order in combiner.orders], default=0)
+        before = {record.plan.round_number: record for record in await stored.rounds()}
+        async with a_network(tmp_path, stored) as second:
+            await second.settled()
+            if phase == "stopped":
+                await second.at_rest()
+                assert (await second.control.session(session.id)).status == "stopped"
+                return
+            if phase in {"paused", "given up"}:
+                assert isinstance(second.mailbox.state.work, Paused)
+                view = await second.control.session(session.id)
+                assert view.status == ("paused" if phase == "paused" else "failed")
+                await second.control.resume_session(session.id)
+            assert isinstance(second.mailbox.state.work, Gathering)
+            progress = second.mailbox.state.work.progress
+            assert progress.generation > highest
+            committed = models_of(before.values())
+            assert progress.committed == len(committed)
+            assert progress.head == (committed[-1] if committed else session.options.seed_model)
+            assert progress.attempt == (2 if phase in {"updating", "failed", "given up"} else 1)
+            if phase == "gathering":
+                return
+            again = await second.combiner(instance=InstanceId("north-2"))
+            await second.at_rest()
+            assert all(order.generation > highest for order in again.orders)
+            rounds = await stored.rounds()
+            assert [record.status for record in rounds] == ["committed", "committed"]
+            assert models_of(rounds)[: len(committed)] == committed
+            assert (await second.control.session(session.id)).status == "finished"
+
+    asyncio.run(story())
+
+
+def test_an_attempt_that_ran_when_the_reducer_ended_is_closed_by_name(tmp_path: Path) -> None:
+    async def story() -> None:
+        stored = Stored()
+        async with a_network(tmp_path, stored) as first:
+            combiner = await first.combiner(silent=True)
+            session = await first.start_session()
+            await until(lambda: combiner.orders)
+            await first.events.flush()
+        async with a_network(tmp_path, stored) as second:
+            view = await second.control.round(session.id, 1)
+            assert (view.status, view.reason) == ("failed", INTERRUPTED)
+            (event,) = [one for one in await second.told() if one.kind == "round.failed"]
+            assert INTERRUPTED in event.text
+
+    asyncio.run(story())
+
+
+def test_a_new_reducer_stamps_the_session_and_its_round_before_anything_else(tmp_path: Path) -> None:
+    async def story() -> None:
+        stored = Stored()
+        async with a_network(tmp_path, stored) as first:
+            combiner = await first.combiner(silent=True)
+            await first.start_session()
+            await until(lambda: combiner.orders)
+            async with a_network(tmp_path, stored) as second:
+                for collection in ("sessions", "rounds"):
+                    (document,) = await stored.documents.find(collection)  # type: ignore[arg-type]
+                    assert document.fence == second.fence
+
+    asyncio.run(story())
+
+
+def test_orders_that_were_not_written_down_leave_room_for_their_generations(tmp_path: Path) -> None:
+    async def story() -> None:
+        stored = Stored()
+        async with a_network(tmp_path, stored) as first:
+            combiner = await first.combiner(silent=True)
+            await first.start_session(rounds=2)
+            await until(lambda: combiner.orders)
+            await combiner.answer(combiner.orders[0])
+            await until(lambda: len(combiner.orders) == 2)
+            validation = combiner.orders[1]
+            assert isinstance(validation, ValidationOrder)
+        (record,) = await Ledger(stored.documents, 0).find("rounds", RoundRecord)
+        assert validation.generation > record.generation  # it is in no document
+        async with a_network(tmp_path, stored) as second:
+            again = await second.combiner(instance=InstanceId("north-2"), silent=True, samples={ANNA: 10})
+            await until(lambda: again.orders)
+            assert again.orders[0].generation > validation.generation
+
+    asyncio.run(story())
