@@ -68,7 +68,7 @@ def _table(session: SessionView, rounds: Sequence[RoundView]) -> Table:
     for one in rounds:
         included = len(one.clients) or sum(progress.included for progress in one.progress)
         asked = included + sum(progress.training for progress in one.progress)
-        clients = str(included) if one.status == "done" else f"{included} of {asked}"
+        clients = str(included) if one.status == "done" or not asked else f"{included} of {asked}"
         state = one.phase if one.status == "running" or one.phase == "validating" else one.status
         table.add_row(
             str(one.number), state, clients, str(one.samples or ""), f"{one.seconds:.1f}", _metrics(one) or one.reason
