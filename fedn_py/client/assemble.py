@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 from fedn_py.client.combiner_side import CombinerSide
+from fedn_py.client.objects import ObjectFolder
 from fedn_py.client.package_learner import PackageLearner
 from fedn_py.client.ports import Learner
 from fedn_py.client.state_folder import StateFolder
@@ -16,6 +17,8 @@ from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.scratch import empty_folder
 from fedn_py.settings.roles import ClientSettings
+
+_MODELS_KEPT = 2
 
 _log = logger("fedn_py.client")
 
@@ -32,8 +35,7 @@ async def run_client(settings: ClientSettings, stop: asyncio.Event, learner: Lea
     async with contextlib.AsyncExitStack() as closing:
         folder = closing.enter_context(StateFolder(settings.state_dir))
         updates = UpdateFolder(empty_folder(folder.path / "updates"), ClientName(settings.name), settings.keep_updates)
-        models = folder.path / "models"
-        models.mkdir(exist_ok=True)
+        models = ObjectFolder(folder.path / "models", ".safetensors", _MODELS_KEPT)
         empty_folder(folder.path / "scratch")
         combiner = CombinerSide(settings, folder)
         work = ClientWork(

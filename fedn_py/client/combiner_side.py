@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import fedn_py
 from fedn_py.client.state_folder import StateFolder
-from fedn_py.errors import FednError
+from fedn_py.errors import FednError, OwnFault
 from fedn_py.identity import ClientName, Digest
 from fedn_py.protocol.backoff import delay_s
 from fedn_py.protocol.client import Attached, Cancelled, Committed, Detached, Event, Tasked
@@ -49,6 +49,10 @@ Result = TypeVar("Result")
 _log = logger("fedn_py.client")
 
 
+class TokenUnreadable(OwnFault):
+    """The file with this client's token cannot be read now."""
+
+
 class CombinerSide:
     """Keeps the client attached to some combiner."""
 
@@ -59,7 +63,8 @@ class CombinerSide:
         self._link: CombinerLink | None = None
         self._channel: Channel | None = None
         self._attached = asyncio.Event()
-        self._told = ""
+        self._transfers: set[asyncio.Task[Any]] = set()
+        self._told: set[tuple[str, str]] = set()
 
     def attach(self, post: Callable[[Event], None]) -> None:
         """Tell the client's machine of what happens, by ``post``."""
@@ -80,7 +85,7 @@ class CombinerSide:
             if channel is None:
                 continue
             try:
-                await _apart(channel, download(channel, digest, into))
+                await self._apart(channel, download(channel, digest, into))
             except PeerUnreachable:
                 if channel is self._channel and self._attached.is_set():
                     raise  # still attached: it is the transfer that fails, not the connection
@@ -91,7 +96,7 @@ class CombinerSide:
         """Upload an update to the combiner that asked for it."""
         if self._channel is None:
             raise PeerUnreachable("the combiner", "not attached")
-        return await _apart(self._channel, upload_update(self._channel, header, path))
+        return await self._apart(self._channel, upload_update(self._channel, header, path))
 
     # ---- the connection
 
@@ -121,7 +126,7 @@ class CombinerSide:
         settings = self._settings
         authority_pem = await asyncio.to_thread(read_authority_certificate, settings.authority_file)
         # Read anew each time: a token that has run out can be replaced without a restart.
-        token = await asyncio.to_thread(settings.token_file.read_text, encoding="utf-8")
+        token = await asyncio.to_thread(_read_token, settings.token_file)
         request = AssignRequest(
             self._hello.client, self._hello.name, settings.preferred_combiner or "", fedn_py.__version__
         )
@@ -136,7 +141,8 @@ class CombinerSide:
             async with CombinerLink(channel, self._hello) as link:
                 async for message in link.messages():
                     if isinstance(message, ClientWelcome):
-                        welcomed, self._link, self._channel, self._told = True, link, channel, ""
+                        welcomed, self._link, self._channel = True, link, channel
+                        self._told.clear()
                         self._attached.set()
                         self._post(Attached())
                         _log.info("attached", combiner=message.combiner, address=assignment.address)
@@ -155,6 +161,10 @@ class CombinerSide:
             self._link = self._channel = None
             if welcomed:
                 self._post(Detached())
+            # Before their channel: they would use it again, closed, after a wait.
+            for transfer in self._transfers:
+                transfer.cancel()
+            await asyncio.gather(*self._transfers, return_exceptions=True)
             await channel.close()
         return "lost"
 
@@ -170,21 +180,33 @@ class CombinerSide:
                 pass  # heartbeats have done their work by arriving
 
     def _tell(self, why: FednError | None) -> None:
-        """Say why there is no combiner, once for each reason."""
-        if why is not None and why.message != self._told:
-            self._told = why.message
+        """Say why there is no combiner, once for each reason until there is one again."""
+        # The words about an unreachable peer differ from attempt to attempt; what to do about it does not.
+        if why is not None and (why.code, why.remedy) not in self._told:
+            self._told.add((why.code, why.remedy))
             _log.error("not attached; trying again", fault=why.code, reason=why.message, what_to_do=why.remedy)
 
+    async def _apart(self, channel: Channel, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do a transfer so that the end of its channel is a fault of the peer, not a cancellation of who waits."""
+        task = asyncio.ensure_future(work)
+        self._transfers.add(task)
+        task.add_done_callback(self._transfers.discard)
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+        if task.cancelled():
+            raise PeerUnreachable(channel.address, "the connection was closed")
+        return task.result()
 
-async def _apart(channel: Channel, work: Coroutine[Any, Any, Result]) -> Result:
-    """Do a transfer so that the end of its channel is a fault of the peer, not a cancellation of who waits."""
-    task = asyncio.ensure_future(work)
+
+def _read_token(file: Path) -> str:
     try:
-        await asyncio.wait({task})
-    except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        raise
-    if task.cancelled():
-        raise PeerUnreachable(channel.address, "the connection was closed")
-    return task.result()
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as fault:
+        raise TokenUnreadable(
+            f"the token in {file} cannot be read: {fault}",
+            remedy="Put the token there again; it is read anew each time.",
+        ) from fault

@@ -16,11 +16,13 @@ MySite().run("client.yaml")
 import asyncio
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +34,8 @@ from fedn_py.errors import FednError, PeerFault
 from fedn_py.execution.outcome import check_trained_model
 from fedn_py.package import load_model, save_model
 from fedn_py.runtime.processes import run_until_stopped
+
+Result = TypeVar("Result")
 
 Model = dict[str, npt.NDArray[Any]]
 """Tensor name to values."""
@@ -101,43 +105,78 @@ class Participant:
 
 
 class ParticipantLearner:
-    """Has a participant learn; implements ``Learner``."""
+    """Has a participant learn; implements ``Learner``.
+
+    A thread cannot be stopped: a call that nobody waits for any more goes on, and the next one waits for its end. It
+    does not keep the process from ending.
+    """
 
     def __init__(self, participant: Participant) -> None:
         self._participant = participant
-        self._busy = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        self._call: asyncio.Future[Learned] | None = None
 
     async def train(self, base: Path, out_model: Path, task: LearningTask, fetch: Fetch) -> Learned:  # noqa: ARG002
         """Call the participant's train and check what it returns like a package's output."""
-        async with self._busy:
-            return await asyncio.to_thread(self._train, base, out_model, task)
+        return await self._called(lambda: self._train(base, out_model, task))
 
     async def validate(self, model: Path, task: LearningTask, fetch: Fetch) -> Learned:  # noqa: ARG002
         """Call the participant's validate."""
-        async with self._busy:
-            return await asyncio.to_thread(self._validate, model, task)
+        return await self._called(lambda: self._validate(model, task))
 
     async def close(self) -> None:
-        """Tell the participant that it is over."""
-        await asyncio.to_thread(self._participant.on_stop)
+        """Tell the participant that it is over; what it still does may take this as a sign to end."""
+
+        def take_leave() -> None:
+            with _own_words("on_stop"):
+                self._participant.on_stop()
+
+        await _in_daemon(take_leave)
+
+    async def _called(self, call: Callable[[], Learned]) -> Learned:
+        async with self._turn:
+            if self._call is not None:
+                await asyncio.wait({self._call})
+            self._call = _in_daemon(call)
+            return await asyncio.shield(self._call)
 
     def _train(self, base: Path, out_model: Path, task: LearningTask) -> Learned:
         with _own_words("train"):
-            model, samples, metrics = self._participant.train(load_model(base), _told(task))
+            returned: Any = self._participant.train(load_model(base), _told(task))
+            if not isinstance(returned, tuple) or len(returned) != 3 or not isinstance(returned[0], Mapping):
+                raise _wrong("train", returned, "a model, the number of samples and metrics")
+            model, samples, metrics = returned
             save_model(out_model, {name: np.asarray(values) for name, values in model.items()})
         check_trained_model(out_model, base)
-        check_samples(samples)
-        return Learned(samples, check_metrics(metrics))
+        return _learned("train", samples, metrics)
 
     def _validate(self, model: Path, task: LearningTask) -> Learned:
         with _own_words("validate"):
-            metrics, samples = self._participant.validate(load_model(model), _told(task))
-        check_samples(samples)
-        return Learned(samples, check_metrics(metrics))
+            returned: Any = self._participant.validate(load_model(model), _told(task))
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise _wrong("validate", returned, "metrics and the number of samples")
+        metrics, samples = returned
+        return _learned("validate", samples, metrics)
 
 
 def _told(task: LearningTask) -> ParticipantTask:
     return ParticipantTask(task.session, task.round_number, task.attempt, json.loads(task.parameters))
+
+
+def _learned(method: str, samples: object, metrics: object) -> Learned:
+    if isinstance(samples, bool) or not isinstance(samples, Integral):
+        raise _wrong(method, samples, "a whole number as the number of samples")
+    if not isinstance(metrics, Mapping):
+        raise _wrong(method, metrics, "a mapping of names to numbers as metrics")
+    check_samples(int(samples))
+    return Learned(int(samples), check_metrics(metrics))
+
+
+def _wrong(method: str, returned: object, wanted: str) -> ParticipantFailed:
+    return ParticipantFailed(
+        f"the participant's {method} returned an object of type {type(returned).__name__}, not {wanted}",
+        remedy=f"Look at what {method} returns in the participant's code.",
+    )
 
 
 @contextmanager
@@ -147,8 +186,31 @@ def _own_words(method: str) -> Iterator[None]:
         yield
     except FednError:
         raise
-    except Exception as fault:
+    except BaseException as fault:  # sys.exit too: it is the participant's word, not this process's
         raise ParticipantFailed(
             f"the participant's {method} raised {type(fault).__name__}: {fault}",
             remedy=f"Look at {method} in the participant's code.",
         ) from fault
+
+
+def _in_daemon(call: Callable[[], Result]) -> "asyncio.Future[Result]":
+    """Call a function in a thread that the process does not wait for when it ends."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Result] = loop.create_future()
+    # Read, or asyncio would report a fault that nobody waits for any more.
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def settle(set_outcome: Callable[[Any], None], outcome: object) -> None:
+        if not future.done():
+            set_outcome(outcome)
+
+    def run() -> None:
+        try:
+            outcome: tuple[Callable[[Any], None], object] = future.set_result, call()
+        except BaseException as fault:
+            outcome = future.set_exception, fault
+        with suppress(RuntimeError):  # the loop has ended in the meantime
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name="participant", daemon=True).start()
+    return future

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import re
 import secrets
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +42,11 @@ class StateFolder:
                 f"another client runs with the state folder {path}",
                 remedy="Stop it, or give this client a state_dir of its own.",
             ) from fault
-        self.client = _identity(path / "identity.json")
+        try:
+            self.client = _identity(path / "identity.json")
+        except BaseException:
+            self._lock.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -59,8 +64,8 @@ def _identity(file: Path) -> ClientId:
         return ClientId(client)
     try:
         client = json.loads(file.read_text(encoding="utf-8"))["client"]
-        if len(bytes.fromhex(client)) != _ID_BYTES:
-            raise ValueError("wrong length")
+        if not re.fullmatch(f"[0-9a-f]{{{2 * _ID_BYTES}}}", client):
+            raise ValueError(f"it is not {2 * _ID_BYTES} lower-case hex digits")
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise StateDamaged(
             f"the identity in {file} cannot be read: {fault}",

@@ -1,10 +1,11 @@
 """The client's update: made from the new model, kept until its round is committed or given up."""
 
-import asyncio
 import hashlib
 import json
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fedn_py.identity import ClientName, Digest, Generation
 from fedn_py.model.vector import difference
 from fedn_py.protocol.messages import MetricsRelease, RoundPlan, UpdateHeader
 from fedn_py.runtime.model_files import mapped_model
+from fedn_py.transport.completion import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,14 @@ class UpdateFolder:
         Raises:
             WrongShape, MissingTensor, NotFinite: the new model is not of the base's form.
         """
-        kept = await asyncio.to_thread(self._make, base, model, learned)
+        kept = await in_thread(self._make, base, model, learned)
         if self._copies is not None:
-            await asyncio.to_thread(self._copy, self._copies / self._name, plan, model, kept)
+            await in_thread(self._copy, self._copies / self._name, plan, model, kept)
         return kept
 
     async def drop(self, kept: KeptUpdate) -> None:
         """Remove an update."""
-        await asyncio.to_thread(kept.path.unlink, missing_ok=True)
+        await in_thread(kept.path.unlink, missing_ok=True)
 
     def _make(self, base: Path, model: Path, learned: Learned) -> KeptUpdate:
         for older in self._folder.glob("update-*"):
@@ -73,7 +75,12 @@ class UpdateFolder:
         upload_id = secrets.token_hex(16)
         path = self._folder / f"update-{upload_id}"
         digest, size = hashlib.sha256(), 0
-        with mapped_model(base) as (old, old_layout), mapped_model(model) as (new, new_layout), path.open("wb") as file:
+        with (
+            _whole(path) as partial,
+            mapped_model(base) as (old, old_layout),
+            mapped_model(model) as (new, new_layout),
+            partial.open("wb") as file,
+        ):
             for piece in difference(new, old, new_layout, old_layout):
                 content = piece.tobytes()
                 digest.update(content)
@@ -84,8 +91,11 @@ class UpdateFolder:
     def _copy(self, folder: Path, plan: RoundPlan, model: Path, kept: KeptUpdate) -> None:
         """Keep the trained model and what was said of it, named so that any program can find its round."""
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*.partial"):  # by a life that ended in the middle
+            left.unlink(missing_ok=True)
         stem = f"session-{plan.session_number}-round-{plan.round_number}-attempt-{plan.attempt}"
-        shutil.copyfile(model, folder / f"{stem}.safetensors")
+        with _whole(folder / f"{stem}.safetensors") as file:
+            shutil.copyfile(model, file)
         facts = {
             "client": self._name,
             "session": plan.session,
@@ -95,4 +105,17 @@ class UpdateFolder:
             "num_samples": kept.learned.samples,
             "update_sha256": kept.sha256,
         }
-        (folder / f"{stem}.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        # Last: who finds it finds the model too.
+        with _whole(folder / f"{stem}.json") as file:
+            file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[Path]:
+    """Give a file to write to that gets its name when it is whole, and is gone where it does not get that far."""
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        yield partial
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)

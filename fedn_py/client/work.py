@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from fedn_py.client.combiner_side import CombinerSide
+from fedn_py.client.objects import ObjectFolder
 from fedn_py.client.ports import Learned, Learner, LearningTask
 from fedn_py.client.updates import KeptUpdate, UpdateFolder
 from fedn_py.errors import FednError
 from fedn_py.execution.entry_points import EntryPointFault
+from fedn_py.execution.python_env import EnvironmentNotBuilt
 from fedn_py.identity import Digest, Generation
 from fedn_py.protocol.client import (
     Client,
@@ -34,8 +36,6 @@ from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.scratch import disk_faults
 
-_MODELS_KEPT = 2
-
 _log = logger("fedn_py.client")
 
 
@@ -44,7 +44,7 @@ class ClientWork:
 
     Args:
         release: how far the site lets its metrics go.
-        release_logs: whether the last lines of a failed entry point leave the site.
+        release_logs: whether what a failed entry point printed or raised leaves the site, or the fault's name alone.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ClientWork:
         learner: Learner,
         combiner: CombinerSide,
         updates: UpdateFolder,
-        models: Path,
+        models: ObjectFolder,
         *,
         release: MetricsRelease,
         release_logs: bool,
@@ -149,13 +149,19 @@ class ClientWork:
         try:
             with disk_faults("doing a task"):
                 await work()
-        except EntryPointFault as fault:
+        except (EntryPointFault, EnvironmentNotBuilt) as fault:
             _log.error("the package failed", reason=fault.message, what_to_do=fault.remedy, log=fault.log)
-            log = fault.log if self._release_logs else ""
-            return [WorkFailed(generation, f"{fault.code}: {fault.message}", log)]
+            return [self._failed(generation, fault, fault.log)]
         except FednError as fault:
-            return [WorkFailed(generation, f"{fault.code}: {fault.message}")]
+            _log.error("the task could not be done", reason=fault.message, what_to_do=fault.remedy)
+            return [self._failed(generation, fault)]
         return [ended()]
+
+    def _failed(self, generation: Generation, fault: FednError, log: str = "") -> WorkFailed:
+        if not self._release_logs:
+            # A fault's sentence may hold what the package's own code said of the site's data.
+            return WorkFailed(generation, f"{fault.code}: this site keeps its logs to itself, they say more")
+        return WorkFailed(generation, f"{fault.code}: {fault.message}", log)
 
     async def _upload(self, task: TrainTask) -> list[Event]:
         kept = self._kept
@@ -176,19 +182,7 @@ class ClientWork:
         self._combiner.send(ValidationResult(generation, learned.samples, metrics, self._release))
 
     async def _model(self, digest: Digest) -> Path:
-        """Return a model's file, downloaded if it is not here; the newest few are kept."""
-        path = self._models / f"{digest}.safetensors"
-        if not path.exists():
-            await self._combiner.fetch(digest, path)
-        await asyncio.to_thread(path.touch)
-        await asyncio.to_thread(_keep_newest, self._models, _MODELS_KEPT)
-        return path
-
-
-def _keep_newest(folder: Path, count: int) -> None:
-    files = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
-    for file in files[count:]:
-        file.unlink(missing_ok=True)
+        return await self._models.have(digest, self._combiner.fetch)
 
 
 def _tell_outcome(receipt: UpdateReceipt) -> None:

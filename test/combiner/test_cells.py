@@ -205,6 +205,26 @@ def test_an_update_sent_again_while_the_given_up_sum_still_adds_it_is_in_the_nex
     story(tmp_path, told, grace_s=30.0, memory_bytes=0)
 
 
+def test_the_same_bytes_twice_at_the_same_time_have_an_answer_each_and_are_in_once(tmp_path: Path) -> None:
+    async def told(rig: Rig) -> None:
+        await rig.order(ANNA, BERT)
+        await rig.collecting()
+        incoming = await rig.spool.begin(f"client {ANNA}", _start_of(ONES))
+        await incoming.append(ONES)
+        upload = await incoming.finish()
+        once, twice = await asyncio.gather(
+            rig.cells.judge(ANNA, a_header(ONES, upload_id="ab" * 8), upload),
+            rig.cells.judge(ANNA, a_header(ONES, upload_id="ab" * 8, samples=20), upload),
+        )
+        assert once.accepted
+        assert twice.reason.startswith("AlreadyIn: ")
+        assert rig.spool.uploads == 0
+        assert (await rig.upload(BERT, ONES)).accepted
+        assert rig.sum_of(await rig.partial()) == [20.0] * 6
+
+    story(tmp_path, told, grace_s=30.0)
+
+
 def test_a_committed_round_leaves_nothing_of_itself_in_the_spool(tmp_path: Path) -> None:
     update = np.arange(2 * MIB // 4, dtype="<f4").tobytes()
 
