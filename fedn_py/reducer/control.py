@@ -166,13 +166,14 @@ class SessionOptions:
 
     Attributes:
         name: what people call it; empty for one made up.
-        clients_wanted: a round closes when so many updates are in; 0 for all that are attached when it begins.
+        clients_wanted: how many clients are drawn for a round; 0 for all that are attached when it begins.
         clients_required: with fewer, a round fails.
         update_timeout_s: from a client's task to its update being whole at the combiner.
         validate: whether clients validate each new global model.
         max_attempts: at one round, before the session fails.
         retry_delay_s: between two attempts.
-        gather_timeout_s: how long a round waits for clients_wanted to attach before it begins with fewer.
+        gather_timeout_s: how long a round waits for clients_wanted (0: for as many as the last attempt had) to attach
+            before it begins with fewer.
         parameters: a JSON object, handed to the package's entry points.
     """
 
