@@ -1,0 +1,91 @@
+"""The client's update and the owner's copies: whole or not there."""
+
+import asyncio
+import errno
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import a_plan
+from safetensors.numpy import load_file, save_file
+
+from fedn_py.client import updates
+from fedn_py.client.ports import Learned
+from fedn_py.client.updates import KeptUpdate, UpdateFolder
+from fedn_py.identity import ClientName, Generation
+from fedn_py.model.vector import NotFinite
+
+
+def models(folder: Path, trained: Any = 1.5) -> tuple[Path, Path]:
+    base, new = folder / "base.safetensors", folder / "new.safetensors"
+    save_file({"w": np.full(5, 0.5, np.float32), "steps": np.array([1], np.int64)}, base)
+    save_file({"w": np.full(5, trained, np.float32), "steps": np.array([2], np.int64)}, new)
+    return base, new
+
+
+def an_update_folder(folder: Path, copies: Path | None = None) -> UpdateFolder:
+    (folder / "updates").mkdir(exist_ok=True)
+    return UpdateFolder(folder / "updates", ClientName("anna"), copies)
+
+
+def made(folder: UpdateFolder, base: Path, new: Path, **plan: Any) -> KeptUpdate:
+    return asyncio.run(folder.make(a_plan(**plan), base, new, Learned(7, {"loss": 0.5})))
+
+
+def test_an_update_is_the_difference_with_its_size_and_hash(tmp_path: Path) -> None:
+    kept = made(an_update_folder(tmp_path), *models(tmp_path))
+    content = kept.path.read_bytes()
+    assert list(np.frombuffer(content, "<f4")) == [1.0] * 5
+    assert (kept.size, kept.sha256) == (20, hashlib.sha256(content).hexdigest())
+    header = kept.header(Generation(3), "mean")
+    assert (header.generation, header.samples, header.metrics, header.release) == (3, 7, {"loss": 0.5}, "mean")
+    assert kept.header(Generation(3), "none").metrics == {}
+    assert kept.header(Generation(4), "mean").upload_id == header.upload_id
+
+
+def test_one_update_is_kept_and_an_unfit_model_makes_none(tmp_path: Path) -> None:
+    folder = an_update_folder(tmp_path)
+    made(folder, *models(tmp_path))
+    second = made(folder, *models(tmp_path, trained=2.5))
+    assert list((tmp_path / "updates").iterdir()) == [second.path]
+    asyncio.run(folder.drop(second))
+    with pytest.raises(NotFinite, match="'w'"):
+        made(folder, *models(tmp_path, trained=np.nan))
+    assert list((tmp_path / "updates").iterdir()) == []
+
+
+def test_the_owner_s_copies_are_whole_and_named_after_their_round(tmp_path: Path) -> None:
+    folder = an_update_folder(tmp_path, tmp_path / "copies")
+    base, new = models(tmp_path)
+    kept = made(folder, base, new, round_number=3, attempt=2)
+    made(folder, base, new, round_number=4)
+    stem = tmp_path / "copies" / "anna" / "session-1-round-3-attempt-2"
+    assert (load_file(f"{stem}.safetensors")["w"] == 1.5).all()
+    assert json.loads(Path(f"{stem}.json").read_text()) == {
+        "client": "anna",
+        "session": a_plan().session,
+        "round": 3,
+        "attempt": 2,
+        "base_model": a_plan().base_model,
+        "num_samples": 7,
+        "update_sha256": kept.sha256,
+    }
+    assert len(list((tmp_path / "copies" / "anna").iterdir())) == 4
+
+
+def test_a_copy_that_a_full_disk_cuts_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = tmp_path / "copies" / "anna"
+    copies.mkdir(parents=True)
+    (copies / ".session-1-round-1-attempt-1.safetensors.partial").write_bytes(b"left by a life that was killed")
+
+    def cut(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:10])
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(updates.shutil, "copyfile", cut)  # the disk, which cannot be filled here
+    with pytest.raises(OSError, match="No space left"):
+        made(an_update_folder(tmp_path, tmp_path / "copies"), *models(tmp_path))
+    assert list(copies.iterdir()) == []
