@@ -54,6 +54,7 @@ class Reducer:
         self._mailbox: Mailbox[State, Event, Effect] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._control: Control | None = None
+        self._server: Server | None = None
 
     @property
     def control(self) -> Control:
@@ -61,6 +62,13 @@ class Reducer:
         if self._control is None:
             raise NotStarted("the reducer has not started")
         return self._control
+
+    @property
+    def grpc_port(self) -> int:
+        """The port that combiners and clients reach, which matters when the settings ask for port 0."""
+        if self._server is None:
+            raise NotStarted("the reducer has not started")
+        return self._server.port
 
     async def start(self) -> None:
         """Open the stores, listen, and go on with the session that was under way.
@@ -128,8 +136,8 @@ class Reducer:
         under_way = await sessions.under_way()
         if under_way is not None:
             mailbox.post(under_way)
-        server = await self._listen(stores, calls, tokens, certificate, scratch)
-        self._closing.push_async_callback(server.stop, _GRACE_S)
+        self._server = await self._listen(stores, calls, tokens, certificate, scratch)
+        self._closing.push_async_callback(self._server.stop, _GRACE_S)
         events.tell("reducer.started", f"reducer {settings.name} {fedn_py.__version__} started")
 
     async def run(self) -> None:

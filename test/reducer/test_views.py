@@ -1,0 +1,183 @@
+"""What is kept and what goes on, as people see it, in every phase of the machine."""
+
+from dataclasses import replace
+
+import pytest
+from builders import (
+    ANNA,
+    GENERATION,
+    MODEL_1,
+    NORTH,
+    NORTH_1,
+    SEED,
+    SESSION,
+    SOUTH,
+    a_cell,
+    a_plan,
+    some_progress,
+    some_terms,
+)
+
+from fedn_py.identity import ClientName, Digest, Generation, TokenId
+from fedn_py.protocol.messages import RoundProgress
+from fedn_py.protocol.reducer import BY_OPERATOR
+from fedn_py.protocol.reducer_work import Committing, Failed, Gathering, Idle, Paused, Updating, Validating, Work
+from fedn_py.reducer import views
+from fedn_py.reducer.records import (
+    ExcludedClient,
+    FailedAttempt,
+    IncludedClient,
+    Measured,
+    OrderedCell,
+    RoundRecord,
+    SessionRecord,
+    TokenKept,
+)
+from fedn_py.transport.authentication import TokenRecord
+
+PROGRESS = some_progress()
+DONE = some_progress(committed=1, head=MODEL_1)
+CELLS = {NORTH: a_cell(ANNA)}
+WORKS: dict[str, Work] = {
+    "idle": Idle(),
+    "waiting": Gathering(PROGRESS, "need 2 clients, have 1"),
+    "updating": Updating(PROGRESS, a_plan(), CELLS),
+    "committing": Committing(PROGRESS, a_plan(), CELLS),
+    "validating": Validating(DONE, {NORTH: Generation(9)}),
+    "failed": Failed(PROGRESS, "TooFewUpdates: 0 of 1"),
+    "paused": Paused(PROGRESS, BY_OPERATOR),
+}
+RUNNING = RoundRecord(
+    a_plan(),
+    "running",
+    GENERATION,
+    (OrderedCell(NORTH, NORTH_1, GENERATION, (ANNA,)),),
+    started=100.0,
+    attempt_started=110.0,
+)
+COMMITTED = replace(
+    RUNNING,
+    status="committed",
+    ended=130.0,
+    seconds=20.0,
+    model=MODEL_1,
+    model_size=99,
+    samples=10,
+    included=(IncludedClient(ANNA, ClientName("anna"), NORTH, 10, Digest("a" * 64)),),
+    excluded=(ExcludedClient(ANNA, ClientName("bert"), "Late: no", "log"),),
+    training=Measured(means={"loss": 0.25}),
+    validation=Measured(2, 40, {"accuracy": 0.5}, {ClientName("anna"): {"accuracy": 0.75}}),
+)
+SESSION_RECORD = SessionRecord("s", some_terms(parameters='{"lr": 0.1}'), "running", "", 50.0)
+
+
+@pytest.mark.parametrize("phase", WORKS)
+def test_every_phase_has_its_name(phase: str) -> None:
+    assert views.phase_of(WORKS[phase]) == phase
+
+
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [
+        ("idle", None),
+        ("waiting", 1),
+        ("updating", 1),
+        ("committing", 1),
+        ("validating", 1),
+        ("failed", 1),
+        ("paused", 1),
+    ],
+)
+def test_the_round_under_way_is_the_next_one_but_for_one_that_is_validated(phase: str, number: int | None) -> None:
+    assert views.round_number_of(WORKS[phase]) == number
+
+
+@pytest.mark.parametrize(
+    ("phase", "status", "reason"),
+    [
+        ("waiting", "waiting", "need 2 clients, have 1"),
+        ("updating", "running", ""),
+        ("committing", "running", ""),
+        ("validating", "running", ""),
+        ("failed", "running", "the next attempt begins soon; the last one failed: TooFewUpdates: 0 of 1"),
+    ],
+)
+def test_a_session_that_runs_says_what_it_is_about(phase: str, status: str, reason: str) -> None:
+    view = views.session_view(SESSION_RECORD, 0, None, WORKS[phase])
+    assert (view.status, view.reason) == (status, reason)
+
+
+def test_a_session_that_rests_says_who_or_what_stopped_it() -> None:
+    by_operator = replace(SESSION_RECORD, status="paused", reason=BY_OPERATOR)
+    view = views.session_view(by_operator, 0, None, WORKS["paused"])
+    assert (view.status, view.reason) == ("paused", BY_OPERATOR)
+    why = "round 1 failed 3 times, at last with: X"
+    by_itself = replace(SESSION_RECORD, status="paused", reason=why)
+    view = views.session_view(by_itself, 0, None, Paused(PROGRESS, why))
+    assert (view.status, view.reason) == ("failed", why)
+
+
+@pytest.mark.parametrize("status", ["finished", "stopped"])
+def test_a_session_that_has_ended_is_not_touched_by_what_goes_on_now(status: str) -> None:
+    other = some_progress(some_terms(session="another"))
+    record = replace(SESSION_RECORD, status=status, reason="r")
+    view = views.session_view(record, 2, MODEL_1, Gathering(other, "need 1 clients, have 0"))
+    assert (view.status, view.reason, view.rounds_done, view.final_model) == (status, "r", 2, MODEL_1)
+
+
+def test_a_session_shows_the_options_it_was_started_with() -> None:
+    view = views.session_view(SESSION_RECORD, 0, None, Idle())
+    assert view.options.parameters == {"lr": 0.1}
+    assert (view.options.rounds, view.options.seed_model, view.id, view.number) == (2, SEED, SESSION, 1)
+
+
+def test_a_running_round_shows_its_phase_its_time_and_its_combiners() -> None:
+    told = {
+        NORTH: RoundProgress(GENERATION, "collecting", 1, 2, 3),
+        SOUTH: RoundProgress(Generation(GENERATION - 1), "collecting", 9, 9, 9),  # of the round before
+    }
+    view = views.round_view(RUNNING, WORKS["updating"], told, now=115.0)
+    assert (view.status, view.phase, view.seconds, view.model) == ("running", "updating", 5.0, None)
+    assert [(one.combiner, one.included, one.training, one.excluded) for one in view.progress] == [(NORTH, 1, 2, 3)]
+
+
+@pytest.mark.parametrize("phase", ["idle", "waiting", "failed", "paused"])
+def test_a_round_that_nobody_works_on_shows_no_progress(phase: str) -> None:
+    told = {NORTH: RoundProgress(GENERATION, "collecting", 1, 2, 3)}
+    assert views.round_view(RUNNING, WORKS[phase], told, now=115.0).progress == ()
+
+
+def test_a_committed_round_shows_its_clients_and_metrics() -> None:
+    view = views.round_view(COMMITTED, WORKS["idle"], {}, now=999.0)
+    assert (view.status, view.phase, view.seconds, view.samples, view.model) == ("done", "done", 20.0, 10, MODEL_1)
+    assert [(one.name, one.samples) for one in view.clients] == [("anna", 10)]
+    assert [(one.name, one.reason, one.log) for one in view.excluded] == [("bert", "Late: no", "log")]
+    assert (view.metrics, view.metrics_by_client) == ({"accuracy": 0.5}, {"anna": {"accuracy": 0.75}})
+    assert view.training_metrics == {"loss": 0.25}
+
+
+def test_a_committed_round_that_is_validated_shows_so() -> None:
+    view = views.round_view(COMMITTED, WORKS["validating"], {}, now=999.0)
+    assert (view.status, view.phase) == ("done", "validating")
+
+
+def test_a_failed_round_shows_its_last_reason_and_a_later_success_hides_it() -> None:
+    failures = (FailedAttempt(1, "first", 111.0), FailedAttempt(2, "second", 125.0))
+    failed = replace(RUNNING, status="failed", failures=failures, ended=125.0)
+    view = views.round_view(failed, WORKS["failed"], {}, now=999.0)
+    assert (view.status, view.reason, view.seconds) == ("failed", "second", 15.0)
+    assert views.round_view(replace(COMMITTED, failures=failures), WORKS["idle"], {}, now=999.0).reason == ""
+
+
+def test_a_token_is_shown_without_its_hash() -> None:
+    record = TokenRecord(TokenId("ab" * 8), "client", "site", "5ec2e7", 200.0, revoked=True)
+    view = views.token_view(TokenKept(record, 100.0, 150.0))
+    assert "5ec2e7" not in repr(view)
+    assert (view.role, view.label, view.created, view.not_after, view.revoked, view.last_used) == (
+        "client",
+        "site",
+        100.0,
+        200.0,
+        True,
+        150.0,
+    )
