@@ -1,6 +1,8 @@
 """Objects from the combiner in a bounded folder of this client: each is what its name says, or is fetched anew."""
 
 import hashlib
+import os
+import time
 from pathlib import Path
 
 from fedn_py.client.ports import Fetch
@@ -38,10 +40,12 @@ class ObjectFolder:
         return file
 
     def _tidy(self, newest: Path) -> None:
-        newest.touch()
-        files = sorted(self._folder.glob(f"*{self._suffix}"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+        now = time.time_ns()  # a file system's own clock is too coarse to tell which was used last
+        os.utime(newest, ns=(now, now))
+        others = [file for file in self._folder.glob(f"*{self._suffix}") if file != newest]
+        others.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
         # Beside the oldest go the beginnings of downloads that were given up: none is under way now.
-        for file in [*files[self._most_kept :], *self._folder.glob(".*.part")]:
+        for file in [*others[self._most_kept - 1 :], *self._folder.glob(".*.part")]:
             file.unlink(missing_ok=True)
 
 
