@@ -24,7 +24,7 @@ from fedn_py.reducer.sessions import Sessions
 from fedn_py.reducer.token_book import TokenBook
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
-from fedn_py.runtime.scratch import disk_faults, empty_folder
+from fedn_py.runtime.scratch import empty_folder
 from fedn_py.settings.roles import MinIOSettings, ReducerSettings
 from fedn_py.store.opening import EmbeddedStores, MinIO, MongoDB, Stores, open_stores
 from fedn_py.transport.certificates import ServerCertificate, read_authority_certificate, read_server_certificate
@@ -90,8 +90,7 @@ class Reducer:
         stores = await open_stores(*places(settings))
         self._closing.push_async_callback(stores.close)
         # Only now: where another reducer has these stores open, its files are none of ours.
-        with disk_faults("emptying the scratch folder"):
-            scratch = empty_folder(settings.state_dir / "scratch")
+        scratch = empty_folder(settings.state_dir / "scratch")
         fence = await take_fence(stores.documents)
         ledger = Ledger(stores.documents, fence)
         events = await EventLog.open(ledger)

@@ -40,8 +40,9 @@ def disk_faults(doing: str) -> Iterator[None]:
 
 
 def empty_folder(path: Path) -> Path:
-    """Make a folder, or empty it of what an earlier life left there, and return it."""
-    if path.exists():
-        shutil.rmtree(path)
-    path.mkdir(parents=True, mode=0o700)
+    """Make a folder, or empty it of what an earlier life left there, and return it; raises DiskFull, DiskFailed."""
+    with disk_faults("emptying a scratch folder"):
+        if path.exists():
+            shutil.rmtree(path)
+        path.mkdir(parents=True, mode=0o700)
     return path
