@@ -136,7 +136,8 @@ class MongoDocuments:
         """Make the indexes that frequent queries need; nothing happens when they are there."""
         async with self._named_faults():
             await self._collection("events").create_index([("content.seq", ASCENDING), ("_id", ASCENDING)])
-            await self._collection("rounds").create_index([("content.session", ASCENDING), ("_id", ASCENDING)])
+            for field in ("session", "created", "model"):
+                await self._collection("rounds").create_index([(f"content.{field}", ASCENDING), ("_id", ASCENDING)])
 
     def _collection(self, name: str) -> AsyncCollection[_Stored]:
         return self._database.get_collection(

@@ -33,6 +33,8 @@ _TABLES = (
         operation TEXT NOT NULL, content TEXT NOT NULL, PRIMARY KEY (collection, key)) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS by_seq ON documents (collection, json_extract(content, '$.seq'), key)",
     "CREATE INDEX IF NOT EXISTS by_session ON documents (collection, json_extract(content, '$.session'), key)",
+    "CREATE INDEX IF NOT EXISTS by_created ON documents (collection, json_extract(content, '$.created'), key)",
+    "CREATE INDEX IF NOT EXISTS by_model ON documents (collection, json_extract(content, '$.model'), key)",
     "CREATE TABLE IF NOT EXISTS probes (name TEXT PRIMARY KEY, written INTEGER NOT NULL)",
 )
 _JSON_TYPES = {bool: ("true", "false"), int: ("integer", "integer"), str: ("text", "text")}
