@@ -52,27 +52,32 @@ def run_sandbox(options: SandboxOptions, console: Console) -> None:
     """Start a network, train, and wait for Ctrl-C, or end with the session.
 
     Raises:
-        ProcessEnded, SandboxFailed: with what to do.
+        ProcessEnded, SandboxFailed, SandboxInUse: with what to do.
         FednError: of the project, the package or the stores.
     """
     with _stoppable():
         sandbox = Sandbox(options, console)
-        try:
-            sandbox.run()
-        except Stopped:
-            console.print("\nstopping ...", highlight=False)
-        finally:
-            sandbox.stop()
+        with sandbox.folder.held():
+            try:
+                sandbox.run()
+            except Stopped:
+                console.print("\nstopping ...", highlight=False)
+            finally:
+                sandbox.stop()
     console.print("All processes have ended. Start again with the same state: the same command.", highlight=False)
 
 
 class Sandbox:
-    """One run of a sandbox."""
+    """One run of a sandbox.
+
+    Attributes:
+        folder: of its state.
+    """
 
     def __init__(self, options: SandboxOptions, console: Console) -> None:
         self._options = options
         self._console = console
-        self._folder = SandboxFolder(options.dir)
+        self.folder = SandboxFolder(options.dir)
         self._children = Children()
         self._began = time.monotonic()
         self._timings: dict[str, float] = {}
@@ -81,8 +86,8 @@ class Sandbox:
         """Do everything that the options ask for."""
         options = self._options
         project = options.project or project_folder("sklearn")
-        ports = self._folder.choose_ports(options.combiners, options.port)
-        self._say(f"sandbox in {self._folder.path}: everything stays on this machine; not for production")
+        ports = self.folder.choose_ports(options.combiners, options.port)
+        self._say(f"sandbox in {self.folder.path}: everything stays on this machine; not for production")
         network = self._start_reducer(ports)
         self._say(f"reducer       https://localhost:{ports.web}   (gRPC localhost:{ports.grpc})")
         self._start_combiners(network, ports)
@@ -112,7 +117,7 @@ class Sandbox:
     # ---- starting
 
     def _start_reducer(self, ports: Ports) -> Network:
-        options, folder = self._options, self._folder
+        options, folder = self._options, self.folder
         where = Where(options.mongodb, options.minio)
         names = [f"combiner-{number}" for number in range(1, options.combiners + 1)]
         folder.write_certificates(["reducer", *names])
@@ -124,9 +129,9 @@ class Sandbox:
         return self._await("the reducer", self._reached)
 
     def _reached(self) -> Network | None:
-        if not self._folder.admin_token.exists():
+        if not self.folder.admin_token.exists():
             return None
-        network = Network.of(load_profile(self._folder.profile))
+        network = Network.of(load_profile(self.folder.profile))
         try:
             network.status()
         except ReducerUnreachable:
@@ -135,7 +140,7 @@ class Sandbox:
 
     def _prepare_data(self, project: Path) -> list[Path]:
         options = self._options
-        out = self._folder.data / f"{project.resolve().name}-{options.clients}-{options.split}"
+        out = self.folder.data / f"{project.resolve().name}-{options.clients}-{options.split}"
         parts = [out / f"client-{number}" for number in range(1, options.clients + 1)]
         whole = out / ".whole"
         if whole.exists():
@@ -148,7 +153,7 @@ class Sandbox:
         return parts
 
     def _start_combiners(self, network: Network, ports: Ports) -> None:
-        options, folder = self._options, self._folder
+        options, folder = self._options, self.folder
         where = Where(options.mongodb, options.minio)
         for number in range(1, options.combiners + 1):
             name = folder.write_combiner(number, ports, where)
@@ -156,7 +161,7 @@ class Sandbox:
             self._children.start("combiner", name, folder.settings(name), folder.log(name), _environment(stores=True))
 
     def _start_clients(self, network: Network, ports: Ports, data: list[Path]) -> None:
-        options, folder = self._options, self._folder
+        options, folder = self._options, self.folder
         for number, part in enumerate(data, start=1):
             name = folder.write_client(number, ports, part, options.keep_updates)
             folder.write_token(name, network.create_token("client", name)[0])
@@ -175,7 +180,7 @@ class Sandbox:
             time.sleep(_LOOK_EVERY_S)
         raise SandboxFailed(
             f"{what} did not come up within {_UP_WITHIN_S:g} s",
-            remedy=f"Look into {self._folder.path / 'logs'}; a slow machine may want fewer clients.",
+            remedy=f"Look into {self.folder.path / 'logs'}; a slow machine may want fewer clients.",
         )
 
     # ---- the session
@@ -187,7 +192,7 @@ class Sandbox:
         if under_way is not None:
             self._say(f"session       {under_way.name} goes on after {under_way.rounds_done} rounds")
             return network.resume_session(under_way.id) if under_way.status in {"paused", "failed"} else under_way
-        with tempfile.TemporaryDirectory(dir=self._folder.path) as scratch:
+        with tempfile.TemporaryDirectory(dir=self.folder.path) as scratch:
             archive = Path(scratch) / "package.tar.gz"
             digest = create_package(project, archive)
             package = network.upload_package(archive)
@@ -255,7 +260,7 @@ class Sandbox:
             )
         if session.final_model is not None:
             self._say(f"final model   {session.final_model}")
-            profile = f" --profile {self._folder.profile}" if self._options.dir != SandboxOptions().dir else ""
+            profile = f" --profile {self.folder.profile}" if self._options.dir != SandboxOptions().dir else ""
             if not self._options.exit_when_done:
                 self._say(f"next          {_typed()} model download --out model.safetensors{profile}")
 

@@ -4,14 +4,19 @@ Everything that a real deployment spreads over hosts and people lies in one plac
 sandbox. Nothing listens beyond this machine.
 """
 
+import fcntl
 import json
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fedn_py.errors import OwnFault
 from fedn_py.runtime.secret_files import write_secret
 from fedn_py.transport.certificates import (
     Authority,
@@ -50,12 +55,37 @@ class Where:
     minio: str | None = None
 
 
+class SandboxInUse(OwnFault):
+    """Another sandbox runs in this folder."""
+
+
 class SandboxFolder:
     """Writes and finds what the sandbox's processes need."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other sandboxes out of the folder.
+
+        Raises:
+            SandboxInUse: one is in it.
+        """
+        with (self.path / "lock").open("a+", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as fault:
+                lock.seek(0)
+                raise SandboxInUse(
+                    f"another sandbox runs in {self.path} (process {lock.read(20).strip() or 'unknown'})",
+                    remedy="End it with Ctrl-C where it runs, or give this one a folder of its own with --dir.",
+                ) from fault
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            yield
 
     # ---- places
 
@@ -205,13 +235,22 @@ class SandboxFolder:
         kept = self.path / "ports.json"
         wanted = _in_a_row(first, combiners) if first is not None else _usual(combiners)
         if first is None and kept.exists():
-            numbers = json.loads(kept.read_text(encoding="utf-8"))
+            numbers = _kept_ports(kept)
             wanted = [*numbers, *_usual(combiners)[len(numbers) :]][: combiners + 2]
         chosen: list[int] = []
         for port in wanted:
             chosen.append(port if port not in chosen and _is_free(port) else _any_free(chosen))
         kept.write_text(json.dumps(chosen), encoding="utf-8")
         return Ports(chosen[0], chosen[1], tuple(chosen[2:]))
+
+
+def _kept_ports(file: Path) -> list[int]:
+    """Return the ports of the last start; a file that cannot be read is worth no more than none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return found if isinstance(found, list) and all(type(port) is int for port in found) else []
 
 
 def _usual(combiners: int) -> list[int]:
@@ -224,13 +263,15 @@ def _in_a_row(first: int, combiners: int) -> list[int]:
 
 
 def _is_free(port: int) -> bool:
+    if not port:
+        return False  # asks for any port; which one must be known before the server has started
     if port == 0:
         return False
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:
+        except (OSError, OverflowError):  # taken, or beyond the last port
             return False
     return True
 

@@ -70,23 +70,37 @@ class Children:
         """End all processes: asked first, cut off after a few seconds."""
         living = [child.process for child in self._children.values() if child.process.poll() is None]
         for process in living:
-            _signal(process, signal.SIGTERM)
+            process.terminate()
         deadline = time.monotonic() + STOP_WITHIN_S
         for process in living:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                _signal(process, signal.SIGKILL)
-                process.wait()
+                _cut_off(process)
         self._children.clear()
 
 
-def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        if number == signal.SIGKILL:
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
+def _cut_off(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it started, packages' workers too, which lead groups of their own."""
+    started = _descendants(process.pid)
+    for pid in (process.pid, *started):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def _descendants(pid: int) -> list[int]:
+    """Return the processes that one has started, and those that they have, where the system tells."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):
+            # The name before it may hold anything, the last bracket ends it.
+            parent = int(status.read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(status.parent.name))
+    found = [pid]
+    for one in found:
+        found.extend(children.get(one, []))
+    return found[1:]
 
 
 def _dies_with_parent() -> Callable[[], None] | None:
