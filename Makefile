@@ -14,7 +14,7 @@ SEEDS ?= 200
 PURE_TESTS := $(wildcard test/test_*.py test/model test/masking test/aggregation test/protocol test/scenarios test/repository)
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev sandbox test test-examples swarm check gates servers format proto docs wheel clean
+.PHONY: help install sandbox test test-examples swarm check gates servers format proto docs wheel clean
 
 help:  ## List these targets
 	@echo "fedn_py: make TARGET"
