@@ -1,5 +1,6 @@
 """Stores that misbehave on the n-th call: they fail, or lose the answer of a write that was applied or was not."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Literal
 
@@ -52,7 +53,7 @@ class Trouble:
 
 
 class UnrulyDocuments:
-    """Documents that obey a Trouble."""
+    """Documents that obey a Trouble; others get to work during each call, as with any store but memory."""
 
     def __init__(self, inner: Documents, trouble: Trouble) -> None:
         self._inner, self._trouble = inner, trouble
@@ -60,6 +61,7 @@ class UnrulyDocuments:
     async def insert(
         self, collection: Collection, key: str, content: Mapping[str, JSONValue], *, fence: int, operation: str
     ) -> Outcome:
+        await asyncio.sleep(0)
         mischief = self._trouble.next_call(writes=True)
         if mischief == "lost, not applied":
             return "unknown"
@@ -76,6 +78,7 @@ class UnrulyDocuments:
         fence: int,
         operation: str,
     ) -> Outcome:
+        await asyncio.sleep(0)
         mischief = self._trouble.next_call(writes=True)
         if mischief == "lost, not applied":
             return "unknown"
@@ -83,6 +86,7 @@ class UnrulyDocuments:
         return "unknown" if mischief else outcome
 
     async def get(self, collection: Collection, key: str) -> Document | None:
+        await asyncio.sleep(0)
         self._trouble.next_call()
         return await self._inner.get(collection, key)
 
@@ -96,16 +100,19 @@ class UnrulyDocuments:
         limit: int = 0,
         after: str | int | None = None,
     ) -> Sequence[Document]:
+        await asyncio.sleep(0)
         self._trouble.next_call()
         return await self._inner.find(
             collection, equals or {}, order_by=order_by, descending=descending, limit=limit, after=after
         )
 
     async def count(self, collection: Collection, equals: Mapping[str, str | int | bool] | None = None) -> int:
+        await asyncio.sleep(0)
         self._trouble.next_call()
         return await self._inner.count(collection, equals or {})
 
     async def delete(self, collection: Collection, key: str, *, version: int, fence: int) -> Outcome:
+        await asyncio.sleep(0)
         mischief = self._trouble.next_call(writes=True)
         if mischief == "lost, not applied":
             return "unknown"
@@ -113,6 +120,7 @@ class UnrulyDocuments:
         return "unknown" if mischief else outcome
 
     async def check(self) -> None:
+        await asyncio.sleep(0)
         self._trouble.next_call()
 
     async def close(self) -> None:

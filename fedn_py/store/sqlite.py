@@ -37,6 +37,8 @@ _TABLES = (
     "CREATE INDEX IF NOT EXISTS by_model ON documents (collection, json_extract(content, '$.model'), key)",
     "CREATE TABLE IF NOT EXISTS probes (name TEXT PRIMARY KEY, written INTEGER NOT NULL)",
 )
+_EQUAL_BY_INDEX = ("model", "session")
+_ORDERED_BY_INDEX = frozenset({"seq", "created"})
 _JSON_TYPES = {bool: ("true", "false"), int: ("integer", "integer"), str: ("text", "text")}
 _BUSY_TIMEOUT_S = 10.0
 
@@ -98,7 +100,7 @@ class SqliteDocuments:
         if after is not None:
             where += f" AND {place} {'<' if descending else '>'} ?"
             values.append(after)
-        clause = f"{where} ORDER BY {place} {direction}, key {direction}"
+        clause = f"{_index_for(equals or {}, order_by)} {where} ORDER BY {place} {direction}, key {direction}"
         if limit:
             clause += " LIMIT ?"
             values.append(limit)
@@ -107,6 +109,7 @@ class SqliteDocuments:
     async def count(self, collection: Collection, equals: Mapping[str, str | int | bool] | None = None) -> int:
         """See Documents.count."""
         where, values = _where(collection, equals or {})
+        where = f"{_index_for(equals or {}, '')} {where}"
 
         def work(connection: sqlite3.Connection) -> int:
             # The clause is put together from constants and checked field names; all values are bound.
@@ -207,6 +210,13 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _index_for(equals: Mapping[str, str | int | bool], order_by: str) -> str:
+    """Return the index that answers a query, for SQLite itself would read a whole collection in its place."""
+    asked = next((name for name in _EQUAL_BY_INDEX if name in equals), None)
+    name = asked or (order_by if order_by in _ORDERED_BY_INDEX else None)
+    return f"INDEXED BY by_{name}" if name is not None else ""
 
 
 def _where(collection: str, equals: Mapping[str, str | int | bool]) -> tuple[str, _Values]:

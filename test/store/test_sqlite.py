@@ -4,6 +4,7 @@ import asyncio
 import resource
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,3 +93,39 @@ def test_frequent_queries_use_an_index(tmp_path: Path, collection: str, order_by
     told = " ".join(str(row[3]) for row in plan)
     assert f"by_{order_by}" in told
     assert "TEMP B-TREE" not in told
+
+
+@pytest.mark.parametrize(
+    ("collection", "equals", "how"),
+    [
+        ("events", {}, {"order_by": "seq", "descending": True, "limit": 3}),
+        ("events", {"kind": "round.failed"}, {"order_by": "seq", "after": 7, "limit": 3}),
+        ("rounds", {"session": "s", "status": "committed"}, {"descending": True, "limit": 1}),
+        ("rounds", {"session": "s"}, {"after": "s/000007", "limit": 3}),
+        ("rounds", {"model": "m"}, {"order_by": "model", "limit": 1}),
+        ("tokens", {}, {"order_by": "created", "descending": True, "after": 7, "limit": 3}),
+    ],
+)
+def test_what_is_asked_for_often_is_found_by_an_index(
+    tmp_path: Path, collection: str, equals: dict[str, str | int | bool], how: dict[str, Any]
+) -> None:
+    async def story() -> None:
+        documents = await open_sqlite(tmp_path / "documents.sqlite")
+        statements: list[str] = []
+
+        def watch(connection: sqlite3.Connection) -> None:
+            connection.set_trace_callback(statements.append)
+
+        try:
+            await documents._run(watch)
+            await documents.find(collection, equals, **how)  # type: ignore[arg-type]
+            plan = await documents._run(
+                lambda open_one: open_one.execute(f"EXPLAIN QUERY PLAN {statements[0]}").fetchall()
+            )
+        finally:
+            await documents.close()
+        steps = " ".join(step[3] for step in plan)
+        assert "USING INDEX by_" in steps
+        assert equals.keys() & {"session", "model"} or "TEMP B-TREE" not in steps
+
+    asyncio.run(story())
