@@ -103,6 +103,8 @@ class Mailbox(Generic[StateT, EventT, EffectT]):
         task = self._loop.create_task(self._spawned(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Cancelled before it began, nobody has awaited it; otherwise it has ended, and this does nothing.
+        task.add_done_callback(lambda _: work.close())
         return task
 
     def start_timer(self, after_s: float, event: EventT) -> asyncio.TimerHandle:

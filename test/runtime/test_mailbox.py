@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
@@ -200,3 +201,17 @@ def test_events_may_come_from_other_threads() -> None:
         thread.join()
 
     run(story)
+
+
+def test_spawned_work_that_is_cancelled_before_it_begins_is_put_away(recwarn: pytest.WarningsRecorder) -> None:
+    async def work() -> None:
+        raise AssertionError("it never begins")
+
+    async def story(box: Box, _: Performed) -> None:
+        task = box.spawn(work())
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(story)
+    gc.collect()
+    assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
