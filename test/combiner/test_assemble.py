@@ -179,7 +179,7 @@ class CombinerProcess:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux: /proc tells a process's peak memory")
-def test_the_memory_of_a_combiner_does_not_grow_with_the_number_of_its_clients(tmp_path: Path) -> None:
+def test_the_memory_of_a_combiner_does_not_grow_with_the_number_of_updates_it_took(tmp_path: Path) -> None:
     n_parameters, budget = 4 * MIB, 32 * MIB
     update = np.ones(n_parameters, "<f4").tobytes()
     model = a_model(n_parameters)
@@ -201,6 +201,7 @@ def test_the_memory_of_a_combiner_does_not_grow_with_the_number_of_its_clients(t
                         assert isinstance(await anext(messages), TrainTask)
                         assert (await upload_update(channel, a_header(update), update)).accepted
 
+                # Two at a time: a transfer under way has buffers of its own, an update that is in has nothing.
                 for first in range(0, count, 2):
                     await asyncio.gather(
                         *(one(*pair) for pair in list(zip(clients, tickets, strict=True))[first : first + 2])
