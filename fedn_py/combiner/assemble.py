@@ -62,6 +62,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             settings.state_dir / "spool",
             memory_bytes=settings.spool.memory_bytes,
             disk_bytes=settings.spool.disk_bytes,
+            most_receiving=settings.spool.receiving,
             most_uploads=settings.max_clients,
             idle_s=_IDLE_UPLOAD_S,
             clock=clock,

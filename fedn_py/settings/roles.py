@@ -81,6 +81,9 @@ class SpoolSettings(Section):
 
     memory_bytes: int = Field(default=256 * MIB, ge=4 * MIB, description="bytes kept in memory; beyond that, on disk")
     disk_bytes: int = Field(default=16 * GIB, ge=4 * MIB, description="bytes kept on disk; beyond that, uploads wait")
+    receiving: int = Field(
+        default=64, ge=1, le=10_000, description="uploads received at once, some 4 MiB of buffers each; others wait"
+    )
 
 
 class ReducerSettings(Section):

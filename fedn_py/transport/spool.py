@@ -20,6 +20,10 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PART = ".part"
 
 
+MOST_RECEIVING = 64
+"""How many uploads are received at once unless said otherwise."""
+
+
 class SpoolFull(OwnFault):
     """There is no room for this upload now; those that are under way go on."""
 
@@ -49,8 +53,13 @@ class Spool:
         memory_bytes: for uploads held in memory, in all; one that does not fit goes to disk.
         disk_bytes: for uploads on disk, in all.
         most_uploads: how many are held at once, whole ones included.
+        most_receiving: how many are received at once; a further one waits before its first byte, since each costs
+            some MiB of buffers on its way.
         idle_s: an upload without a writer for so long gives way when room is needed.
         clock: seconds, monotonic.
+
+    Attributes:
+        receiving: held while an upload is received.
     """
 
     def __init__(
@@ -62,8 +71,10 @@ class Spool:
         most_uploads: int,
         idle_s: float,
         clock: Callable[[], float],
+        most_receiving: int = MOST_RECEIVING,
     ) -> None:
         self._folder = folder
+        self.receiving = asyncio.Semaphore(most_receiving)
         self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
         self._most_uploads, self._idle_s, self._clock = most_uploads, idle_s, clock
         self._uploads: dict[tuple[str, str], _Upload] = {}
@@ -181,6 +192,7 @@ async def open_spool(
     most_uploads: int,
     idle_s: float,
     clock: Callable[[], float],
+    most_receiving: int = MOST_RECEIVING,
 ) -> Spool:
     """Make the spool's folder, remove what a former life left in it, and return the Spool (its Args say the rest)."""
     try:
@@ -197,6 +209,7 @@ async def open_spool(
         most_uploads=most_uploads,
         idle_s=idle_s,
         clock=clock,
+        most_receiving=most_receiving,
     )
 
 

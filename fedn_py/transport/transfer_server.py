@@ -177,11 +177,12 @@ async def receive(
 
     The parts may be of any message with a oneof ``part`` that holds bytes as ``chunk``.
     """
-    incoming = await spool.begin(owner, start)
-    await context.send_initial_metadata(((GO_ON, "1"),))
-    async for chunk in _chunks(context, stall_s):
-        await incoming.append(chunk)
-    return await incoming.finish()
+    async with spool.receiving:
+        incoming = await spool.begin(owner, start)
+        await context.send_initial_metadata(((GO_ON, "1"),))
+        async for chunk in _chunks(context, stall_s):
+            await incoming.append(chunk)
+        return await incoming.finish()
 
 
 async def read_part(context: Context, stall_s: float) -> Any:
