@@ -5,7 +5,6 @@ trained from, every value finite; metrics must be a small JSON object of finite 
 """
 
 import json
-import math
 import mmap
 import os
 import stat
@@ -14,15 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedn_py.aggregation.admission import MAX_SAMPLES
+from fedn_py.aggregation.metrics import InvalidMetrics, check_metrics
 from fedn_py.errors import PeerFault
 from fedn_py.execution.entry_points import EntryPointFault
 from fedn_py.model.layout import ModelLayout, head_size, parse_layout
 from fedn_py.model.vector import difference
 
 MAX_RESULTS_BYTES = 1_048_576
-MAX_METRICS = 1_000
-MAX_METRIC_NAME = 200
-MAX_SAMPLES = 2**48
 _SAMPLES = "num_samples"
 
 
@@ -106,34 +104,16 @@ def read_results(entry_point: str, file: Path, *, log: str = "") -> Results:
 def _samples(entry_point: str, file: Path, found: dict[str, object], log: str) -> int:
     samples = found.get(_SAMPLES)
     if type(samples) is not int or not 1 <= samples <= MAX_SAMPLES:
-        raise _wrong(
-            entry_point, file, f"has num_samples {str(samples)[:40]!r}, which must be a whole number of at least 1", log
-        )
+        why = f"has num_samples {str(samples)[:40]!r}, which must be a whole number from 1 to {MAX_SAMPLES:,}"
+        raise _wrong(entry_point, file, why, log)
     return samples
 
 
 def _metrics(entry_point: str, file: Path, found: dict[str, object], log: str) -> dict[str, float]:
-    if len(found) > MAX_METRICS + 1:
-        raise _wrong(entry_point, file, f"has {len(found) - 1:,} metrics, more than {MAX_METRICS:,}", log)
-    metrics = {}
-    for name, value in found.items():
-        if name == _SAMPLES:
-            continue
-        if not name.isprintable() or not 0 < len(name) <= MAX_METRIC_NAME:
-            raise _wrong(entry_point, file, f"names a metric {name[:80]!a}", log)
-        metrics[name] = _number(value)
-        if not math.isfinite(metrics[name]):
-            raise _wrong(entry_point, file, f"gives {str(value)[:40]!r} for {name!r}, which is no finite number", log)
-    return metrics
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
     try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+        return check_metrics({name: value for name, value in found.items() if name != _SAMPLES})
+    except InvalidMetrics as fault:
+        raise _wrong(entry_point, file, f"holds metrics that cannot be averaged: {fault.message}", log) from fault
 
 
 @contextmanager
