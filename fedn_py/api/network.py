@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from pydantic import TypeAdapter
 
 from fedn_py.api.connection import Connection, Progress, no_progress
-from fedn_py.api.faults import WaitedTooLong
+from fedn_py.api.faults import ReducerUnreachable, WaitedTooLong
 from fedn_py.api.profile import Profile
 from fedn_py.reducer.control import (
     ClientView,
@@ -30,6 +30,9 @@ View = TypeVar("View")
 
 ENDED = frozenset({"finished", "stopped", "failed"})
 """The statuses in which a session does nothing more by itself."""
+
+AWAY_AT_MOST_S = 120.0
+"""How long ``wait`` bears a reducer that is away."""
 
 
 class Network:
@@ -104,19 +107,33 @@ class Network:
         Args:
             timeout_s: None for as long as it takes.
             poll_s: between two looks.
-            on_change: told of the session and its rounds on each look.
+            on_change: told on each look of the session and of its rounds that are new since the last look, or not
+                settled yet.
 
         Raises:
             WaitedTooLong: it had not ended after ``timeout_s``.
+            ReducerUnreachable: it was away for longer than AWAY_AT_MOST_S; shorter absences are waited out.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        settled, away_since = 0, 0.0
         while True:
-            view = self.session(session)
+            try:
+                view = self.session(session)
+                rounds = self.rounds(session, after=settled) if on_change is not None else []
+            except ReducerUnreachable:
+                # A reducer that is started anew goes on with the session; so does who waits for it.
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > AWAY_AT_MOST_S or _is_past(deadline, poll_s):
+                    raise
+                time.sleep(poll_s)
+                continue
+            away_since = 0.0
             if on_change is not None:
-                on_change(view, self.rounds(session))
+                on_change(view, rounds)
+                settled = max([settled, *(one.number for one in rounds if is_settled(one))])
             if view.status in ENDED:
                 return view
-            if deadline is not None and time.monotonic() + poll_s > deadline:
+            if _is_past(deadline, poll_s):
                 raise WaitedTooLong(
                     f"session {view.name} is {view.status} after {timeout_s:g} s: "
                     f"{view.rounds_done} of {view.rounds_wanted} rounds",
@@ -199,6 +216,15 @@ class Network:
             after = page.get("next")
             if after is None:
                 return
+
+
+def is_settled(view: RoundView) -> bool:
+    """Tell whether nothing more will be said of a round: it is committed, and its validation is over."""
+    return view.status == "done" and view.phase != "validating"
+
+
+def _is_past(deadline: float | None, next_look_s: float) -> bool:
+    return deadline is not None and time.monotonic() + next_look_s > deadline
 
 
 def _query(**values: object) -> str:

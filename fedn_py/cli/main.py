@@ -59,6 +59,8 @@ def main() -> None:
     # Where in the line it stands makes no difference: it is added after a command has failed.
     words = [word for word in sys.argv[1:] if word not in _VERBOSE]
     verbose = len(words) < len(sys.argv) - 1
+    # gRPC's own lines on standard error repeat what our faults say in words; it reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         build()(args=words, prog_name="fedn-py")
     except FednError as fault:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from fedn_py.api.network import is_settled
 from fedn_py.cli.output import measures, note, size
 from fedn_py.reducer.control import RoundView, SessionView
 
@@ -43,12 +44,12 @@ def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
 @contextlib.contextmanager
 def watching() -> Iterator[Callable[[SessionView, list[RoundView]], None]]:
     """Show a session's rounds as they end, and what goes on between; yields what is to be told of them."""
-    told: set[tuple[int, str]] = set()
+    told: set[tuple[int, int]] = set()
 
     def tell_ended(rounds: list[RoundView]) -> None:
         for view in rounds:
-            if view.status != "running" and (view.number, view.status) not in told:
-                told.add((view.number, view.status))
+            if (view.status == "failed" or is_settled(view)) and (view.number, view.attempt) not in told:
+                told.add((view.number, view.attempt))
                 note(round_line(view))
 
     if sys.stderr.isatty():

@@ -88,6 +88,9 @@ def sandbox(
     split: Annotated[Literal["iid", "dirichlet"], typer.Option(help="How the data is split over the clients.")] = "iid",
     leave: Annotated[bool, typer.Option("--exit", help="End when the session has ended.")] = False,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what came of it (JSON).")] = None,
+    new_session: Annotated[
+        bool, typer.Option("--new-session", help="Stop the session under way there, and begin another.")
+    ] = False,
     keep_updates: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep each client's updates.")] = None,
     mongodb: Annotated[str | None, typer.Option(metavar="URI", help="Documents in MongoDB.")] = None,
     minio: Annotated[str | None, typer.Option(metavar="URL", help="Objects in MinIO or S3.")] = None,
@@ -120,6 +123,7 @@ def sandbox(
         split=split,
         exit_when_done=leave,
         summary=summary,
+        new_session=new_session,
         keep_updates=keep_updates,
         mongodb=mongodb,
         minio=minio,

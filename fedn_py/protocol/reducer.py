@@ -221,7 +221,10 @@ def _lost(state: Reducer, combiner: CombinerName, event: CombinerLost) -> Result
     match state.work:
         case Updating(cells=cells) as work if combiner in cells and not cells[combiner].ended:
             return _close_cell(
-                state, work, combiner, replace(cells[combiner], lost="CombinerLost: its connection ended")
+                state,
+                work,
+                combiner,
+                replace(cells[combiner], lost="CombinerLost: the connection of its combiner ended"),
             )
         case Validating(waiting=waiting) as work if combiner in waiting:
             return _without(state, work, combiner)
@@ -359,6 +362,9 @@ def _all_answered(state: Reducer, work: Updating) -> Result:
     included = sum(len(cell.partial.included) for cell in work.cells.values() if cell.partial)
     if included < max(required, 1):
         reason = f"TooFewUpdates: {included} of {required} required updates came"
+        excluded = _excluded(work.cells)
+        if excluded:
+            reason += f"; {len(excluded)} left out, the first for: {excluded[0].reason}"
         return _fail(state, work.progress, work.plan, work.cells, reason)
     committing = Committing(work.progress, work.plan, work.cells)
     return replace(state, work=committing), [CommitRound(work.plan, work.cells)]

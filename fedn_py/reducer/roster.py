@@ -32,6 +32,8 @@ from fedn_py.transport.tickets import new_ticket
 
 TICKET_VALID_S = 24 * 3600.0
 _ON_THEIR_WAY_S = 30.0
+_TOLD_AGAIN_S = 60.0
+_MOST_TOLD = 1_000
 _REVOKED = "its token was revoked"
 
 
@@ -116,6 +118,7 @@ class Roster:
         self._on_their_way: deque[tuple[ClientId, AssignedClient]] = deque()
         self._known: dict[ClientId, KnownClient] = {}
         self._names: dict[ClientName, set[ClientId]] = {}
+        self._told_taken: dict[ClientName, float] = {}
         for client, entry in known.items():
             self._note(client, entry)
         self._revoked = set(revoked)
@@ -239,9 +242,15 @@ class Roster:
         if not any(self._is_here(other) for other in others):
             return
         text = f"a client named {request.name!r} is already connected"
-        self._events.tell(
-            "client.refused", f"NameTaken: {text}; another one asked for its name", "warning", client=request.name
-        )
+        now = self._loop.time()
+        if now >= self._told_taken.get(request.name, 0.0):
+            # The one that is refused keeps asking; the event log need not hold every time.
+            if len(self._told_taken) >= _MOST_TOLD:
+                self._told_taken.clear()
+            self._told_taken[request.name] = now + _TOLD_AGAIN_S
+            self._events.tell(
+                "client.refused", f"NameTaken: {text}; another one asked for its name", "warning", client=request.name
+            )
         raise NameTaken(text, remedy="Give this client another name in its settings, or stop the other one.")
 
     def _is_here(self, client: ClientId) -> bool:

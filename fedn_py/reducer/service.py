@@ -6,7 +6,7 @@ Calls become events of the machine or reads of the stores; nothing is decided he
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import fedn_py
@@ -194,7 +194,9 @@ class StoredControl:
 
     async def _session_view(self, record: SessionRecord) -> control.SessionView:
         done, head = await self._parts.catalogue.head(record.terms.session)
-        return views.session_view(record, done, head, self._parts.mailbox.state.work)
+        view = views.session_view(record, done, head, self._parts.mailbox.state.work)
+        away = self._parts.patience.waiting_for
+        return replace(view, reason=away) if away and view.status in {"running", "waiting"} else view
 
     async def start_session(self, options: control.SessionOptions) -> control.SessionView:
         """Begin a session."""

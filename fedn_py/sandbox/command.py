@@ -107,7 +107,7 @@ class Sandbox:
         if not options.exit_when_done:
             self._say("Ctrl-C ends all processes.")
             while True:
-                self._children.check()
+                self._tell_lost()
                 time.sleep(1.0)
 
     def stop(self) -> None:
@@ -140,7 +140,10 @@ class Sandbox:
 
     def _prepare_data(self, project: Path) -> list[Path]:
         options = self._options
-        out = self.folder.data / f"{project.resolve().name}-{options.clients}-{options.split}"
+        with tempfile.TemporaryDirectory(dir=self.folder.path) as scratch:
+            digest = create_package(project, Path(scratch) / "package.tar.gz")
+        # Named by what makes it: a change to the project has its data made anew.
+        out = self.folder.data / f"{project.resolve().name}-{digest[:12]}-{options.clients}-{options.split}"
         parts = [out / f"client-{number}" for number in range(1, options.clients + 1)]
         whole = out / ".whole"
         if whole.exists():
@@ -189,12 +192,14 @@ class Sandbox:
         """Go on with the session under way, or start one, from the newest model of the same package if there is one."""
         sessions = network.sessions()
         under_way = next((one for one in sessions if one.status in _UNDER_WAY), None)
-        if under_way is not None:
-            self._say(f"session       {under_way.name} goes on after {under_way.rounds_done} rounds")
-            return network.resume_session(under_way.id) if under_way.status in {"paused", "failed"} else under_way
         with tempfile.TemporaryDirectory(dir=self.folder.path) as scratch:
             archive = Path(scratch) / "package.tar.gz"
             digest = create_package(project, archive)
+            if under_way is not None and self._options.new_session:
+                self._say(f"session       {under_way.name} is stopped after {under_way.rounds_done} rounds")
+                network.stop_session(under_way.id)
+            elif under_way is not None:
+                return self._gone_on_with(network, under_way, digest)
             package = network.upload_package(archive)
             self._say(f"package       {package.name} {package.version}, {package.size:,} bytes, {digest[:12]}")
             before = next((one for one in sessions if one.options.package == digest and one.final_model), None)
@@ -208,11 +213,23 @@ class Sandbox:
                 package=digest,
                 seed_model=seed,
                 rounds=self._options.rounds,
-                clients_wanted=self._options.clients,
                 clients_required=max(1, self._options.clients // 2),
                 masking=self._options.masking,
             )
         )
+
+    def _gone_on_with(self, network: Network, under_way: SessionView, package: Digest) -> SessionView:
+        """Go on with a session, which keeps to what it was started with."""
+        if under_way.options.package != package:
+            raise SandboxFailed(
+                f"{under_way.name} is under way here with another package, after {under_way.rounds_done} of "
+                f"{under_way.rounds_wanted} rounds",
+                remedy="Add --new-session to stop it and begin one with this project; or choose another --dir.",
+            )
+        self._say(f"session       {under_way.name} goes on after {under_way.rounds_done} rounds")
+        if under_way.rounds_wanted != self._options.rounds:
+            self._say(f"              to its own {under_way.rounds_wanted} rounds (--new-session begins another one)")
+        return network.resume_session(under_way.id) if under_way.status in {"paused", "failed"} else under_way
 
     def _seed_model(self, network: Network, archive: Path, scratch: Path) -> Digest:
         file = scratch / "seed.safetensors"
@@ -232,7 +249,7 @@ class Sandbox:
         began, before = time.monotonic(), session.rounds_done
         with Screen(self._console) as screen:
             while True:
-                self._children.check()
+                self._tell_lost()
                 view = network.session(session.id)
                 rounds = network.rounds(session.id, after=max(before, view.rounds_done - _ROUNDS_SHOWN))
                 screen.show(view, rounds)
@@ -243,6 +260,10 @@ class Sandbox:
                     self._timings["session"] = time.monotonic() - began
                     return view
                 time.sleep(_LOOK_EVERY_S)
+
+    def _tell_lost(self) -> None:
+        for told in self._children.newly_lost():
+            self._say(told)
 
     def _tell_end(self, network: Network, session: SessionView) -> None:
         rounds = network.rounds(session.id)

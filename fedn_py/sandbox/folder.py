@@ -59,6 +59,16 @@ class SandboxInUse(OwnFault):
     """Another sandbox runs in this folder."""
 
 
+class PortTaken(OwnFault):
+    """A port that was asked for is in use."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(
+            f"port {port} is taken by another process, or is not this user's to take",
+            remedy="Choose another --port, 0 for any that is free, or leave it out.",
+        )
+
+
 class SandboxFolder:
     """Writes and finds what the sandbox's processes need."""
 
@@ -231,7 +241,12 @@ class SandboxFolder:
 
         Args:
             first: the reducer's web port; the others follow it. 0 for any that are free, None for the usual ones.
+
+        Raises:
+            PortTaken: ``first`` was asked for and is not to be had.
         """
+        if first and not _is_free(first):
+            raise PortTaken(first)
         kept = self.path / "ports.json"
         wanted = _in_a_row(first, combiners) if first is not None else _usual(combiners)
         if first is None and kept.exists():

@@ -17,6 +17,7 @@ class SandboxOptions:
         split: how the data is spread over the clients.
         exit_when_done: end with the session rather than wait for Ctrl-C.
         summary: file for a JSON summary of the session.
+        new_session: stop the session under way, if there is one, and begin another.
         keep_updates: folder in which every client keeps copies of its updates.
         mongodb, minio: stores to use in the place of the embedded ones.
         port: the reducer's web port, the others follow; None for the usual ones.
@@ -31,6 +32,7 @@ class SandboxOptions:
     split: Literal["iid", "dirichlet"] = "iid"
     exit_when_done: bool = False
     summary: Path | None = None
+    new_session: bool = False
     keep_updates: Path | None = None
     mongodb: str | None = None
     minio: str | None = None

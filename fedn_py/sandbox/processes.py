@@ -32,6 +32,7 @@ class ProcessEnded(OwnFault):
 class Child:
     """One running process."""
 
+    role: str
     name: str
     process: subprocess.Popen[bytes]
     log: Path
@@ -42,6 +43,7 @@ class Children:
 
     def __init__(self) -> None:
         self._children: dict[str, Child] = {}
+        self._lost: set[str] = set()
 
     def start(self, role: str, name: str, settings: Path, log: Path, environ: Mapping[str, str]) -> None:
         """Start a process of a role with its settings file."""
@@ -57,7 +59,7 @@ class Children:
                 start_new_session=True,  # Ctrl-C is for the sandbox, which ends its processes in order
                 preexec_fn=_dies_with_parent(),  # noqa: PLW1509 - prepared before the fork, one system call
             )
-        self._children[name] = Child(name, process, log)
+        self._children[name] = Child(role, name, process, log)
 
     def check(self) -> None:
         """Raise ProcessEnded if one of them has ended."""
@@ -65,6 +67,23 @@ class Children:
             code = child.process.poll()
             if code is not None:
                 raise ProcessEnded(child.name, code, child.log)
+
+    def newly_lost(self) -> list[str]:
+        """Return, once each, what there is to say of combiners and clients that have ended: the network goes on.
+
+        Raises:
+            ProcessEnded: the reducer has, and nothing goes on without it.
+        """
+        told = []
+        for child in self._children.values():
+            code = child.process.poll()
+            if code is None or child.name in self._lost:
+                continue
+            if child.role == "reducer":
+                raise ProcessEnded(child.name, code, child.log)
+            self._lost.add(child.name)
+            told.append(f"{child.name} ended with exit code {code}; the others go on. Its log: {child.log}")
+        return told
 
     def stop(self) -> None:
         """End all processes: asked first, cut off after a few seconds."""
@@ -78,6 +97,7 @@ class Children:
             except subprocess.TimeoutExpired:
                 _cut_off(process)
         self._children.clear()
+        self._lost.clear()
 
 
 def _cut_off(process: subprocess.Popen[bytes]) -> None:

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fedn_py.api.network import is_settled
 from fedn_py.reducer.control import RoundView, SessionView
 
 
@@ -44,19 +45,20 @@ class Screen:
             self._tell(session, one)
 
     def _tell(self, session: SessionView, one: RoundView) -> None:
-        state = "validated" if one.metrics else one.status
-        key = (one.number, one.attempt, state)
-        if key in self._told or state == "done":
+        if one.status == "done" and not is_settled(one):
+            return  # its metrics come with its validation
+        key = (one.number, one.attempt, one.status)
+        if key in self._told:
             return
         self._told.add(key)
         what = f"round {one.number}/{session.rounds_wanted}"
-        if state == "running":
+        if one.status == "running":
             self._console.print(f"{what}: started, attempt {one.attempt}", highlight=False)
-        elif state == "failed":
+        elif one.status == "failed":
             self._console.print(f"{what}: failed: {one.reason}", highlight=False)
         else:
             counts = f"{len(one.clients)} clients, {one.samples} samples, {one.seconds:.1f} s"
-            self._console.print(f"{what}: {counts}, {_metrics(one)}", highlight=False)
+            self._console.print(f"{what}: {counts}, {_metrics(one) or 'not validated'}", highlight=False)
 
 
 def _table(session: SessionView, rounds: Sequence[RoundView]) -> Table:

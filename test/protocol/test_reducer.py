@@ -90,7 +90,8 @@ from fedn_py.protocol.reducer_work import (
 NORTHS, SOUTHS = Generation(GENERATION + 1), Generation(GENERATION + 2)
 OF_ANNA, OF_BERT, OF_CARL = (a_contribution(client) for client in (ANNA, BERT, CARL))
 LATE = "Late: the combiner did not answer before the deadline"
-LOST = "CombinerLost: its connection ended"
+LOST = "CombinerLost: the connection of its combiner ended"
+NO_ANSWER = "Late: the combiner did not answer before the deadline"
 
 
 def two_cells(**north: object) -> Cells:
@@ -319,7 +320,7 @@ def test_fewer_updates_than_required_fail_the_attempt_which_is_tried_again() -> 
     nobody = a_partial(excluded=(Exclusion(CARL, "exit status 1"),), generation=SOUTHS)
     state, _ = step(updating(clients_required=3, retry_delay_s=2.0), from_north(NORTH_PARTIAL))
     state, effects = step(state, PartialArrived(SOUTH, SOUTH_1, nobody))
-    reason = "TooFewUpdates: 2 of 3 required updates came"
+    reason = "TooFewUpdates: 2 of 3 required updates came; 1 left out, the first for: exit status 1"
     progress = some_progress(some_terms(clients_required=3, retry_delay_s=2.0), generation=SOUTHS, attempt=2)
     assert state.work == Failed(progress, reason)
     assert effects == [
@@ -434,7 +435,8 @@ def test_the_deadline_fails_an_attempt_without_enough_updates() -> None:
     assert isinstance(state.work, Failed)
     assert len(of_type(effects, SendCancel)) == 2
     excluded = (Exclusion(ANNA, LATE), Exclusion(BERT, LATE), Exclusion(CARL, LATE))
-    assert CloseFailedAttempt(a_plan(), "TooFewUpdates: 0 of 2 required updates came", excluded) in effects
+    reason = f"TooFewUpdates: 0 of 2 required updates came; 3 left out, the first for: {NO_ANSWER}"
+    assert CloseFailedAttempt(a_plan(), reason, excluded) in effects
 
 
 @pytest.mark.parametrize(
@@ -476,7 +478,8 @@ def test_after_its_last_attempt_the_session_is_paused_with_the_reason() -> None:
     assert isinstance(state.work, Updating)
     state = replace(state, work=replace(state.work, plan=a_plan(attempt=3)))
     state, effects = step(state, UpdateDeadlinePassed(SESSION, 1, 3))
-    why = "round 1 failed 3 times, at last with: TooFewUpdates: 0 of 1 required updates came"
+    few = f"TooFewUpdates: 0 of 1 required updates came; 3 left out, the first for: {NO_ANSWER}"
+    why = f"round 1 failed 3 times, at last with: {few}"
     assert isinstance(state.work, Paused)
     assert (state.work.reason, state.work.progress.attempt) == (why, 4)
     assert effects[-1] == RecordSession(SESSION, "paused", why)

@@ -319,7 +319,7 @@ def test_a_second_client_under_a_name_is_refused_and_told_of() -> None:
         door.attach("north", ANNA)
         with pytest.raises(NameTaken):
             door.assign(BERT, "hospital-a")
-        assert door.kinds().count("client.refused") == 2
+        assert door.kinds().count("client.refused") == 1  # it keeps asking; the event log holds it once a minute
         door.assign(ANNA, "hospital-a")
 
     door = Door()

@@ -43,7 +43,9 @@ def test_a_second_sandbox_on_the_same_folder_starts_nothing(tmp_path: Path) -> N
 def test_data_is_prepared_once_and_anew_where_it_was_cut_short(tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
-    (project / "fedn.yaml").write_text("name: project\n")
+    manifest = "name: project\nversion: 1.0.0\nentry_points:\n"
+    manifest += "  train: {command: python prepare.py}\n  validate: {command: python prepare.py}\n"
+    (project / "fedn.yaml").write_text(manifest)
     (project / "prepare.py").write_text(
         "import argparse, pathlib\n"
         "p = argparse.ArgumentParser()\n"
@@ -63,6 +65,11 @@ def test_data_is_prepared_once_and_anew_where_it_was_cut_short(tmp_path: Path) -
     (parts[1] / "made").write_text("cut sh")
     assert sandbox._prepare_data(project) == parts
     assert (parts[1] / "made").read_text() == "iid"
+    with (project / "prepare.py").open("a") as script:
+        script.write("# another way to split\n")
+    anew = sandbox._prepare_data(project)
+    assert anew != parts
+    assert (anew[0] / "made").read_text() == "iid"
 
 
 def test_the_first_ctrl_c_stops_and_further_ones_do_not_disturb(tmp_path: Path) -> None:

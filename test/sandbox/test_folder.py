@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedn_py.sandbox.folder import HOST, Ports, SandboxFolder, SandboxInUse, Where
+from fedn_py.sandbox.folder import HOST, Ports, PortTaken, SandboxFolder, SandboxInUse, Where
 from fedn_py.settings import ClientSettings, CombinerSettings, ReducerSettings, load_settings
 from fedn_py.transport.certificates import check_server_certificate
 
@@ -40,12 +40,15 @@ def prepared(path: Path, where: Where = Where()) -> SandboxFolder:  # noqa: B008
 # ---- ports
 
 
+def test_a_port_that_was_asked_for_and_is_taken_is_refused(tmp_path: Path) -> None:
+    with listening() as taken, pytest.raises(PortTaken, match=str(taken)):
+        SandboxFolder(tmp_path).choose_ports(2, taken)
+
+
 def test_busy_ports_are_left_alone_and_free_ones_are_kept_over_restarts(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        first = stack.enter_context(listening())
-        chosen = SandboxFolder(tmp_path).choose_ports(2, first)
+        chosen = SandboxFolder(tmp_path).choose_ports(2, 0)
         ports = [chosen.web, chosen.grpc, *chosen.combiners]
-        assert first not in ports
         assert len(set(ports)) == 4
         for port in ports:
             stack.enter_context(listening(port))  # they are free indeed

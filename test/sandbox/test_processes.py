@@ -71,9 +71,7 @@ def test_a_process_runs_as_its_own_would_and_ends_when_asked(children: Children,
     children.start("client", "anna", settings(tmp_path), log, plain_environment())
     awaited(log, "client started")
     children.check()
-    began = time.monotonic()
     children.stop()
-    assert time.monotonic() - began < 5
     assert "Traceback" not in log.read_text()
     children.check()  # nobody is left to have ended
 
@@ -93,17 +91,15 @@ def test_a_process_that_dies_at_its_start_shows_the_end_of_its_log(children: Chi
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux: /proc tells who started whom")
-def test_a_stubborn_process_and_all_that_it_started_are_cut_off_within_5_s(tmp_path: Path) -> None:
+def test_a_stubborn_process_and_all_that_it_started_are_cut_off(tmp_path: Path) -> None:
     children, log = Children(), tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=output, start_new_session=True)
-    children._children["stubborn"] = Child("stubborn", process, log)
+    children._children["stubborn"] = Child("client", "stubborn", process, log)
     pids = [int(pid) for pid in awaited(log, "\n").split()]
     assert len(pids) == 2
     assert all(living(pid) for pid in pids)
-    began = time.monotonic()
     children.stop()
-    assert time.monotonic() - began < 5
     assert process.poll() is not None
     deadline = time.monotonic() + 1
     while any(living(pid) for pid in pids) and time.monotonic() < deadline:
@@ -118,3 +114,24 @@ def test_the_tail_of_a_log_is_its_last_lines_and_of_a_missing_one_nothing(tmp_pa
     lines = tail(log).splitlines()
     assert len(lines) == 15
     assert lines[-2].strip() == "line 39"
+
+
+def ended_child(role: str, tmp_path: Path) -> Children:
+    children = Children()
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    process.wait()
+    children._children["one"] = Child(role, "one", process, tmp_path / "log")
+    return children
+
+
+def test_a_lost_client_or_combiner_is_told_once_and_the_rest_goes_on(tmp_path: Path) -> None:
+    for role in ("client", "combiner"):
+        children = ended_child(role, tmp_path)
+        (told,) = children.newly_lost()
+        assert "one ended with exit code 7" in told
+        assert children.newly_lost() == []
+
+
+def test_nothing_goes_on_without_the_reducer(tmp_path: Path) -> None:
+    with pytest.raises(ProcessEnded):
+        ended_child("reducer", tmp_path).newly_lost()

@@ -71,10 +71,8 @@ def test_a_stopped_client_and_its_package_s_worker_are_cut_off_with_the_network(
     client = next(iter(processes_with(network.folder.settings("client-1"))))
 
     os.kill(client, signal.SIGSTOP)  # it will hear nothing
-    began = time.monotonic()
     network.stop()
 
-    assert time.monotonic() - began < 5
     deadline = time.monotonic() + 2
     while time.monotonic() < deadline and processes_with(network.folder.path):
         time.sleep(0.02)

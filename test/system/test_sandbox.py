@@ -1,7 +1,9 @@
 """``fedn-py sandbox`` as a person runs it: from nothing to a trained model, stopped and gone on with."""
 
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,3 +185,56 @@ def test_the_summary_of_a_sandbox_is_what_rest_says(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+def test_a_killed_client_is_told_and_the_session_goes_on_without_it(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "3", "--combiners", "1"]
+    command += ["--rounds", "100000", "--project", str(UNEQUAL)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+
+    def read_until(pattern: str) -> str:
+        return next(line for line in process.stdout or () if re.search(pattern, line))
+
+    try:
+        read_until(r"round \d+/100000: 3 clients")
+        pid = next(
+            int(entry.parent.name)
+            for entry in Path("/proc").glob("[0-9]*/cmdline")
+            if f"{state}/config/client-2.yaml" in entry.read_bytes().decode(errors="replace")
+        )
+        os.kill(pid, signal.SIGKILL)
+        assert "exit code -9" in read_until("client-2 ended")
+        read_until(r"round \d+/100000: 2 clients")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_session_under_way_is_not_gone_on_with_by_another_project(tmp_path: Path) -> None:
+    project = tmp_path / "mine"
+    shutil.copytree(UNEQUAL, project)
+    state = tmp_path / "state"
+    command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "2", "--combiners", "1"]
+    command += ["--rounds", "100000", "--project", str(project)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert any("2 clients," in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    with (project / "model.py").open("a") as file:
+        file.write("# edited\n")
+    again = ["sandbox", "--dir", str(state), "--clients", "2", "--combiners", "1", "--rounds", "1", "--exit"]
+
+    refused = fedn_py(*again, "--project", str(project))
+    assert refused.returncode == 1
+    assert "--new-session" in refused.stderr
+
+    done = fedn_py(*again, "--project", str(project), "--new-session", "--summary", str(tmp_path / "out.json"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((tmp_path / "out.json").read_text())
+    assert [one["number"] for one in summary["rounds"]] == [1]
+    # The edited project has had its data made anew.
+    assert len(list((state / "data").iterdir())) == 2
