@@ -1,21 +1,21 @@
-"""Run as a script before each command: asks Linux to end this process when the client ends, then becomes the command.
+"""Run as a script before each command: asks Linux to end this process when its parent ends, then becomes the command.
 
-It imports little, since it stands in the way of every task. Doing the same between fork and exec of the client itself
-would run Python code in a copy of a process with many threads, which can hang.
+It imports little, since it stands in the way of every task. Doing the same between fork and exec of the parent itself
+would run Python code in a copy of a process with many threads, which can hang, and gRPC's own code for forks, which
+can crash.
 """
 
 import ctypes
 import os
-import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> None:
-    """Become ``arguments[1:]`` as a child that does not outlive its parent, the process ``arguments[0]``."""
-    parent, *command = arguments
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    """Become ``arguments[2:]``, which gets the signal ``arguments[1]`` when its parent, ``arguments[0]``, ends."""
+    parent, number, *command = arguments
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
     if os.getppid() != int(parent):  # it ended before the request took hold
         sys.exit(1)
     try:

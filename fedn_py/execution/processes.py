@@ -118,7 +118,7 @@ async def start_process(
         pipe, _ = await loop.connect_read_pipe(lambda: log, os.fdopen(read_end, "rb", buffering=0))
         try:
             process = await asyncio.create_subprocess_exec(
-                *_watched(command),
+                *not_outliving_this(command),
                 stdin=channel[0] if channel else asyncio.subprocess.DEVNULL,
                 stdout=channel[1] if channel else write_end,
                 stderr=write_end,
@@ -134,8 +134,9 @@ async def start_process(
     return PackageProcess(process, log, pipe)
 
 
-def _watched(command: Sequence[str]) -> list[str]:
+def not_outliving_this(command: Sequence[str], by: signal.Signals = signal.SIGKILL) -> list[str]:
+    """Return how to run a command so that it gets a signal when this process ends, where the system can do it."""
     if sys.platform != "linux":
         return list(command)
     launcher = str(Path(__file__).with_name("child.py"))
-    return [sys.executable, "-I", "-S", launcher, str(os.getpid()), *command]
+    return [sys.executable, "-I", "-S", launcher, str(os.getpid()), str(int(by)), *command]

@@ -1,21 +1,20 @@
 """The sandbox's processes: real ones, as a deployment would start them, with their output in files."""
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedn_py.errors import OwnFault
+from fedn_py.execution.processes import not_outliving_this
 
 STOP_WITHIN_S = 4.0
 _LOG_LINES = 15
-_PR_SET_PDEATHSIG = 1
 
 
 class ProcessEnded(OwnFault):
@@ -51,13 +50,12 @@ class Children:
         command = [sys.executable, "-m", "fedn_py", "run", role, "-c", str(settings)]
         with log.open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 - our own program
-                command,
+                not_outliving_this(command, signal.SIGTERM),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=dict(environ),
                 start_new_session=True,  # Ctrl-C is for the sandbox, which ends its processes in order
-                preexec_fn=_dies_with_parent(),  # noqa: PLW1509 - prepared before the fork, one system call
             )
         self._children[name] = Child(role, name, process, log)
 
@@ -121,18 +119,6 @@ def _descendants(pid: int) -> list[int]:
     for one in found:
         found.extend(children.get(one, []))
     return found[1:]
-
-
-def _dies_with_parent() -> Callable[[], None] | None:
-    """Return what makes a child end when the sandbox is killed outright, where the system can do it."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-    return ask
 
 
 def tail(log: Path) -> str:

@@ -1,11 +1,9 @@
 """Runs the real servers for the length of a test run, on free ports of this machine, each in a folder of its own."""
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,10 +14,10 @@ from pathlib import Path
 
 from servers.build import build
 
+from fedn_py.execution.processes import not_outliving_this
+
 READY_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class NotReady(Exception):
@@ -84,13 +82,12 @@ def _running(
 ) -> Iterator[None]:
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command,
+            not_outliving_this(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             env={**os.environ, **environment},
             process_group=0,
-            preexec_fn=_die_with_parent if _LIBC else None,  # noqa: PLW1509  # takes no lock, imports nothing
         )
     try:
         _await_ready(process, log, is_ready)
@@ -117,10 +114,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _listens(port: int) -> bool:
