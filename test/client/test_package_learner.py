@@ -243,10 +243,11 @@ def test_a_package_that_writes_into_its_base_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "fault"), [({"metrics": 65}, "InvalidMetrics"), ({"samples": 2**41}, "Samples")]
+    ("parameters", "why"),
+    [({"metrics": 65}, "65 metrics are more than 64"), ({"samples": 2**41}, "from 1 to 1,099,511,627,776")],
 )
 def test_what_no_combiner_would_take_is_named_before_it_is_sent(
-    tmp_path: Path, parameters: dict[str, int], fault: str
+    tmp_path: Path, parameters: dict[str, int], why: str
 ) -> None:
     bench = Bench(tmp_path)
     package = bench.packages.make("echo")
@@ -254,7 +255,8 @@ def test_what_no_combiner_would_take_is_named_before_it_is_sent(
     async def told() -> None:
         with pytest.raises(FednError) as refused:
             await bench.train(package, **parameters)
-        assert fault in refused.value.code
+        assert refused.value.code == "MalformedOutput"
+        assert why in refused.value.message
 
     bench.run(told)
 
