@@ -107,7 +107,8 @@ def test_eight_clients_train_the_pytorch_example_to_more_than_85_of_100(tmp_path
 @pytest.mark.parametrize(
     "project",
     [
-        DIGITS,
+        # A copy of this one runs them in every test run, below.
+        pytest.param(DIGITS, marks=[pytest.mark.examples]),
         pytest.param(KERAS, marks=[pytest.mark.examples, pytest.mark.timeout(600)]),
         pytest.param(TORCH, marks=[pytest.mark.examples, pytest.mark.timeout(600)]),
     ],
