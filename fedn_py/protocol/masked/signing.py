@@ -1,0 +1,92 @@
+"""Signed bodies: who says what, over the bytes that were said.
+
+The signature is Ed25519 over H("sign/" + kind, body). The bytes of ``body`` as received are what is hashed, stored and
+forwarded; nothing is ever written anew to be checked.
+
+Source: RFC 8032 (Ed25519); libsodium refuses keys of small order and signatures that are not in canonical form.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, TypeVar
+
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+from fedn_py.errors import PeerFault
+from fedn_py.masking.hashing import tagged_hash
+from fedn_py.protocol.masked.encoding import Body, Bytes32, Bytes64, MalformedMessage, Text, UpTo
+
+MOST_BODY_BYTES = 2**20
+
+Said = TypeVar("Said", bound=Body)
+
+
+class BadSignature(PeerFault):
+    """A signature is not by the key that it names, over these bytes."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"the signature of a {kind} does not fit",
+            remedy="The message was altered on its way, or its sender does not hold the key that it names.",
+        )
+
+
+class WrongSigner(PeerFault):
+    """A message is signed by somebody who may not say it."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"a {kind} is {reason}", remedy="Somebody between here and the sender puts in messages.")
+
+
+@dataclass(frozen=True, slots=True)
+class Signed(Body):
+    """A body with a signature.
+
+    Attributes:
+        said: the kind of the body.
+        body: its bytes.
+        signer: Ed25519 public key.
+    """
+
+    kind: ClassVar[str] = "signed message"
+    said: Annotated[str, Text(32)]
+    body: Annotated[bytes, UpTo(MOST_BODY_BYTES)]
+    signer: Bytes32
+    signature: Bytes64
+
+
+def sign(body: Body, key: SigningKey) -> Signed:
+    """Return the body, signed."""
+    data = body.encode()
+    return Signed(body.kind, data, bytes(key.verify_key), signature_over(body.kind, data, key))
+
+
+def signature_over(kind: str, body: bytes, key: SigningKey) -> bytes:
+    """Return the 64 bytes of a signature."""
+    return key.sign(tagged_hash(f"sign/{kind}", body)).signature
+
+
+def verify(kind: str, body: bytes, signer: bytes, signature: bytes) -> None:
+    """Raise BadSignature unless ``signer`` signed this body as one of this kind."""
+    try:
+        VerifyKey(signer).verify(tagged_hash(f"sign/{kind}", body), signature)
+    except (BadSignatureError, ValueError):
+        raise BadSignature(kind) from None
+
+
+def read_signed(signed: Signed, body: type[Said], *, signer: bytes | None = None) -> Said:
+    """Return what a message says, after its signature was found right.
+
+    Args:
+        body: the kind that it must be.
+        signer: the key that it must be signed by; anybody's where None.
+
+    Raises:
+        MalformedMessage, WrongSigner, BadSignature: it says nothing.
+    """
+    if signed.said != body.kind:
+        raise MalformedMessage(body.kind, "said", f"is {signed.said!r}")
+    if signer is not None and signed.signer != signer:
+        raise WrongSigner(body.kind, "signed by another key than the one that it comes from")
+    verify(body.kind, signed.body, signed.signer, signed.signature)
+    return body.decode(signed.body)
