@@ -12,6 +12,7 @@ included_hash  = H("included", ctx, u32 n, concatenation of client_id | header_h
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from fedn_py.errors import PeerFault
 from fedn_py.masking.fixed_point import Encoding
@@ -26,6 +27,15 @@ class WrongContext(PeerFault):
         super().__init__(
             f"a {kind} belongs to another round, attempt, cell or network",
             remedy="Late messages are refused like this now and then; if it lasts, somebody replays old ones.",
+        )
+
+
+class WrongSet(PeerFault):
+    """Rows are not the set that was signed, or are no set."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the included clients are refused: {reason}", remedy="Somebody on the way altered the list; ask again."
         )
 
 
@@ -107,6 +117,12 @@ def nonce_commitment(ctx0: bytes, client_id: bytes, nonce: bytes) -> bytes:
 def work_of(base_sha256: bytes, package_sha256: bytes, params_sha256: bytes) -> bytes:
     """Return what names a piece of work, in whatever session and round it is done."""
     return tagged_hash("work", base_sha256, package_sha256, params_sha256)
+
+
+def check_rows(rows: Sequence[IncludedRow]) -> None:
+    """Raise WrongSet unless the rows are sorted by client, each there once."""
+    if any(one.client_id >= other.client_id for one, other in pairwise(rows)):
+        raise WrongSet("they are not sorted, or one is there twice")
 
 
 def included_hash(ctx: bytes, rows: Sequence[IncludedRow]) -> bytes:

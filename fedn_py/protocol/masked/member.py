@@ -13,14 +13,13 @@ Rules it keeps:
 """
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import TypeAlias, assert_never
 
 from fedn_py.errors import PeerFault
 from fedn_py.protocol.machine import UnexpectedEvent
 from fedn_py.protocol.masked.boxes import VerifiedHeader
 from fedn_py.protocol.masked.committee import BadCommittee, Committee
-from fedn_py.protocol.masked.contexts import WrongContext, included_hash
+from fedn_py.protocol.masked.contexts import WrongContext, WrongSet, check_rows, included_hash
 from fedn_py.protocol.masked.differencing import PromiseRecord, check_may_promise
 from fedn_py.protocol.masked.member_work import (
     AbortAsked,
@@ -66,15 +65,6 @@ class AlreadyServing(PeerFault):
         super().__init__(
             "this client has already offered a key in this attempt",
             remedy="Keys live in one process for one attempt; the next attempt may draw it again.",
-        )
-
-
-class WrongSet(PeerFault):
-    """The rows shown are not the set that the reducer signed, or are no set."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            f"the included clients are refused: {reason}", remedy="Somebody on the way altered the list; ask again."
         )
 
 
@@ -280,8 +270,7 @@ def _checked_set(state: Opening, included: Included) -> tuple[tuple[IncludedRow,
         raise WrongSigner(OpenSum2.kind, "not signed by a reducer of this network")
     if opening.ctx != state.committee.ctx:
         raise WrongContext(OpenSum2.kind)
-    if any(one.client_id >= other.client_id for one, other in pairwise(rows)):
-        raise WrongSet("its clients are not sorted, or one is there twice")
+    check_rows(rows)
     digest = included_hash(opening.ctx, rows)
     if (opening.n, opening.included_hash) != (len(rows), digest):
         raise WrongSet("the reducer signed another one")

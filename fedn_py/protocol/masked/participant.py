@@ -121,7 +121,7 @@ def _begin(state: UpdateParticipant, terms: CellTerms, effects: list[Effect]) ->
     """Train, unless there is an update for this work, or a stored upload for this very cell."""
     if state.trained == terms.work or terms.ctx0 in state.stored:
         return replace(state, phase=Checking(terms)), effects
-    dropped: list[Effect] = [] if state.trained is None else [DropUpdate()]
+    dropped: list[Effect] = [DropUpdate()] if state.trained is not None or state.stored else []
     training = replace(state, phase=Training(terms), trained=None, stored={})
     return training, [*effects, *dropped, Train(terms)]
 
