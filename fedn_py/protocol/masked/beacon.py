@@ -105,15 +105,12 @@ def follow(known: KnownBeacon, link: BeaconLink, terms: BeaconTerms) -> KnownBea
         commit = read_signed(link.commit, RoundCommitted)
         if link.commit.signer not in terms.reducers:
             raise WrongSigner(RoundCommitted.kind, "not signed by a reducer of this network")
+        _check_commit(known, link, commit)
         revealed = _revealed(known, link, commit, terms) if link.nonces else NOTHING_REVEALED
     except WrongBeacon:
         raise
     except PeerFault as error:
         raise WrongBeacon(f"round {link.round}: {error.message}") from error
-    if (commit.session, commit.round, link.round) != (known.session, known.round, known.round):
-        raise WrongBeacon(f"a link of round {commit.round} is offered for round {known.round}")
-    if commit.previous != known.parent_commit:
-        raise WrongBeacon(f"the commit of round {known.round} builds on another one")
     return KnownBeacon(
         known.session,
         known.session_number,
@@ -121,6 +118,13 @@ def follow(known: KnownBeacon, link: BeaconLink, terms: BeaconTerms) -> KnownBea
         next_beacon(known.beacon, known.round, revealed),
         commit_hash(link.commit.body),
     )
+
+
+def _check_commit(known: KnownBeacon, link: BeaconLink, commit: RoundCommitted) -> None:
+    if (commit.session, commit.round, link.round) != (known.session, known.round, known.round):
+        raise WrongBeacon(f"a link of round {commit.round} is offered for round {known.round}")
+    if commit.previous != known.parent_commit:
+        raise WrongBeacon(f"the commit of round {known.round} builds on another one")
 
 
 def _revealed(known: KnownBeacon, link: BeaconLink, commit: RoundCommitted, terms: BeaconTerms) -> bytes:
