@@ -249,7 +249,7 @@ def _asked_again(state: Echoed | Answering | Answered, included: Included, promi
 
 def _promise_first(state: Opening, event: IncludedArrived) -> Result:
     duty, ctx = state.duty, state.committee.ctx
-    rows, digest = _checked_set(state, event.included)
+    rows, digest = _checked_set(state, event.included, state.duty.reducers | event.reducers)
     earlier = event.memory.promise(ctx)
     if earlier is not None and earlier.included_hash != digest:
         raise AnsweredAlready
@@ -263,10 +263,12 @@ def _promise_first(state: Opening, event: IncludedArrived) -> Result:
     return result, [SavePromise(record), SendEcho(Echo(ctx, digest)), *effects]
 
 
-def _checked_set(state: Opening, included: Included) -> tuple[tuple[IncludedRow, ...], bytes]:
+def _checked_set(
+    state: Opening, included: Included, reducers: frozenset[bytes]
+) -> tuple[tuple[IncludedRow, ...], bytes]:
     terms, rows = state.duty.terms, included.rows
     opening = read_signed(included.opening, OpenSum2)
-    if included.opening.signer not in state.duty.reducers:
+    if included.opening.signer not in reducers:
         raise WrongSigner(OpenSum2.kind, "not signed by a reducer of this network")
     if opening.ctx != state.committee.ctx:
         raise WrongContext(OpenSum2.kind)

@@ -142,11 +142,13 @@ class IncludedArrived:
     Attributes:
         memory: what is on disk at this moment, other cells' promises included.
         proofs: of sets that can never be opened.
+        reducers: keys of reducers that were certified since the duty began: a standby that has taken over.
     """
 
     included: Included
     memory: MemberMemory
     proofs: Proofs = field(default_factory=Proofs)
+    reducers: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

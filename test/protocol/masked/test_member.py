@@ -204,6 +204,8 @@ def test_without_replicas_nobody_is_echoed_and_the_promise_is_kept_all_the_same(
 def test_a_set_that_the_reducer_did_not_sign_is_refused() -> None:
     with pytest.raises(WrongSigner):
         step(opening(), asked(UPLOADS, key=world.COMBINER))
+    standby = replace(asked(UPLOADS, key=world.COMBINER), reducers=frozenset({bytes(world.COMBINER.verify_key)}))
+    assert isinstance(step(opening(), standby)[0], Echoed)
     good = included(COMMITTEE, UPLOADS)
     forged = replace(good.opening, signature=bytes(64))
     with pytest.raises(BadSignature):

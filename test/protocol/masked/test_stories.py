@@ -1,6 +1,7 @@
 """Whole rounds through the machines, and the attacks that they are there for."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,7 +71,6 @@ from fedn_py.protocol.masked.participant_work import (
     CommitteeChecked,
     NotOpenedArrived,
     PlanChecked,
-    Sealing,
     Sent,
     SittingOut,
     TrainingEnded,
@@ -448,62 +448,68 @@ def test_a_combiner_that_doubles_drops_or_alters_a_vector_is_seen_at_the_guards(
 # ---- any server, any order
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_whatever_a_server_does_the_opened_sets_of_a_work_are_identical_or_disjoint(data: st.DataObject) -> None:
-    """Strict plans, honest members and clients, a server that drops, asks anybody for anything, and lies.
+CROWDS = [CLIENTS[:4], CLIENTS[4:], CLIENTS[2:6], CLIENTS[:3], CLIENTS[3:7], CLIENTS]
 
-    A cell counts as opened when every slot has promised the same set: the server may read all answers.
+
+@pytest.mark.parametrize("records_kept", [True, False], ids=["clients-keep-records", "clients-lose-records"])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_whatever_a_server_does_the_opened_sets_of_a_work_are_identical_or_disjoint(
+    data: st.DataObject, records_kept: bool
+) -> None:
+    """Strict plans, honest members, and a server that drops, asks anybody for anything, and lies.
+
+    A cell counts as opened when every slot has promised the same set: the server may read all answers. Where clients
+    lose their records, members alone hold the rule, as far as the same ones serve again.
     """
     clients = {client.id: UpdateParticipant(20) for client in CLIENTS}
     memories = {client.id: MemberMemory() for client in CLIENTS}
     opened: list[frozenset[bytes]] = []
-    for number in range(1, data.draw(st.integers(2, 4), label="attempts") + 1):
+    for number in range(1, data.draw(st.integers(2, 5), label="attempts") + 1):
         terms = the_terms(a_plan(attempt=number, reopen="strict"))
-        committee = a_committee(terms, data.draw(st.sampled_from([CLIENTS, CLIENTS[2:], CLIENTS[:6]])))
+        committee = a_committee(terms)
         uploads = {}
-        for client in CLIENTS:
-            state = clients[client.id]
-            for event in (
-                PlanChecked(terms, terms.order.plan_hash),
-                TrainingEnded(terms.work),
-                CommitteeChecked(committee, terms),
-            ):
-                try:
-                    state, _ = participant_step(state, event)
-                except PeerFault:
-                    continue
-            if isinstance(state.phase, Sealing) and data.draw(st.booleans()):
-                state, _ = participant_step(state, UpdateSealed(committee.ctx, bytes([number]) * 16))
-                assert isinstance(state.phase, Sent)
+        for client in data.draw(st.sampled_from(CROWDS), label="crowd"):
+            state = uploaded(clients[client.id], terms, committee, number)
+            if isinstance(state.phase, Sent):
                 uploads[client.id] = an_upload(terms, committee, client)
-            clients[client.id] = state
-        members = []
-        for client in members_of(committee):
-            member = AMember.of(client, terms, committee, memories[client.id])
+            clients[client.id] = state if records_kept else UpdateParticipant(20)
+        void = sign(NotOpened(data.draw(st.sampled_from([committee.ctx, b"x" * 32])), "lie"), REDUCER)
+        members = [AMember.of(client, terms, committee, memories[client.id]) for client in members_of(committee)]
+        for member in members:
+            member.proofs = member.proofs.with_void(void, world.REDUCERS)
             member.take(list(uploads.values()))
-            if data.draw(st.booleans()):
-                void = sign(NotOpened(data.draw(st.sampled_from([committee.ctx, b"x" * 32])), "lie"), REDUCER)
-                member.proofs = member.proofs.with_void(void, world.REDUCERS)
-            members.append(member)
-        sets = st.lists(st.sampled_from(sorted(uploads)), unique=True) if uploads else st.just([])
-        for _ in range(data.draw(st.integers(1, 4), label="questions")):
-            which, who = data.draw(sets), data.draw(st.sampled_from(members))
-            try:
-                who.ask([uploads[one] for one in which])
-            except PeerFault:
-                continue
+        for _ in range(data.draw(st.integers(1, 3), label="questions")):
+            some = st.lists(st.sampled_from(sorted(uploads)), unique=True) if uploads else st.just([])
+            which = data.draw(st.one_of(st.just(sorted(uploads)), some), label="set")
+            for member in data.draw(st.sampled_from([members, members[:1], members[1:]]), label="asked"):
+                with suppress(PeerFault):
+                    member.ask([uploads[one] for one in which])
+        opened += promised_by_all(members)
         for member in members:
             memories[member.client.id] = member.memory
-        promised = [member.memory.promise(committee.ctx) for member in members]
-        digests = {record.included_hash for record in promised if record is not None}
-        if len(digests) == 1 and None not in promised:
-            record = promised[0]
-            assert record is not None
-            opened.append(frozenset(record.clients))
         for client in CLIENTS:
-            void = sign(NotOpened(committee.ctx, "lie"), REDUCER)
             clients[client.id], _ = participant_step(clients[client.id], NotOpenedArrived(void, world.REDUCERS))
-    for one in opened:
-        assert len(one) >= 3
-        assert all(one == other or not one & other for other in opened)
+    assert all(len(one) >= 3 for one in opened)
+    assert all(one == other or not one & other for one in opened for other in opened)
+
+
+def uploaded(state: UpdateParticipant, terms: CellTerms, committee: Committee, number: int) -> UpdateParticipant:
+    """A client that does all that it may for a plan."""
+    for event in (
+        PlanChecked(terms, terms.order.plan_hash),
+        TrainingEnded(terms.work),
+        CommitteeChecked(committee, terms),
+        UpdateSealed(committee.ctx, bytes([number]) * 16),
+    ):
+        with suppress(PeerFault):
+            state, _ = participant_step(state, event)
+    return state
+
+
+def promised_by_all(members: Sequence[AMember]) -> list[frozenset[bytes]]:
+    records = [member.memory.promise(member.committee.ctx) for member in members]
+    promises = [record for record in records if record is not None]
+    if len(promises) < len(members) or len({record.included_hash for record in promises}) > 1:
+        return []
+    return [frozenset(promises[0].clients)]
