@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fedn_py.errors import PeerFault
 from fedn_py.masking.hashing import plain_hash, tagged_hash, u8
-from fedn_py.masking.pet import SEED_BYTES, seed_commitment
+from fedn_py.masking.pet import seed_commitment
 from fedn_py.protocol.masked.certificates import Chain
 from fedn_py.protocol.masked.committee import Committee, Member
 from fedn_py.protocol.masked.contexts import WrongContext, header_hash
@@ -163,7 +163,7 @@ def open_box(
     except NotSealed as error:
         raise BadBox(client_id, "the box does not open") from error
     prefix, seed = content[:PREFIX_BYTES], content[PREFIX_BYTES:]
-    if len(seed) != SEED_BYTES or prefix != box_prefix(committee.ctx, client_id, member.slot):
+    if prefix != box_prefix(committee.ctx, client_id, member.slot):
         raise BadBox(client_id, "the box was sealed for another client, slot or round")
     if seed_commitment(committee.ctx, client_id, member.slot, seed) != header.seed_commits[member.slot]:
         raise BadBox(client_id, "the seed is not the one that its header commits to")

@@ -97,5 +97,5 @@ def check_floors(terms: CellTerms, policy: Policy, current_policy_hash: bytes) -
 def check_quorum(k: int, r: int, echo_c: int) -> None:
     """Raise QuorumBeyondCommittee unless a full committee can reach the echo's quorum."""
     quorum = echo_quorum(k * r, echo_c)
-    if r > 1 and quorum > k * r:
+    if quorum > k * r:
         raise QuorumBeyondCommittee(quorum, k * r, echo_c)

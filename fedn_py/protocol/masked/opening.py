@@ -376,10 +376,10 @@ def not_opened(attempt: Attempt, ctx: bytes, reason: str) -> NotOpened:
         NotVoid: the set was or may have been opened, or the key that could open it is not gone, or nobody can know.
         WrongContext: there is no such cell.
     """
-    cell = _known(attempt, ctx, NotOpened.kind)
+    _known(attempt, ctx, NotOpened.kind)
     if attempt.reopen != "reducer":
         raise NotVoid("the plan lets members alone release clients")
-    if ctx in attempt.opening or cell.opened:
+    if ctx in attempt.opening:
         raise NotVoid("the cell may have been opened")
     if attempt.key != "unset":
         raise NotVoid("the key that could open it is not gone")

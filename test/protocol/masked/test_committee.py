@@ -145,6 +145,19 @@ def test_nobody_sits_twice_and_no_site_does() -> None:
         check(rows)
 
 
+def test_one_token_under_two_sites_is_still_one_token() -> None:
+    """The operator signed one token id twice; its holder must not fill two seats with one use."""
+    first, second = the_client(ROWS[0]), idle()
+    token = world.TokenCert.decode(second.chain.token.body)
+    again = sign(replace(token, token_id=first.registered.token_id), world.OPERATOR)
+    entry = replace(world.ClientEntry.decode(second.chain.entry.body), token_id=first.registered.token_id, index=0)
+    signed = sign(entry, world.key_of(f"token {token.site}"))
+    chain = world.Chain(again, signed, world.signature_over(world.POSSESSION, signed.body, second.key))
+    row = replace(a_row(TERMS, second, 1, 0), chain=chain)
+    with pytest.raises(BadCommittee, match="entered two keys"):
+        check((ROWS[0], row, ROWS[4]))
+
+
 def test_seats_are_in_their_order_and_lots_ascend() -> None:
     for wrong in (ROWS[::-1], (*ROWS[:4], ROWS[5]), (ROWS[0], ROWS[0], *ROWS[2:])):
         with pytest.raises(BadCommittee):

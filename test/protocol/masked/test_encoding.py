@@ -203,6 +203,11 @@ def test_a_refusal_names_the_field(field: str, altered: str) -> None:
     assert (refused.value.kind, refused.value.field) == ("sample", field)
 
 
+def test_a_word_that_is_no_choice_is_told_the_choices() -> None:
+    with pytest.raises(ValueError, match="is 'maybe', must be one of no, yes"):
+        OneOf(("no", "yes")).write("maybe")
+
+
 def test_a_body_of_another_kind_is_not_nested() -> None:
     with pytest.raises(ValueError, match="is a Echo, must be a Abort"):
         Nested(Abort).write(Echo(CTX, CTX))

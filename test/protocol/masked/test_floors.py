@@ -106,4 +106,6 @@ def test_a_quorum_that_no_committee_reaches_is_refused() -> None:
         check(world.the_terms(k=3, r=2, echo_c=6))
     check_quorum(3, 2, 4)
     with pytest.raises(QuorumBeyondCommittee):
+        check_quorum(2, 1, 2)
+    with pytest.raises(QuorumBeyondCommittee):
         check_quorum(3, 2, 6)

@@ -411,6 +411,26 @@ def test_once_opening_has_begun_nobody_gives_up() -> None:
             step(OPENING, event)
 
 
+def test_nothing_is_formed_or_closed_after_the_end() -> None:
+    ended = run(an_attempt(), GivenUp("stopped"))[0]
+    with pytest.raises(UnexpectedEvent):
+        step(ended, CommitteeFormed(CELL, 1, NORTHERN))
+    ended = run(FORMED, GivenUp("stopped"))[0]
+    with pytest.raises(UnexpectedEvent):
+        step(ended, CLOSE_NORTH)
+
+
+def test_only_what_is_being_opened_is_judged_and_only_what_was_judged_is_committed() -> None:
+    for event in (CellOpened(NORTHERN.ctx), CellNotOpened(NORTHERN.ctx, "x"), Committed(), KeyUnset()):
+        with pytest.raises(UnexpectedEvent):
+            step(CLOSED, event)
+    one = run(replace(CLOSED, clients_required=4), *NORTH_ANSWERS, Sum2Over())[0]
+    with pytest.raises(UnexpectedEvent):
+        step(one, CellOpened(SOUTHERN.ctx))
+    with pytest.raises(UnexpectedEvent):
+        step(OPENING, KeyUnset())
+
+
 def test_a_late_answer_after_the_attempt_changes_nothing() -> None:
     assert step(GIVEN_UP, NORTH_ANSWERS[0]) == (GIVEN_UP, [])
 
