@@ -21,6 +21,7 @@ from fedn_py.protocol.masked.contexts import WrongContext, check_rows, included_
 from fedn_py.protocol.masked.opening_work import (
     AbortArrived,
     AnswerArrived,
+    AskStream,
     Attempt,
     Cell,
     CellClosedArrived,
@@ -40,6 +41,8 @@ from fedn_py.protocol.masked.opening_work import (
     SaveDocument,
     SendOpenSum2,
     SignNotOpened,
+    StreamFailed,
+    StreamStored,
     Sum2Over,
     UnsetKey,
 )
@@ -128,8 +131,12 @@ def step(attempt: Attempt, event: Event) -> Result:
             return _close(attempt, event, closed)
         case CellLost(cell, generation, reason):
             return _lose(attempt, event, _ordered(attempt, cell, generation), reason)
-        case AnswerArrived(answer):
-            return _answer(attempt, answer)
+        case AnswerArrived(answer, stored):
+            return _answer(attempt, answer, stored=stored)
+        case StreamStored(ctx, member):
+            return _stream(attempt, event, _answered_by(attempt, ctx, member), member, stored=True)
+        case StreamFailed(ctx, member):
+            return _stream(attempt, event, _answered_by(attempt, ctx, member), member, stored=False)
         case AbortArrived(abort):
             return _aborted(attempt, abort)
         case Sum2Over():
@@ -161,8 +168,9 @@ def resume(attempt: Attempt) -> Result:
             return (attempt, [OpenCells(waiting)]) if waiting else _outcome(attempt)
         case _:
             asked = [SendOpenSum2(_opening(cell)) for cell in attempt.cells if cell.included_hash and not cell.out]
+            wanted = [AskStream(_ctx(cell), one) for cell in attempt.cells for one in cell.streams_wanted]
             attempt, effects = _settle(attempt)
-            return attempt, [*asked, *effects]
+            return attempt, [*asked, *wanted, *effects]
 
 
 # ---- cells
@@ -264,7 +272,7 @@ def _lose(attempt: Attempt, event: Event, cell: Cell, reason: str) -> Result:
 # ---- answers
 
 
-def _answer(attempt: Attempt, signed: Signed) -> Result:
+def _answer(attempt: Attempt, signed: Signed, *, stored: bool) -> Result:
     answer = read_signed(signed, Answer)
     cell = _known(attempt, answer.ctx, Answer.kind)
     seat = _seat(cell, signed, Answer.kind)
@@ -280,7 +288,33 @@ def _answer(attempt: Attempt, signed: Signed) -> Result:
         raise BadAnswer(seat.client_id, "it has answered otherwise before")
     if attempt.stage in {"committed", "given up"} or seat.client_id in cell.answers:
         return attempt, []
-    return _settle(_with(attempt, replace(cell, answers={**cell.answers, seat.client_id: signed})))
+    streams = cell.streams | {seat.client_id} if stored else cell.streams
+    return _progress(attempt, cell, replace(cell, answers={**cell.answers, seat.client_id: signed}, streams=streams))
+
+
+def _answered_by(attempt: Attempt, ctx: bytes, member: bytes) -> Cell:
+    cell = _known(attempt, ctx, "stream")
+    if member not in cell.answers:
+        raise WrongContext("stream")
+    return cell
+
+
+def _stream(attempt: Attempt, event: Event, cell: Cell, member: bytes, *, stored: bool) -> Result:
+    _expect(attempt, event, "running", "opening")
+    if stored:
+        after = replace(cell, streams=cell.streams | {member}, failed=cell.failed - {member})
+    else:
+        after = replace(cell, streams=cell.streams - {member}, failed=cell.failed | {member})
+    return _progress(attempt, cell, after)
+
+
+def _progress(attempt: Attempt, before: Cell, after: Cell) -> Result:
+    """Save what came, and ask for the streams that are wanted now."""
+    asked: list[Effect] = [
+        AskStream(_ctx(after), member) for member in after.streams_wanted if member not in before.streams_wanted
+    ]
+    attempt, effects = _settle(_with(attempt, after))
+    return attempt, [*effects, *asked]
 
 
 def _seat(cell: Cell, signed: Signed, kind: str) -> CellSeat:

@@ -34,7 +34,9 @@ class Cell:
         assigned: ids of the clients that have a ticket for it.
         ctx: once it has a committee.
         rows: the set that is to be opened, once it is closed; never another one.
-        answers: member to its signed answer.
+        answers: member to its signed answer, in the order in which they came.
+        streams: members whose sealed stream is stored: one of each slot is enough.
+        failed: members whose stream did not come whole, or did not open.
         aborted: members that have aborted.
         out: why it is left out; empty while it is in.
         verdict: whether its sum was opened, once that is known.
@@ -53,6 +55,8 @@ class Cell:
     included_hash: bytes | None = None
     partial_sha256: bytes | None = None
     answers: Mapping[bytes, Signed] = field(default_factory=dict)
+    streams: frozenset[bytes] = frozenset()
+    failed: frozenset[bytes] = frozenset()
     aborted: frozenset[bytes] = frozenset()
     out: str = ""
     opened: bool = False
@@ -64,9 +68,19 @@ class Cell:
 
     @property
     def unanswered(self) -> tuple[CellSeat, ...]:
-        """Members of slots that nobody has answered for."""
-        answered = {seat.slot for seat in self.seats if seat.client_id in self.answers}
+        """Members of slots that nobody's mask sum is stored for."""
+        answered = {seat.slot for seat in self.seats if seat.client_id in self.streams}
         return tuple(seat for seat in self.seats if seat.slot not in answered)
+
+    @property
+    def streams_wanted(self) -> tuple[bytes, ...]:
+        """The member to ask for its stream in each slot that lacks one: who answered first and has not failed."""
+        waiting = {seat.client_id: seat.slot for seat in self.unanswered}
+        first: dict[int, bytes] = {}
+        for member in self.answers:
+            if member in waiting and member not in self.failed:
+                first.setdefault(waiting[member], member)
+        return tuple(first[slot] for slot in sorted(first))
 
     @property
     def answered(self) -> bool:
@@ -135,9 +149,30 @@ class CellLost:
 
 @dataclass(frozen=True, slots=True)
 class AnswerArrived:
-    """A member's answer came; its sealed stream is stored and has the hash that the answer names."""
+    """A member's answer came.
+
+    Attributes:
+        stored: its sealed stream came with it, is stored, and has the hash that the answer names.
+    """
 
     answer: Signed
+    stored: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStored:
+    """A member's sealed stream is stored, and has the hash that its answer names."""
+
+    ctx: bytes
+    member: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFailed:
+    """A member's sealed stream did not come whole, or did not open; another replica is asked."""
+
+    ctx: bytes
+    member: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +224,8 @@ Event: TypeAlias = (
     | CellClosedArrived
     | CellLost
     | AnswerArrived
+    | StreamStored
+    | StreamFailed
     | AbortArrived
     | Sum2Over
     | CellOpened
@@ -214,6 +251,14 @@ class SendOpenSum2:
     """Sign and send; the signature over the same bytes is the same, so this can be repeated."""
 
     opening: OpenSum2
+
+
+@dataclass(frozen=True, slots=True)
+class AskStream:
+    """Have a member send its sealed stream; then StreamStored or StreamFailed."""
+
+    ctx: bytes
+    member: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,4 +294,6 @@ class ReportFailed:
     reason: str
 
 
-Effect: TypeAlias = SaveDocument | SendOpenSum2 | OpenCells | CommitMean | UnsetKey | SignNotOpened | ReportFailed
+Effect: TypeAlias = (
+    SaveDocument | SendOpenSum2 | AskStream | OpenCells | CommitMean | UnsetKey | SignNotOpened | ReportFailed
+)

@@ -38,6 +38,7 @@ from fedn_py.protocol.masked.opening import (
 from fedn_py.protocol.masked.opening_work import (
     AbortArrived,
     AnswerArrived,
+    AskStream,
     Attempt,
     Cell,
     CellClosedArrived,
@@ -56,6 +57,8 @@ from fedn_py.protocol.masked.opening_work import (
     SaveDocument,
     SendOpenSum2,
     SignNotOpened,
+    StreamFailed,
+    StreamStored,
     Sum2Over,
     UnsetKey,
 )
@@ -320,6 +323,54 @@ def test_an_answer_counts_once_and_is_never_changed() -> None:
         step(attempt, AnswerArrived(other))
 
 
+def replicated() -> tuple[Attempt, list[AnswerArrived], list[world.AClient]]:
+    terms = the_terms(**REPLICATED)
+    committee = a_committee(terms)
+    uploads = [an_upload(terms, committee, client) for client in CLIENTS]
+    attempt = an_attempt(cells=(a_cell(terms, CLIENTS),))
+    attempt = run(attempt, CommitteeFormed(CELL, 1, committee), closed(committee.ctx, uploads))[0]
+    arrived = [replace(answer, stored=False) for answer in answers(terms, committee, uploads)]
+    return attempt, arrived, list(members_of(committee))
+
+
+def test_one_replica_of_a_slot_is_asked_for_its_stream_and_the_next_only_if_that_fails() -> None:
+    attempt, arrived, members = replicated()
+    ctx = cell_of(attempt).ctx
+    assert ctx is not None
+    attempt, effects = step(attempt, arrived[1])
+    assert effects == [SaveDocument(attempt), AskStream(ctx, members[1].id)]
+    attempt, effects = step(attempt, arrived[0])
+    assert effects == [SaveDocument(attempt)]
+    assert resume(attempt)[1][1] == AskStream(ctx, members[1].id)
+    attempt, effects = step(attempt, StreamFailed(ctx, members[1].id))
+    assert effects == [SaveDocument(attempt), AskStream(ctx, members[0].id)]
+    attempt, effects = step(attempt, StreamStored(ctx, members[0].id))
+    assert effects == [SaveDocument(attempt)]
+    assert not cell_of(attempt).answered
+    attempt, _ = run(attempt, arrived[2], arrived[4], StreamStored(ctx, members[2].id))
+    assert attempt.stage == "running"
+    attempt, effects = step(attempt, StreamStored(ctx, members[4].id))
+    assert effects == [SaveDocument(attempt), OpenCells((ctx,))]
+
+
+def test_a_stream_that_does_not_open_after_all_has_another_replica_asked() -> None:
+    attempt, arrived, members = replicated()
+    ctx = cell_of(attempt).ctx
+    assert ctx is not None
+    attempt, _ = run(attempt, *arrived, *(StreamStored(ctx, members[place].id) for place in (0, 2, 4)))
+    assert attempt.stage == "opening"
+    attempt, effects = step(attempt, StreamFailed(ctx, members[2].id))
+    assert effects == [SaveDocument(attempt), AskStream(ctx, members[3].id)]
+    assert attempt.opening == {ctx}
+
+
+def test_a_stream_without_an_answer_is_nobodys() -> None:
+    with pytest.raises(WrongContext):
+        step(CLOSED, StreamStored(NORTHERN.ctx, members_of(NORTHERN)[0].id))
+    with pytest.raises(UnexpectedEvent):
+        step(run(CLOSED, NORTH_ANSWERS[0], GivenUp("x"))[0], StreamFailed(NORTHERN.ctx, members_of(NORTHERN)[0].id))
+
+
 # ---- who is opened
 
 
@@ -529,6 +580,8 @@ EVENTS: list[Event] = [
     CLOSE_NORTH,
     CellLost(CELL, 1, "gone"),
     NORTH_ANSWERS[0],
+    StreamStored(NORTHERN.ctx, members_of(NORTHERN)[0].id),
+    StreamFailed(NORTHERN.ctx, members_of(NORTHERN)[0].id),
     AbortArrived(sign(Abort(NORTHERN.ctx, "asked to"), members_of(NORTHERN)[0].key)),
     Sum2Over(),
     CellOpened(NORTHERN.ctx),
