@@ -480,6 +480,9 @@ def test_only_what_is_being_opened_is_judged_and_only_what_was_judged_is_committ
         step(one, CellOpened(SOUTHERN.ctx))
     with pytest.raises(UnexpectedEvent):
         step(OPENING, KeyUnset())
+    committed = run(OPENING, CellOpened(NORTHERN.ctx), CellOpened(SOUTHERN.ctx), Committed())[0]
+    with pytest.raises(UnexpectedEvent):
+        step(committed, CellNotOpened(NORTHERN.ctx, "x"))
 
 
 def test_a_late_answer_after_the_attempt_changes_nothing() -> None:
