@@ -1,0 +1,42 @@
+"""``bench``: how fast the parts are on this machine."""
+
+from typing import Annotated
+
+import typer
+
+from fedn_py.cli.options import JsonOption, group
+from fedn_py.cli.output import hint, print_data, print_facts, print_table
+
+benches = group("Measure how fast the parts are on this machine.")
+
+
+@benches.callback()
+def about() -> None:
+    """Measure how fast the parts are on this machine."""
+
+
+@benches.command("masking")
+def masking(
+    params: Annotated[int, typer.Option(min=1_000, help="Weights of the update.")] = 25_000_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure masking on one thread: CPU time, median of five.
+
+    Example: fedn-py bench masking --params 25000000
+    """
+    from fedn_py.bench.masking import measure
+
+    found = measure(params)
+
+    def human() -> None:
+        rows = [
+            (name, f"{row['ns_per_weight']:.2f}", f"{row['mb_per_s']:,.0f}")
+            for name, row in found.items()
+            if isinstance(row, dict)
+        ]
+        print_table(("part", "ns per weight", "MB/s of float32"), rows, empty="nothing was measured")
+        facts = [(name, f"{value:,.2f}") for name, value in found.items() if not isinstance(value, dict)]
+        print_facts(facts)
+        hint("fedn-py bench masking --json")
+
+    print_data(found, human, as_json=as_json)
