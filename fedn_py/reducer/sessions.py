@@ -13,7 +13,7 @@ from fedn_py.protocol.reducer_work import Progress, SessionStarted, SessionTerms
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import SessionOptions, SessionUnderWay, UnknownModel, UnknownSession
 from fedn_py.reducer.event_log import EventLog
-from fedn_py.reducer.ledger import Ledger
+from fedn_py.reducer.ledger import Fields, Ledger
 from fedn_py.reducer.records import FailedAttempt, RoundRecord, SessionRecord, round_key, with_failure
 
 INTERRUPTED = "ReducerRestarted: the reducer was started anew while the attempt ran"
@@ -109,19 +109,26 @@ class Sessions:
 
     async def _where_it_was(self, record: SessionRecord) -> SessionStarted:
         terms = record.terms
-        rounds = await self._ledger.find("rounds", RoundRecord, {"session": terms.session}, order_by="number")
         progress = first_progress(terms)
-        for found in rounds:
-            generation = Generation(max(progress.generation, found.generation))
-            if found.status == "committed" and found.model is not None:
-                progress = Progress(terms, found.plan.round_number, found.model, 1, generation)
-            else:
-                progress = Progress(terms, progress.committed, progress.head, found.plan.attempt + 1, generation)
-        paused = (record.reason or "it was paused") if record.status == "paused" else ""
+        newest = await self._newest({"session": terms.session})
+        committed = await self._newest({"session": terms.session, "status": "committed"})
+        if committed is not None and committed.model is not None:
+            progress = replace(progress, committed=committed.plan.round_number, head=committed.model)
+        if newest is not None:
+            progress = replace(
+                progress,
+                attempt=1 if newest.status == "committed" else newest.plan.attempt + 1,
+                drawn=sum(len(cell.clients) for cell in newest.cells),
+            )
         # Validation orders take generations too, and are not written down: leave room for them.
-        skipped = Generation(progress.generation + 1_000_000)
-        moved_on = Progress(terms, progress.committed, progress.head, progress.attempt, skipped)
-        return SessionStarted(moved_on, paused)
+        last = progress.generation if newest is None else max(progress.generation, newest.generation)
+        progress = replace(progress, generation=Generation(last + _VALIDATIONS_AT_MOST))
+        paused = (record.reason or "it was paused") if record.status == "paused" else ""
+        return SessionStarted(progress, paused)
+
+    async def _newest(self, equals: Fields) -> RoundRecord | None:
+        found = await self._ledger.find("rounds", RoundRecord, equals, order_by="number", descending=True, limit=1)
+        return found[0] if found else None
 
     async def _take_over(self, session: SessionId) -> SessionRecord:
         """Stamp this reducer's fence on a session and its newest round, so that no older reducer writes them again.

@@ -213,6 +213,8 @@ def test_a_restart_in_any_phase_goes_on_where_it_was(tmp_path: Path, phase: str)
             assert progress.committed == len(committed)
             assert progress.head == (committed[-1] if committed else session.options.seed_model)
             assert progress.attempt == (2 if phase in {"updating", "failed", "given up"} else 1)
+            asked = [len(cell.clients) for cell in before[max(before)].cells] if before else []
+            assert progress.drawn == sum(asked)  # so many are waited for a while
             if phase == "gathering":
                 return
             again = await second.combiner(instance=InstanceId("north-2"))

@@ -93,7 +93,7 @@ def test_documents_are_seen_in_mongodb_and_objects_in_minio(
 def test_ctrl_c_ends_every_process_and_the_same_command_goes_on_with_the_session(tmp_path: Path) -> None:
     state = tmp_path / "state"
     command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "3", "--combiners", "1"]
-    command += ["--rounds", "100000", "--project", str(UNEQUAL)]
+    command += ["--port", "0", "--rounds", "100000", "--project", str(UNEQUAL)]
 
     def run_until_a_round_is_done() -> str:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -147,6 +147,8 @@ def test_a_sandbox_whose_package_fails_says_why_and_exits_with_1(tmp_path: Path)
 
     done = fedn_py(
         "sandbox",
+        "--port",
+        "0",
         "--dir",
         str(tmp_path / "state"),
         "--clients",
@@ -168,7 +170,7 @@ def test_a_sandbox_whose_package_fails_says_why_and_exits_with_1(tmp_path: Path)
 def test_the_summary_of_a_sandbox_is_what_rest_says(tmp_path: Path) -> None:
     state = tmp_path / "state"
     command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "2", "--combiners", "1"]
-    command += ["--rounds", "1", "--project", str(UNEQUAL), "--summary", str(tmp_path / "out.json")]
+    command += ["--port", "0", "--rounds", "1", "--project", str(UNEQUAL), "--summary", str(tmp_path / "out.json")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -190,7 +192,7 @@ def test_the_summary_of_a_sandbox_is_what_rest_says(tmp_path: Path) -> None:
 def test_a_killed_client_is_told_and_the_session_goes_on_without_it(tmp_path: Path) -> None:
     state = tmp_path / "state"
     command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "3", "--combiners", "1"]
-    command += ["--rounds", "100000", "--project", str(UNEQUAL)]
+    command += ["--port", "0", "--rounds", "100000", "--project", str(UNEQUAL)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
 
@@ -218,7 +220,7 @@ def test_a_session_under_way_is_not_gone_on_with_by_another_project(tmp_path: Pa
     shutil.copytree(UNEQUAL, project)
     state = tmp_path / "state"
     command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "2", "--combiners", "1"]
-    command += ["--rounds", "100000", "--project", str(project)]
+    command += ["--port", "0", "--rounds", "100000", "--project", str(project)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert any("2 clients," in line for line in process.stdout)
@@ -226,7 +228,20 @@ def test_a_session_under_way_is_not_gone_on_with_by_another_project(tmp_path: Pa
     process.communicate(timeout=30)
     with (project / "model.py").open("a") as file:
         file.write("# edited\n")
-    again = ["sandbox", "--dir", str(state), "--clients", "2", "--combiners", "1", "--rounds", "1", "--exit"]
+    again = [
+        "sandbox",
+        "--dir",
+        str(state),
+        "--port",
+        "0",
+        "--clients",
+        "2",
+        "--combiners",
+        "1",
+        "--rounds",
+        "1",
+        "--exit",
+    ]
 
     refused = fedn_py(*again, "--project", str(project))
     assert refused.returncode == 1
