@@ -228,20 +228,8 @@ def test_a_session_under_way_is_not_gone_on_with_by_another_project(tmp_path: Pa
     process.communicate(timeout=30)
     with (project / "model.py").open("a") as file:
         file.write("# edited\n")
-    again = [
-        "sandbox",
-        "--dir",
-        str(state),
-        "--port",
-        "0",
-        "--clients",
-        "2",
-        "--combiners",
-        "1",
-        "--rounds",
-        "1",
-        "--exit",
-    ]
+    again = ["sandbox", "--dir", str(state), "--port", "0", "--clients", "2", "--combiners", "1"]
+    again += ["--rounds", "1", "--exit"]
 
     refused = fedn_py(*again, "--project", str(project))
     assert refused.returncode == 1
