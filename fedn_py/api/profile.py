@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedn_py.api.faults import InvalidProfile
+from fedn_py.runtime.secret_files import bearer_of
 
 SANDBOX_PROFILE = Path(".fedn") / "sandbox" / "profile.yaml"
 """Where a sandbox in the present folder leaves its profile."""
@@ -85,7 +86,7 @@ def load_profile(file: Path) -> Profile:
 
 def _token(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8").strip()
+        return bearer_of(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as fault:
         raise InvalidProfile(
             f"the token file {file} cannot be read: {fault}", remedy="Correct token_file in the profile."

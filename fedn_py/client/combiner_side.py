@@ -31,6 +31,7 @@ from fedn_py.protocol.messages import (
     ValidateTask,
 )
 from fedn_py.runtime.logging import logger
+from fedn_py.runtime.secret_files import bearer_of
 from fedn_py.settings.roles import ClientSettings
 from fedn_py.transport.certificates import read_authority_certificate
 from fedn_py.transport.channels import Channel, secure_channel
@@ -130,7 +131,7 @@ class CombinerSide:
         request = AssignRequest(
             self._hello.client, self._hello.name, settings.preferred_combiner or "", fedn_py.__version__
         )
-        async with secure_channel(settings.reducer, authority_pem, token.strip()) as channel:
+        async with secure_channel(settings.reducer, authority_pem, token) as channel:
             return await assign(channel, request)
 
     async def _one_stream(self, assignment: Assignment) -> Ending:
@@ -204,7 +205,7 @@ class CombinerSide:
 
 def _read_token(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return bearer_of(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise TokenUnreadable(
             f"the token in {file} cannot be read: {fault}",

@@ -22,6 +22,7 @@ from fedn_py.runtime.lifetimes import work_until
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.scratch import empty_folder
+from fedn_py.runtime.secret_files import bearer_of
 from fedn_py.settings.roles import CombinerSettings
 from fedn_py.store.opening import MinIO, open_objects
 from fedn_py.transport.certificates import read_authority_certificate, read_server_certificate
@@ -51,7 +52,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as closing:
         certificate = read_server_certificate(settings.certificate.certificate_file, settings.certificate.key_file)
         authority_pem = read_authority_certificate(settings.authority_file)
-        token = settings.token_file.read_text(encoding="utf-8").strip()
+        token = bearer_of(settings.token_file.read_text(encoding="utf-8"))
         channel = secure_channel(settings.reducer, authority_pem, token)
         closing.push_async_callback(channel.close)
         upstream = await _open_upstream(settings, channel, closing)

@@ -19,3 +19,8 @@ def write_secret(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def bearer_of(text: str) -> str:
+    """Return the secret that a token's file lets its holder in by: the first line, whatever follows it."""
+    return text.strip().partition("\n")[0].strip()

@@ -76,6 +76,13 @@ class LimitSettings(Section):
     max_json_bytes: int = Field(default=1 * MIB, ge=1024, description="bytes of one JSON body of the REST API")
 
 
+class MaskingSettings(Section):
+    """What a reducer needs for masked rounds; without this section it runs plain ones only."""
+
+    credential_file: ExistingFile = Field(description="what fedn-py operator certify reducer wrote")
+    policy_file: ExistingFile = Field(description="what fedn-py operator policy wrote")
+
+
 class SpoolSettings(Section):
     """Where a combiner keeps updates while they come in."""
 
@@ -104,6 +111,7 @@ class ReducerSettings(Section):
         default=None, description="objects in MinIO or S3; absent: a folder in state_dir"
     )
     limits: LimitSettings = Field(default=LimitSettings(), description="the largest things it takes")
+    masking: MaskingSettings | None = Field(default=None, description="masked rounds; absent: plain ones only")
     heartbeat_s: float = Field(default=10.0, gt=0, le=600, description="seconds between signs of life from combiners")
     logging: LoggingSettings = Field(default=LoggingSettings(), description="how it logs")
 
@@ -118,6 +126,9 @@ class CombinerSettings(Section):
     authority_file: ExistingFile = Field(description="PEM, the authority of the reducer's certificate")
     certificate: CertificateSettings = Field(description="the certificate it shows to clients")
     token_file: ExistingFile = Field(description="file that holds a token of role combiner")
+    masking_credential_file: ExistingFile | None = Field(
+        default=None, description="what fedn-py operator certify combiner wrote; absent: plain rounds only"
+    )
     state_dir: Location = Field(default=Path("state/combiner"), description="folder of its spool and caches")
     max_clients: int = Field(default=1_000, ge=1, le=100_000, description="clients it takes")
     heartbeat_s: float = Field(default=10.0, gt=0, le=600, description="seconds between signs of life from clients")
@@ -133,7 +144,7 @@ class ClientSettings(Section):
     name: Name = Field(description="what people call this client, one at a time in the network")
     reducer: DialAddress = Field(description="host:port of the reducer's gRPC")
     authority_file: ExistingFile = Field(description="PEM, the authority of the reducer's certificate")
-    token_file: ExistingFile = Field(description="file that holds a token of role client")
+    token_file: ExistingFile = Field(description="file that fedn-py token create --role client wrote")
     state_dir: Location = Field(default=Path("state/client"), description="folder of its identity, packages and models")
     data_path: ExistingPath | None = Field(default=None, description="this site's data, handed to the package")
     preferred_combiner: Name | None = Field(default=None, description="combiner to attach to; absent: the least loaded")

@@ -1,9 +1,10 @@
 """What the operator and a token's holder sign: the policy, tokens, clients, servers.
 
-The chain is operator key -> token key -> client key. No server holds the first two: none can make a client.
+The chain is operator key -> token key -> client key. No server holds the first two: none can make a client. The
+credentials at the end are what the operator, a site and a server keep to themselves, with what they trust in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from fedn_py.protocol.masked.encoding import (
@@ -124,3 +125,52 @@ class ServerCert(Body):
     server_key: Bytes32
     name: Name
     not_after: U64
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSecret(Body):
+    """What makes an operator; kept off every server.
+
+    Attributes:
+        operator_secret: Ed25519 seed.
+        epoch_seed: random bytes that the lottery starts from; public in the policy.
+    """
+
+    kind: ClassVar[str] = "operator secret"
+    operator_secret: Bytes32 = field(repr=False)
+    deployment: Bytes16
+    epoch_seed: Bytes32
+
+
+@dataclass(frozen=True, slots=True)
+class JoinCredential(Body):
+    """What a site makes its clients with; no server may see it.
+
+    Attributes:
+        operator_key: Ed25519 public key; the only one that the site's clients believe.
+        token: a TokenCert.
+        token_secret: Ed25519 seed of the key that the token names.
+    """
+
+    kind: ClassVar[str] = "join credential"
+    operator_key: Bytes32
+    deployment: Bytes16
+    token: Annotated[Signed, Nested(Signed)]
+    token_secret: Bytes32 = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCredential(Body):
+    """What a reducer or combiner shows and signs with.
+
+    Attributes:
+        operator_key: Ed25519 public key; the only one that the server believes.
+        certificate: a ServerCert.
+        server_secret: Ed25519 seed of the key that the certificate names.
+    """
+
+    kind: ClassVar[str] = "server credential"
+    operator_key: Bytes32
+    deployment: Bytes16
+    certificate: Annotated[Signed, Nested(Signed)]
+    server_secret: Bytes32 = field(repr=False)
