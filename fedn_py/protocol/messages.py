@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId
+from fedn_py.protocol.masked.certificates import Chain
+from fedn_py.protocol.masked.round_messages import CommitteeBody
+from fedn_py.protocol.masked.signing import Signed
+from fedn_py.protocol.masked.words import MaskedTerms, MaskedUpload, WordFromClient, WordToClient
 
 Metrics = Mapping[str, float]
 """Metric name to value; every value finite."""
 
-Masking = Literal["none"]
+Masking = Literal["none", "pet"]
 """How updates are hidden; further schemes join here."""
 
 MetricsRelease = Literal["client", "mean", "none"]
@@ -54,12 +58,14 @@ class CellOrder:
     Attributes:
         clients: whom to hand the work; nobody else's update is taken.
         updates_wanted: the cell closes when this many updates are in.
+        masked: what the reducer signed of it, where the plan's masking is not "none".
     """
 
     plan: RoundPlan
     generation: Generation
     clients: tuple[ClientId, ...]
     updates_wanted: int
+    masked: MaskedTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,58 @@ class PartialAggregate:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitteeFormed:
+    """A masked cell has its committee; said before anybody seals anything to it."""
+
+    generation: Generation
+    committee: CommitteeBody
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedPartial:
+    """A combiner's answer to a masked order: its sum of masked updates is stored, and who is in it.
+
+    Attributes:
+        closed: the combiner's signed CellClosed, which names the stored sum; None where too few are in it.
+        included: how many clients are in it.
+        training_metrics: by client alone, of the sites that release them so; nobody's samples.
+    """
+
+    generation: Generation
+    closed: Signed | None
+    included: int
+    excluded: tuple[Exclusion, ...]
+    training_metrics: MetricsSummary
+
+
+@dataclass(frozen=True, slots=True)
+class WordPassedOn:
+    """A combiner passes on what a client said to the reducer."""
+
+    client: ClientId
+    word: WordFromClient
+
+
+@dataclass(frozen=True, slots=True)
+class WordForClients:
+    """The reducer has a combiner pass on what it says to clients.
+
+    Attributes:
+        clients: those of them that are attached get it; all that are attached where it is empty.
+    """
+
+    clients: tuple[ClientId, ...]
+    word: WordToClient
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyNews:
+    """The operator's newest policy; combiners and clients get it before any order or task that is made under it."""
+
+    policy: Signed
+
+
+@dataclass(frozen=True, slots=True)
 class CellFailed:
     """The combiner cannot answer an order at all."""
 
@@ -174,7 +232,7 @@ class RoundProgress:
     """A combiner tells how far its cell is, for those who watch.
 
     Attributes:
-        phase: "preparing", "collecting", "reporting" or "validating".
+        phase: "preparing", "committee", "collecting", "reporting" or "validating".
         included, training, excluded: counts of clients.
     """
 
@@ -205,6 +263,7 @@ class CombinerHello:
         address: host:port at which its clients reach it.
         max_clients: how many it takes.
         software: its fedn_py version.
+        certificate: its ServerCert, by the operator; None where it runs no masked cells.
     """
 
     name: CombinerName
@@ -212,6 +271,7 @@ class CombinerHello:
     address: str
     max_clients: int
     software: str
+    certificate: Signed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,12 +324,14 @@ class AssignRequest:
 
     Attributes:
         preferred_combiner: empty for the least loaded one.
+        chain: what makes it a registered client; None for one that has no join credential.
     """
 
     client: ClientId
     name: ClientName
     preferred_combiner: str
     software: str
+    chain: Chain | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,11 +356,12 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class ClientHello:
-    """A client's first word on its stream."""
+    """A client's first word on its stream; ``chain`` as in its AssignRequest."""
 
     client: ClientId
     name: ClientName
     software: str
+    chain: Chain | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,10 +379,11 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class TrainTask:
-    """Train from the plan's base model and upload the update under this generation."""
+    """Train from the plan's base model and upload the update under this generation; ``masked`` as in the CellOrder."""
 
     plan: RoundPlan
     generation: Generation
+    masked: MaskedTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +425,20 @@ class ValidationResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SaidToClient:
+    """A word of a masked round for this client."""
+
+    word: WordToClient
+
+
+@dataclass(frozen=True, slots=True)
+class SaidByClient:
+    """A word of a masked round by this client."""
+
+    word: WordFromClient
+
+
+@dataclass(frozen=True, slots=True)
 class GoElsewhere:
     """The combiner asks a client to leave and to be assigned anew."""
 
@@ -378,8 +456,9 @@ class UpdateHeader:
         upload_id: random hex; a repeated upload of the same bytes keeps it, other bytes have another.
         size: bytes to come.
         sha256: of those bytes.
-        samples: the update's weight.
-        metrics: of the training, as far as the site releases them.
+        samples: the update's weight; 0 for a masked one, whose weight is masked too.
+        metrics: of the training, as far as the site, and the operator's policy, release them.
+        masked: header and boxes of a masked update.
     """
 
     generation: Generation
@@ -389,6 +468,7 @@ class UpdateHeader:
     samples: int
     metrics: Metrics
     release: MetricsRelease
+    masked: MaskedUpload | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,7 +479,37 @@ class UpdateReceipt:
     reason: str = ""
 
 
-ToCombiner = HelloAccepted | CellOrder | CellCancelled | ValidationOrder | RoundCommitted | ExpectClient | DismissClient
-FromCombiner = CombinerHello | AttachedClients | PartialAggregate | CellFailed | ValidationReport | RoundProgress
-ToClient = ClientWelcome | TrainTask | ValidateTask | TaskCancelled | RoundCommitted | GoElsewhere | Heartbeat
-FromClient = ClientHello | Heartbeat | TaskFailed | ValidationResult
+ToCombiner = (
+    HelloAccepted
+    | CellOrder
+    | CellCancelled
+    | ValidationOrder
+    | RoundCommitted
+    | ExpectClient
+    | DismissClient
+    | WordForClients
+    | PolicyNews
+)
+FromCombiner = (
+    CombinerHello
+    | AttachedClients
+    | PartialAggregate
+    | CellFailed
+    | ValidationReport
+    | RoundProgress
+    | CommitteeFormed
+    | MaskedPartial
+    | WordPassedOn
+)
+ToClient = (
+    ClientWelcome
+    | TrainTask
+    | ValidateTask
+    | TaskCancelled
+    | RoundCommitted
+    | GoElsewhere
+    | Heartbeat
+    | SaidToClient
+    | PolicyNews
+)
+FromClient = ClientHello | Heartbeat | TaskFailed | ValidationResult | SaidByClient

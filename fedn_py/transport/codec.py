@@ -10,9 +10,12 @@ from google.protobuf.message import DecodeError, Message
 
 from fedn_py.identity import ClientName, CombinerName, InstanceId
 from fedn_py.protocol import messages as m
+from fedn_py.protocol.masked.certificates import Chain
+from fedn_py.protocol.masked.encoding import MalformedMessage
+from fedn_py.protocol.masked.signing import Signed
+from fedn_py.protocol.masked.words import MaskedUpload, read_word_from_client, read_word_to_client
 from fedn_py.transport import codec_rounds as rounds
 from fedn_py.transport import reading
-from fedn_py.transport.reading import MalformedMessage
 from fedn_py.wire.v1 import network_pb2 as pb
 
 __all__ = [
@@ -68,6 +71,12 @@ def write_from_combiner(message: m.FromCombiner) -> pb.FromCombiner:
             return pb.FromCombiner(validation=rounds.write_validation_report(message))
         case m.RoundProgress():
             return pb.FromCombiner(progress=rounds.write_progress(message))
+        case m.CommitteeFormed():
+            return pb.FromCombiner(committee=rounds.write_committee(message))
+        case m.MaskedPartial():
+            return pb.FromCombiner(masked_partial=rounds.write_masked_partial(message))
+        case m.WordPassedOn():
+            return pb.FromCombiner(passed_on=rounds.write_passed_on(message))
 
 
 def read_from_combiner(wire: pb.FromCombiner) -> m.FromCombiner:
@@ -88,6 +97,12 @@ def read_from_combiner(wire: pb.FromCombiner) -> m.FromCombiner:
             return rounds.read_validation_report(wire.validation)
         case "progress":
             return rounds.read_progress(wire.progress)
+        case "committee":
+            return rounds.read_committee(wire.committee)
+        case "masked_partial":
+            return rounds.read_masked_partial(wire.masked_partial)
+        case "passed_on":
+            return rounds.read_passed_on(wire.passed_on)
         case _:
             raise _empty("FromCombiner")
 
@@ -109,6 +124,10 @@ def write_to_combiner(message: m.ToCombiner) -> pb.ToCombiner:
             return pb.ToCombiner(expect=_write_expect(message))
         case m.DismissClient(client, reason):
             return pb.ToCombiner(dismiss=pb.DismissClient(client=client, reason=rounds.cut_reason(reason)))
+        case m.WordForClients():
+            return pb.ToCombiner(for_clients=rounds.write_for_clients(message))
+        case m.PolicyNews():
+            return pb.ToCombiner(policy=rounds.write_policy(message))
 
 
 def read_to_combiner(wire: pb.ToCombiner) -> m.ToCombiner:
@@ -134,6 +153,10 @@ def read_to_combiner(wire: pb.ToCombiner) -> m.ToCombiner:
                 rounds.read_client(wire.dismiss.client, "dismiss.client"),
                 rounds.read_reason(wire.dismiss.reason, "dismiss.reason"),
             )
+        case "for_clients":
+            return rounds.read_for_clients(wire.for_clients)
+        case "policy":
+            return rounds.read_policy(wire.policy)
         case _:
             raise _empty("ToCombiner")
 
@@ -144,8 +167,9 @@ def read_to_combiner(wire: pb.ToCombiner) -> m.ToCombiner:
 def write_from_client(message: m.FromClient) -> pb.FromClient:
     """Write what a client says on its stream."""
     match message:
-        case m.ClientHello(client, name, software):
-            return pb.FromClient(hello=pb.ClientHello(client=client, name=name, software=software))
+        case m.ClientHello(client, name, software, chain):
+            hello = pb.ClientHello(client=client, name=name, software=software, chain=rounds.write_body(chain))
+            return pb.FromClient(hello=hello)
         case m.Heartbeat():
             return pb.FromClient(heartbeat=pb.Heartbeat())
         case m.TaskFailed(generation, reason, log):
@@ -161,6 +185,8 @@ def write_from_client(message: m.FromClient) -> pb.FromClient:
                     release=rounds.write_release(release),
                 )
             )
+        case m.SaidByClient(word):
+            return pb.FromClient(word=rounds.write_word(word))
 
 
 def read_from_client(wire: pb.FromClient) -> m.FromClient:
@@ -171,6 +197,7 @@ def read_from_client(wire: pb.FromClient) -> m.FromClient:
                 rounds.read_client(wire.hello.client, "hello.client"),
                 ClientName(reading.name(wire.hello.name, "hello.name")),
                 _read_software(wire.hello.software, "hello.software"),
+                rounds.read_body(wire.hello, "chain", Chain),
             )
         case "heartbeat":
             return m.Heartbeat()
@@ -187,6 +214,8 @@ def read_from_client(wire: pb.FromClient) -> m.FromClient:
                 reading.metrics(wire.validation.metrics.values, "validation.metrics"),
                 rounds.read_release(wire.validation.release, "validation.release"),
             )
+        case "word":
+            return m.SaidByClient(read_word_from_client(wire.word.kind, wire.word.body))
         case _:
             raise _empty("FromClient")
 
@@ -196,8 +225,8 @@ def write_to_client(message: m.ToClient) -> pb.ToClient:
     match message:
         case m.ClientWelcome(combiner, heartbeat_s):
             return pb.ToClient(welcome=pb.ClientWelcome(combiner=combiner, heartbeat_s=heartbeat_s))
-        case m.TrainTask(plan, generation):
-            return pb.ToClient(train=pb.TrainTask(plan=rounds.write_plan(plan), generation=generation))
+        case m.TrainTask():
+            return pb.ToClient(train=rounds.write_train_task(message))
         case m.ValidateTask(order):
             return pb.ToClient(validate=pb.ValidateTask(order=rounds.write_validation_order(order)))
         case m.TaskCancelled(generation, reason):
@@ -208,6 +237,10 @@ def write_to_client(message: m.ToClient) -> pb.ToClient:
             return pb.ToClient(go_elsewhere=pb.GoElsewhere(reason=rounds.cut_reason(reason)))
         case m.Heartbeat():
             return pb.ToClient(heartbeat=pb.Heartbeat())
+        case m.SaidToClient(word):
+            return pb.ToClient(word=rounds.write_word(word))
+        case m.PolicyNews():
+            return pb.ToClient(policy=rounds.write_policy(message))
 
 
 def read_to_client(wire: pb.ToClient) -> m.ToClient:
@@ -219,9 +252,7 @@ def read_to_client(wire: pb.ToClient) -> m.ToClient:
                 reading.seconds(wire.welcome.heartbeat_s, "welcome.heartbeat_s"),
             )
         case "train":
-            return m.TrainTask(
-                rounds.read_plan(wire.train.plan), rounds.read_generation(wire.train.generation, "train.generation")
-            )
+            return rounds.read_train_task(wire.train)
         case "validate":
             return m.ValidateTask(rounds.read_validation_order(wire.validate.order))
         case "cancelled":
@@ -235,6 +266,10 @@ def read_to_client(wire: pb.ToClient) -> m.ToClient:
             return m.GoElsewhere(rounds.read_reason(wire.go_elsewhere.reason, "go_elsewhere.reason"))
         case "heartbeat":
             return m.Heartbeat()
+        case "word":
+            return m.SaidToClient(read_word_to_client(wire.word.kind, wire.word.body))
+        case "policy":
+            return rounds.read_policy(wire.policy)
         case _:
             raise _empty("ToClient")
 
@@ -249,6 +284,7 @@ def write_assign_request(request: m.AssignRequest) -> pb.AssignRequest:
         name=request.name,
         preferred_combiner=request.preferred_combiner,
         software=request.software,
+        chain=rounds.write_body(request.chain),
     )
 
 
@@ -260,6 +296,7 @@ def read_assign_request(wire: pb.AssignRequest) -> m.AssignRequest:
         name=ClientName(reading.name(wire.name, "name")),
         preferred_combiner=reading.name(preferred, "preferred_combiner") if preferred else "",
         software=_read_software(wire.software, "software"),
+        chain=rounds.read_body(wire, "chain", Chain),
     )
 
 
@@ -295,19 +332,24 @@ def write_update_header(header: m.UpdateHeader) -> pb.UpdateHeader:
         samples=header.samples,
         metrics=pb.Metrics(values=header.metrics),
         release=rounds.write_release(header.release),
+        masked=rounds.write_body(header.masked),
     )
 
 
 def read_update_header(wire: pb.UpdateHeader) -> m.UpdateHeader:
-    """Read what a client says of its update."""
+    """Read what a client says of its update: how many samples, or, of a masked one, everything but that."""
+    masked = rounds.read_body(wire, "masked", MaskedUpload)
+    if masked is not None and wire.samples:
+        raise reading.malformed("header.samples", "is said of a masked update, whose weight is masked")
     return m.UpdateHeader(
         generation=rounds.read_generation(wire.generation, "header.generation"),
         upload_id=reading.hex_id(wire.upload_id, "header.upload_id"),
         size=reading.count(wire.size, "header.size", least=1),
         sha256=reading.digest(wire.sha256, "header.sha256"),
-        samples=reading.count(wire.samples, "header.samples", least=1),
+        samples=reading.count(wire.samples, "header.samples", least=1 if masked is None else 0),
         metrics=reading.metrics(wire.metrics.values, "header.metrics"),
         release=rounds.read_release(wire.release, "header.release"),
+        masked=masked,
     )
 
 
@@ -331,6 +373,7 @@ def _write_combiner_hello(hello: m.CombinerHello) -> pb.CombinerHello:
         address=hello.address,
         max_clients=hello.max_clients,
         software=hello.software,
+        certificate=rounds.write_body(hello.certificate),
     )
 
 
@@ -341,6 +384,7 @@ def _read_combiner_hello(wire: pb.CombinerHello) -> m.CombinerHello:
         address=reading.address(wire.address, "hello.address"),
         max_clients=reading.count(wire.max_clients, "hello.max_clients", least=1),
         software=_read_software(wire.software, "hello.software"),
+        certificate=rounds.read_body(wire, "certificate", Signed),
     )
 
 

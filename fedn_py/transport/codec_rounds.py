@@ -5,9 +5,16 @@ that no log of a training can make a report unsendable.
 """
 
 from collections.abc import Iterable
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from fedn_py.identity import ClientId, Digest, Generation, SessionId
 from fedn_py.protocol import messages as m
+from fedn_py.protocol.masked.encoding import Body
+from fedn_py.protocol.masked.round_messages import CommitteeBody
+from fedn_py.protocol.masked.signing import Signed
+from fedn_py.protocol.masked.words import MaskedTerms, read_word_from_client, read_word_to_client
 from fedn_py.transport import reading
 from fedn_py.wire.v1 import network_pb2 as pb
 
@@ -20,9 +27,11 @@ _RELEASE_TO_WIRE: dict[m.MetricsRelease, pb.MetricsRelease] = {
     "none": pb.METRICS_RELEASE_NONE,
 }
 _RELEASE_FROM_WIRE: dict[int, m.MetricsRelease] = {wire: release for release, wire in _RELEASE_TO_WIRE.items()}
-_MASKING_TO_WIRE: dict[m.Masking, pb.Masking] = {"none": pb.MASKING_NONE}
+_MASKING_TO_WIRE: dict[m.Masking, pb.Masking] = {"none": pb.MASKING_NONE, "pet": pb.MASKING_PET}
 _MASKING_FROM_WIRE: dict[int, m.Masking] = {wire: masking for masking, wire in _MASKING_TO_WIRE.items()}
-_PHASES = ("preparing", "collecting", "reporting", "validating")
+_PHASES = ("preparing", "committee", "collecting", "reporting", "validating")
+
+BodyT = TypeVar("BodyT", bound=Body)
 
 
 # ---- fields that several messages have
@@ -85,6 +94,16 @@ def read_release(release: int, field: str) -> m.MetricsRelease:
     return _RELEASE_FROM_WIRE[release]
 
 
+def write_body(body: Body | None) -> bytes | None:
+    """Write the body of a masked round, as a field that may be absent."""
+    return None if body is None else body.encode()
+
+
+def read_body(wire: Message, field: str, kind: type[BodyT]) -> BodyT | None:
+    """Read the body of a masked round from a field that may be absent; raises the masked MalformedMessage."""
+    return kind.decode(getattr(wire, field)) if wire.HasField(field) else None
+
+
 # ---- plans and orders
 
 
@@ -127,6 +146,7 @@ def write_cell_order(order: m.CellOrder) -> pb.CellOrder:
         generation=order.generation,
         clients=order.clients,
         updates_wanted=order.updates_wanted,
+        masked=write_body(order.masked),
     )
 
 
@@ -137,7 +157,27 @@ def read_cell_order(wire: pb.CellOrder) -> m.CellOrder:
         generation=read_generation(wire.generation, "order.generation"),
         clients=read_clients(wire.clients, "order.clients"),
         updates_wanted=reading.count(wire.updates_wanted, "order.updates_wanted"),
+        masked=_read_terms(wire, wire.plan),
     )
+
+
+def write_train_task(task: m.TrainTask) -> pb.TrainTask:
+    """Write a client's task to train."""
+    return pb.TrainTask(plan=write_plan(task.plan), generation=task.generation, masked=write_body(task.masked))
+
+
+def read_train_task(wire: pb.TrainTask) -> m.TrainTask:
+    """Read a client's task to train."""
+    return m.TrainTask(
+        read_plan(wire.plan), read_generation(wire.generation, "train.generation"), _read_terms(wire, wire.plan)
+    )
+
+
+def _read_terms(wire: pb.CellOrder | pb.TrainTask, plan: pb.RoundPlan) -> MaskedTerms | None:
+    """Read what was signed of an order or a task, which is there exactly when its round is masked."""
+    if wire.HasField("masked") != (plan.masking != pb.MASKING_NONE):
+        raise reading.malformed("masked", "does not fit the masking of the plan")
+    return read_body(wire, "masked", MaskedTerms)
 
 
 def write_validation_order(order: m.ValidationOrder) -> pb.ValidationOrder:
@@ -242,6 +282,77 @@ def read_partial(wire: pb.PartialAggregate) -> m.PartialAggregate:
         excluded=_read_exclusions(wire.excluded, "partial.excluded"),
         training_metrics=read_summary(wire.training_metrics, "partial.training_metrics"),
     )
+
+
+def write_committee(formed: m.CommitteeFormed) -> pb.CommitteeFormed:
+    """Write a cell's committee."""
+    return pb.CommitteeFormed(generation=formed.generation, committee=formed.committee.encode())
+
+
+def read_committee(wire: pb.CommitteeFormed) -> m.CommitteeFormed:
+    """Read a cell's committee."""
+    return m.CommitteeFormed(
+        read_generation(wire.generation, "committee.generation"), CommitteeBody.decode(wire.committee)
+    )
+
+
+def write_masked_partial(partial: m.MaskedPartial) -> pb.MaskedPartial:
+    """Write a masked cell's answer."""
+    return pb.MaskedPartial(
+        generation=partial.generation,
+        closed=write_body(partial.closed),
+        included=partial.included,
+        excluded=_write_exclusions(partial.excluded),
+        training_metrics=write_summary(partial.training_metrics),
+    )
+
+
+def read_masked_partial(wire: pb.MaskedPartial) -> m.MaskedPartial:
+    """Read a masked cell's answer."""
+    return m.MaskedPartial(
+        generation=read_generation(wire.generation, "masked_partial.generation"),
+        closed=read_body(wire, "closed", Signed),
+        included=reading.count(wire.included, "masked_partial.included"),
+        excluded=_read_exclusions(wire.excluded, "masked_partial.excluded"),
+        training_metrics=read_summary(wire.training_metrics, "masked_partial.training_metrics"),
+    )
+
+
+def write_word(word: Body) -> pb.Word:
+    """Write a word of a masked round."""
+    return pb.Word(kind=word.kind, body=word.encode())
+
+
+def write_passed_on(passed: m.WordPassedOn) -> pb.WordPassedOn:
+    """Write what a client said to the reducer."""
+    return pb.WordPassedOn(client=passed.client, word=write_word(passed.word))
+
+
+def read_passed_on(wire: pb.WordPassedOn) -> m.WordPassedOn:
+    """Read what a client said to the reducer."""
+    word = read_word_from_client(wire.word.kind, wire.word.body)
+    return m.WordPassedOn(read_client(wire.client, "passed_on.client"), word)
+
+
+def write_for_clients(message: m.WordForClients) -> pb.WordForClients:
+    """Write what the reducer says to clients."""
+    return pb.WordForClients(clients=message.clients, word=write_word(message.word))
+
+
+def read_for_clients(wire: pb.WordForClients) -> m.WordForClients:
+    """Read what the reducer says to clients."""
+    word = read_word_to_client(wire.word.kind, wire.word.body)
+    return m.WordForClients(read_clients(wire.clients, "for_clients.clients"), word)
+
+
+def write_policy(news: m.PolicyNews) -> pb.PolicyNews:
+    """Write the operator's policy."""
+    return pb.PolicyNews(policy=news.policy.encode())
+
+
+def read_policy(wire: pb.PolicyNews) -> m.PolicyNews:
+    """Read the operator's policy."""
+    return m.PolicyNews(Signed.decode(wire.policy))
 
 
 def write_validation_report(report: m.ValidationReport) -> pb.ValidationReport:

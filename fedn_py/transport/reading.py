@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Never, TypeVar
 
-from fedn_py.errors import PeerFault
 from fedn_py.identity import Digest, InvalidName, parse_name
+from fedn_py.protocol.masked.encoding import MalformedMessage
 
 MOST_CLIENTS = 10_000
 """Clients that one message may list."""
@@ -34,16 +34,9 @@ _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]{1,253}):(?P<
 Element = TypeVar("Element")
 
 
-class MalformedMessage(PeerFault):
-    """A message does not have the form that the wire format asks for; nothing of it was used."""
-
-
 def malformed(field: str, why: str) -> MalformedMessage:
     """Return the fault that names a field and what is wrong with it."""
-    return MalformedMessage(
-        f"{field} {why}",
-        remedy="Run the same version of fedn_py on both sides; if that is so, what was sent is no message of it.",
-    )
+    return MalformedMessage("message", field, why)
 
 
 def digest(value: bytes, field: str) -> Digest:

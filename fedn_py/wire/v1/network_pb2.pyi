@@ -11,6 +11,7 @@ class Masking(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     MASKING_UNSPECIFIED: _ClassVar[Masking]
     MASKING_NONE: _ClassVar[Masking]
+    MASKING_PET: _ClassVar[Masking]
 
 class MetricsRelease(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -20,29 +21,36 @@ class MetricsRelease(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     METRICS_RELEASE_NONE: _ClassVar[MetricsRelease]
 MASKING_UNSPECIFIED: Masking
 MASKING_NONE: Masking
+MASKING_PET: Masking
 METRICS_RELEASE_UNSPECIFIED: MetricsRelease
 METRICS_RELEASE_CLIENT: MetricsRelease
 METRICS_RELEASE_MEAN: MetricsRelease
 METRICS_RELEASE_NONE: MetricsRelease
 
 class FromCombiner(_message.Message):
-    __slots__ = ("hello", "attached", "partial", "cell_failed", "validation", "progress")
+    __slots__ = ("hello", "attached", "partial", "cell_failed", "validation", "progress", "committee", "masked_partial", "passed_on")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     CELL_FAILED_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    COMMITTEE_FIELD_NUMBER: _ClassVar[int]
+    MASKED_PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    PASSED_ON_FIELD_NUMBER: _ClassVar[int]
     hello: CombinerHello
     attached: AttachedClients
     partial: PartialAggregate
     cell_failed: CellFailed
     validation: ValidationReport
     progress: RoundProgress
-    def __init__(self, hello: _Optional[_Union[CombinerHello, _Mapping]] = ..., attached: _Optional[_Union[AttachedClients, _Mapping]] = ..., partial: _Optional[_Union[PartialAggregate, _Mapping]] = ..., cell_failed: _Optional[_Union[CellFailed, _Mapping]] = ..., validation: _Optional[_Union[ValidationReport, _Mapping]] = ..., progress: _Optional[_Union[RoundProgress, _Mapping]] = ...) -> None: ...
+    committee: CommitteeFormed
+    masked_partial: MaskedPartial
+    passed_on: WordPassedOn
+    def __init__(self, hello: _Optional[_Union[CombinerHello, _Mapping]] = ..., attached: _Optional[_Union[AttachedClients, _Mapping]] = ..., partial: _Optional[_Union[PartialAggregate, _Mapping]] = ..., cell_failed: _Optional[_Union[CellFailed, _Mapping]] = ..., validation: _Optional[_Union[ValidationReport, _Mapping]] = ..., progress: _Optional[_Union[RoundProgress, _Mapping]] = ..., committee: _Optional[_Union[CommitteeFormed, _Mapping]] = ..., masked_partial: _Optional[_Union[MaskedPartial, _Mapping]] = ..., passed_on: _Optional[_Union[WordPassedOn, _Mapping]] = ...) -> None: ...
 
 class ToCombiner(_message.Message):
-    __slots__ = ("accepted", "order", "cancelled", "validation", "committed", "expect", "dismiss")
+    __slots__ = ("accepted", "order", "cancelled", "validation", "committed", "expect", "dismiss", "for_clients", "policy")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +58,8 @@ class ToCombiner(_message.Message):
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     EXPECT_FIELD_NUMBER: _ClassVar[int]
     DISMISS_FIELD_NUMBER: _ClassVar[int]
+    FOR_CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     accepted: HelloAccepted
     order: CellOrder
     cancelled: CellCancelled
@@ -57,22 +67,26 @@ class ToCombiner(_message.Message):
     committed: RoundCommitted
     expect: ExpectClient
     dismiss: DismissClient
-    def __init__(self, accepted: _Optional[_Union[HelloAccepted, _Mapping]] = ..., order: _Optional[_Union[CellOrder, _Mapping]] = ..., cancelled: _Optional[_Union[CellCancelled, _Mapping]] = ..., validation: _Optional[_Union[ValidationOrder, _Mapping]] = ..., committed: _Optional[_Union[RoundCommitted, _Mapping]] = ..., expect: _Optional[_Union[ExpectClient, _Mapping]] = ..., dismiss: _Optional[_Union[DismissClient, _Mapping]] = ...) -> None: ...
+    for_clients: WordForClients
+    policy: PolicyNews
+    def __init__(self, accepted: _Optional[_Union[HelloAccepted, _Mapping]] = ..., order: _Optional[_Union[CellOrder, _Mapping]] = ..., cancelled: _Optional[_Union[CellCancelled, _Mapping]] = ..., validation: _Optional[_Union[ValidationOrder, _Mapping]] = ..., committed: _Optional[_Union[RoundCommitted, _Mapping]] = ..., expect: _Optional[_Union[ExpectClient, _Mapping]] = ..., dismiss: _Optional[_Union[DismissClient, _Mapping]] = ..., for_clients: _Optional[_Union[WordForClients, _Mapping]] = ..., policy: _Optional[_Union[PolicyNews, _Mapping]] = ...) -> None: ...
 
 class FromClient(_message.Message):
-    __slots__ = ("hello", "heartbeat", "failed", "validation")
+    __slots__ = ("hello", "heartbeat", "failed", "validation", "word")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_FIELD_NUMBER: _ClassVar[int]
+    WORD_FIELD_NUMBER: _ClassVar[int]
     hello: ClientHello
     heartbeat: Heartbeat
     failed: TaskFailed
     validation: ValidationResult
-    def __init__(self, hello: _Optional[_Union[ClientHello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., validation: _Optional[_Union[ValidationResult, _Mapping]] = ...) -> None: ...
+    word: Word
+    def __init__(self, hello: _Optional[_Union[ClientHello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., validation: _Optional[_Union[ValidationResult, _Mapping]] = ..., word: _Optional[_Union[Word, _Mapping]] = ...) -> None: ...
 
 class ToClient(_message.Message):
-    __slots__ = ("welcome", "train", "validate", "cancelled", "committed", "go_elsewhere", "heartbeat")
+    __slots__ = ("welcome", "train", "validate", "cancelled", "committed", "go_elsewhere", "heartbeat", "word", "policy")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +94,8 @@ class ToClient(_message.Message):
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     GO_ELSEWHERE_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    WORD_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     welcome: ClientWelcome
     train: TrainTask
     validate: ValidateTask
@@ -87,7 +103,9 @@ class ToClient(_message.Message):
     committed: RoundCommitted
     go_elsewhere: GoElsewhere
     heartbeat: Heartbeat
-    def __init__(self, welcome: _Optional[_Union[ClientWelcome, _Mapping]] = ..., train: _Optional[_Union[TrainTask, _Mapping]] = ..., validate: _Optional[_Union[ValidateTask, _Mapping]] = ..., cancelled: _Optional[_Union[TaskCancelled, _Mapping]] = ..., committed: _Optional[_Union[RoundCommitted, _Mapping]] = ..., go_elsewhere: _Optional[_Union[GoElsewhere, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    word: Word
+    policy: PolicyNews
+    def __init__(self, welcome: _Optional[_Union[ClientWelcome, _Mapping]] = ..., train: _Optional[_Union[TrainTask, _Mapping]] = ..., validate: _Optional[_Union[ValidateTask, _Mapping]] = ..., cancelled: _Optional[_Union[TaskCancelled, _Mapping]] = ..., committed: _Optional[_Union[RoundCommitted, _Mapping]] = ..., go_elsewhere: _Optional[_Union[GoElsewhere, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., word: _Optional[_Union[Word, _Mapping]] = ..., policy: _Optional[_Union[PolicyNews, _Mapping]] = ...) -> None: ...
 
 class RoundPlan(_message.Message):
     __slots__ = ("session", "session_number", "round_number", "attempt", "base_model", "package", "parameters", "masking", "update_timeout_s")
@@ -112,16 +130,18 @@ class RoundPlan(_message.Message):
     def __init__(self, session: _Optional[str] = ..., session_number: _Optional[int] = ..., round_number: _Optional[int] = ..., attempt: _Optional[int] = ..., base_model: _Optional[bytes] = ..., package: _Optional[bytes] = ..., parameters: _Optional[str] = ..., masking: _Optional[_Union[Masking, str]] = ..., update_timeout_s: _Optional[float] = ...) -> None: ...
 
 class CellOrder(_message.Message):
-    __slots__ = ("plan", "generation", "clients", "updates_wanted")
+    __slots__ = ("plan", "generation", "clients", "updates_wanted", "masked")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
     UPDATES_WANTED_FIELD_NUMBER: _ClassVar[int]
+    MASKED_FIELD_NUMBER: _ClassVar[int]
     plan: RoundPlan
     generation: int
     clients: _containers.RepeatedScalarFieldContainer[str]
     updates_wanted: int
-    def __init__(self, plan: _Optional[_Union[RoundPlan, _Mapping]] = ..., generation: _Optional[int] = ..., clients: _Optional[_Iterable[str]] = ..., updates_wanted: _Optional[int] = ...) -> None: ...
+    masked: bytes
+    def __init__(self, plan: _Optional[_Union[RoundPlan, _Mapping]] = ..., generation: _Optional[int] = ..., clients: _Optional[_Iterable[str]] = ..., updates_wanted: _Optional[int] = ..., masked: _Optional[bytes] = ...) -> None: ...
 
 class CellCancelled(_message.Message):
     __slots__ = ("generation", "reason")
@@ -211,6 +231,58 @@ class PartialAggregate(_message.Message):
     training_metrics: MetricsSummary
     def __init__(self, generation: _Optional[int] = ..., sum_object: _Optional[bytes] = ..., weight: _Optional[int] = ..., included: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., excluded: _Optional[_Iterable[_Union[Exclusion, _Mapping]]] = ..., training_metrics: _Optional[_Union[MetricsSummary, _Mapping]] = ...) -> None: ...
 
+class Word(_message.Message):
+    __slots__ = ("kind", "body")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    body: bytes
+    def __init__(self, kind: _Optional[str] = ..., body: _Optional[bytes] = ...) -> None: ...
+
+class CommitteeFormed(_message.Message):
+    __slots__ = ("generation", "committee")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    COMMITTEE_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    committee: bytes
+    def __init__(self, generation: _Optional[int] = ..., committee: _Optional[bytes] = ...) -> None: ...
+
+class MaskedPartial(_message.Message):
+    __slots__ = ("generation", "closed", "included", "excluded", "training_metrics")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    INCLUDED_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDED_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_METRICS_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    closed: bytes
+    included: int
+    excluded: _containers.RepeatedCompositeFieldContainer[Exclusion]
+    training_metrics: MetricsSummary
+    def __init__(self, generation: _Optional[int] = ..., closed: _Optional[bytes] = ..., included: _Optional[int] = ..., excluded: _Optional[_Iterable[_Union[Exclusion, _Mapping]]] = ..., training_metrics: _Optional[_Union[MetricsSummary, _Mapping]] = ...) -> None: ...
+
+class WordPassedOn(_message.Message):
+    __slots__ = ("client", "word")
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    WORD_FIELD_NUMBER: _ClassVar[int]
+    client: str
+    word: Word
+    def __init__(self, client: _Optional[str] = ..., word: _Optional[_Union[Word, _Mapping]] = ...) -> None: ...
+
+class WordForClients(_message.Message):
+    __slots__ = ("clients", "word")
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    WORD_FIELD_NUMBER: _ClassVar[int]
+    clients: _containers.RepeatedScalarFieldContainer[str]
+    word: Word
+    def __init__(self, clients: _Optional[_Iterable[str]] = ..., word: _Optional[_Union[Word, _Mapping]] = ...) -> None: ...
+
+class PolicyNews(_message.Message):
+    __slots__ = ("policy",)
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    policy: bytes
+    def __init__(self, policy: _Optional[bytes] = ...) -> None: ...
+
 class CellFailed(_message.Message):
     __slots__ = ("generation", "reason")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -278,18 +350,20 @@ class RoundCommitted(_message.Message):
     def __init__(self, session: _Optional[str] = ..., round_number: _Optional[int] = ..., model: _Optional[bytes] = ...) -> None: ...
 
 class CombinerHello(_message.Message):
-    __slots__ = ("name", "instance", "address", "max_clients", "software")
+    __slots__ = ("name", "instance", "address", "max_clients", "software", "certificate")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     MAX_CLIENTS_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     name: str
     instance: str
     address: str
     max_clients: int
     software: str
-    def __init__(self, name: _Optional[str] = ..., instance: _Optional[str] = ..., address: _Optional[str] = ..., max_clients: _Optional[int] = ..., software: _Optional[str] = ...) -> None: ...
+    certificate: bytes
+    def __init__(self, name: _Optional[str] = ..., instance: _Optional[str] = ..., address: _Optional[str] = ..., max_clients: _Optional[int] = ..., software: _Optional[str] = ..., certificate: _Optional[bytes] = ...) -> None: ...
 
 class HelloAccepted(_message.Message):
     __slots__ = ("heartbeat_s",)
@@ -324,16 +398,18 @@ class DismissClient(_message.Message):
     def __init__(self, client: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class AssignRequest(_message.Message):
-    __slots__ = ("client", "name", "preferred_combiner", "software")
+    __slots__ = ("client", "name", "preferred_combiner", "software", "chain")
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PREFERRED_COMBINER_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
     client: str
     name: str
     preferred_combiner: str
     software: str
-    def __init__(self, client: _Optional[str] = ..., name: _Optional[str] = ..., preferred_combiner: _Optional[str] = ..., software: _Optional[str] = ...) -> None: ...
+    chain: bytes
+    def __init__(self, client: _Optional[str] = ..., name: _Optional[str] = ..., preferred_combiner: _Optional[str] = ..., software: _Optional[str] = ..., chain: _Optional[bytes] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("combiner", "address", "authority_pem", "ticket", "valid_s")
@@ -350,14 +426,16 @@ class Assignment(_message.Message):
     def __init__(self, combiner: _Optional[str] = ..., address: _Optional[str] = ..., authority_pem: _Optional[bytes] = ..., ticket: _Optional[str] = ..., valid_s: _Optional[float] = ...) -> None: ...
 
 class ClientHello(_message.Message):
-    __slots__ = ("client", "name", "software")
+    __slots__ = ("client", "name", "software", "chain")
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
     client: str
     name: str
     software: str
-    def __init__(self, client: _Optional[str] = ..., name: _Optional[str] = ..., software: _Optional[str] = ...) -> None: ...
+    chain: bytes
+    def __init__(self, client: _Optional[str] = ..., name: _Optional[str] = ..., software: _Optional[str] = ..., chain: _Optional[bytes] = ...) -> None: ...
 
 class ClientWelcome(_message.Message):
     __slots__ = ("combiner", "heartbeat_s")
@@ -372,12 +450,14 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class TrainTask(_message.Message):
-    __slots__ = ("plan", "generation")
+    __slots__ = ("plan", "generation", "masked")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    MASKED_FIELD_NUMBER: _ClassVar[int]
     plan: RoundPlan
     generation: int
-    def __init__(self, plan: _Optional[_Union[RoundPlan, _Mapping]] = ..., generation: _Optional[int] = ...) -> None: ...
+    masked: bytes
+    def __init__(self, plan: _Optional[_Union[RoundPlan, _Mapping]] = ..., generation: _Optional[int] = ..., masked: _Optional[bytes] = ...) -> None: ...
 
 class ValidateTask(_message.Message):
     __slots__ = ("order",)
@@ -422,7 +502,7 @@ class GoElsewhere(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class UpdateHeader(_message.Message):
-    __slots__ = ("generation", "upload_id", "size", "sha256", "samples", "metrics", "release")
+    __slots__ = ("generation", "upload_id", "size", "sha256", "samples", "metrics", "release", "masked")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -430,6 +510,7 @@ class UpdateHeader(_message.Message):
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
+    MASKED_FIELD_NUMBER: _ClassVar[int]
     generation: int
     upload_id: str
     size: int
@@ -437,7 +518,8 @@ class UpdateHeader(_message.Message):
     samples: int
     metrics: Metrics
     release: MetricsRelease
-    def __init__(self, generation: _Optional[int] = ..., upload_id: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., samples: _Optional[int] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., release: _Optional[_Union[MetricsRelease, str]] = ...) -> None: ...
+    masked: bytes
+    def __init__(self, generation: _Optional[int] = ..., upload_id: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., samples: _Optional[int] = ..., metrics: _Optional[_Union[Metrics, _Mapping]] = ..., release: _Optional[_Union[MetricsRelease, str]] = ..., masked: _Optional[bytes] = ...) -> None: ...
 
 class UpdateStart(_message.Message):
     __slots__ = ("header", "offset")

@@ -42,6 +42,17 @@ from fedn_py.protocol.masked.round_messages import (
     Ticket,
 )
 from fedn_py.protocol.masked.signing import sign
+from fedn_py.protocol.masked.words import (
+    AbortWanted,
+    Boxes,
+    KeyOffer,
+    Links,
+    LinksWanted,
+    MaskedTerms,
+    MaskedUpload,
+    StreamSent,
+    StreamWanted,
+)
 
 TERMS = world.the_terms(**world.REPLICATED)
 COMMITTEE = world.a_committee(TERMS)
@@ -85,6 +96,15 @@ EVERY_BODY: list[Body] = [
     sign(TERMS.order, world.REDUCER),
     SentRecord(world.WORK, world.BASE, CTX, "strict", (b"k" * 32,)),
     PromiseRecord(world.WORK, CTX, b"h" * 32, "reducer", (b"c" * 32, b"d" * 32)),
+    MaskedTerms(world.a_certificate(), sign(TERMS.plan, world.REDUCER), sign(TERMS.order, world.REDUCER)),
+    MaskedUpload(world.CLIENTS[0].chain, UPLOADS[0].header, UPLOADS[0].sealed.boxes),
+    KeyOffer(TERMS.ctx0, world.CLIENTS[0].chain, (sign(TERMS.order, world.REDUCER),)),
+    StreamSent(CTX, b"s" * 32, 10**9),
+    LinksWanted(world.SESSION, 3),
+    Boxes(CTX, (UPLOADS[0].box_for(1, 0),)),
+    StreamWanted(CTX),
+    AbortWanted(CTX, "the attempt has failed"),
+    Links(world.SESSION, (LINK,)),
 ]
 bodies = pytest.mark.parametrize("body", EVERY_BODY, ids=lambda body: body.kind)
 
