@@ -2,12 +2,15 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedn_py.cli.options import JsonOption, ProfileOption, group, open_network
 from fedn_py.cli.output import hint, instant, note, print_data, print_facts, print_table
+
+if TYPE_CHECKING:
+    from fedn_py.protocol.masked.certificates import JoinCredential
 
 tokens = group("Tokens: what lets clients, combiners and people in.")
 certificates = group("The network's own certificate authority.")
@@ -31,25 +34,79 @@ def create_token(
     label: Annotated[str, typer.Option(help="What people call it, such as the site's name.")],
     days: Annotated[float, typer.Option(min=0.001, help="Days until it expires.")] = 365.0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to a file only you can read.")] = None,
+    operator_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What fedn-py operator init wrote: lets the site's clients take part in masked rounds."
+        ),
+    ] = None,
+    uses: Annotated[
+        int | None, typer.Option(min=1, help="How many masked clients the site may make; 1 unless given.")
+    ] = None,
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a token. It is shown once and kept nowhere.
 
-    Example: fedn-py token create --role client --label hospital-a -o hospital-a.token
+    For masked rounds, make a client's token where the operator's key is: the file then also holds a join credential,
+    which no server ever sees.
+
+    Example: fedn-py token create --role client --label hospital-a --operator-key operator.key -o hospital-a.token
     """
+    from fedn_py.protocol.masked.issuing import token_of
+    from fedn_py.runtime.credential_files import TokenFile, write_token_file
+
+    if out is not None:
+        _keep(out)
+    if uses is not None and operator_key is None:
+        raise typer.BadParameter("counts for masked rounds only: give --operator-key too", param_hint="--uses")
+    join = (
+        None if operator_key is None else _join(operator_key, role=role, site=label, days=days, uses=uses or 1, out=out)
+    )
     text, view = open_network(profile).create_token(role.value, label, days * DAY_S)
     if out is not None:
-        _write_secret(out, text)
-    data = {"token": view, "text": None if out else text, "file": str(out) if out else None}
+        write_token_file(out, TokenFile(text, join))
+    join_id = None if join is None else token_of(join).token_id.hex()
+    data = {"token": view, "text": None if out else text, "file": str(out) if out else None, "join_id": join_id}
 
     def human() -> None:
         print(out if out is not None else text)
         note(f"token {view.id} of role {view.role}, good until {instant(view.not_after)}")
+        if join_id is not None:
+            note(f"join credential {join_id} for clients: {uses or 1}. Note this id: the credential is revoked by it")
 
     print_data(data, human, as_json=as_json)
+    if role is RoleName.client and operator_key is None:
+        note("A client with this token cannot take part in masked rounds; those ask for --operator-key.")
     if role in {RoleName.client, RoleName.combiner}:
         hint(f"give it to the {role.value} (token_file) and run: fedn-py run {role.value} -c {role.value}.yaml")
+
+
+def _join(
+    operator_key: Path, *, role: RoleName, site: str, days: float, uses: int, out: Path | None
+) -> "JoinCredential":
+    """Make a join credential here, so that no server sees the key in it."""
+    import secrets
+    import time
+
+    from fedn_py.protocol.masked.issuing import issue_token
+    from fedn_py.runtime.credential_files import read_operator
+
+    if role is not RoleName.client:
+        raise typer.BadParameter("is for tokens of role client", param_hint="--operator-key")
+    if out is None:
+        raise typer.BadParameter("is needed: a join credential is not shown", param_hint="--out")
+    try:
+        return issue_token(
+            read_operator(operator_key),
+            token_secret=secrets.token_bytes(32),
+            token_id=secrets.token_bytes(16),
+            site=site,
+            uses=uses,
+            not_after=int(time.time() + days * DAY_S),
+        )
+    except ValueError as fault:
+        raise typer.BadParameter(str(fault), param_hint="--label, --uses") from fault
 
 
 @tokens.command("list")
@@ -148,11 +205,3 @@ def _keep(*files: Path) -> None:
     there = [str(file) for file in files if file.exists()]
     if there:
         raise typer.BadParameter(f"{', '.join(there)} exists already; remove it first", param_hint="--out")
-
-
-def _write_secret(file: Path, text: str) -> None:
-    import os
-
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        out.write(text + "\n")

@@ -111,7 +111,7 @@ def read_token_file(path: Path) -> TokenFile:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not 1 <= len(lines) <= 2 or lines[0].startswith("fedn-"):
         raise CredentialUnreadable(
-            f"{path} is no token's file: that has a token in its first line, and may have a join credential in a second",
+            f"{path} is no token's file: a token in its first line, and perhaps a join credential in a second one",
             remedy="Put the file there again, as fedn-py token create wrote it.",
         )
     return TokenFile(bearer_of(text), _parsed(path, lines[1], "join", JoinCredential) if len(lines) == 2 else None)

@@ -123,6 +123,15 @@ def sign_policy(operator: OperatorSecret, policy: Policy) -> Signed:
     return sign(policy, SigningKey(operator.operator_secret))
 
 
+def token_of(join: JoinCredential) -> TokenCert:
+    """Return what the operator says of a join credential's token.
+
+    Raises:
+        MalformedMessage, WrongSigner, BadSignature: the operator that it names did not say it.
+    """
+    return read_signed(join.token, TokenCert, signer=join.operator_key)
+
+
 def enter_client(join: JoinCredential, client_key: SigningKey, index: int) -> Chain:
     """Return the chain of a client, made by its site.
 
@@ -131,9 +140,9 @@ def enter_client(join: JoinCredential, client_key: SigningKey, index: int) -> Ch
             refused from then on.
 
     Raises:
-        MalformedMessage, BadSignature: the credential's token is no TokenCert.
+        MalformedMessage, WrongSigner, BadSignature: the credential's token is not its operator's.
     """
-    token = read_signed(join.token, TokenCert)
+    token = token_of(join)
     entry = sign(
         ClientEntry(token.deployment, token.token_id, index, bytes(client_key.verify_key)),
         SigningKey(join.token_secret),
