@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
+import masked_world as world
 import pytest
 from google.protobuf.message import Message
 from hypothesis import given, settings
@@ -12,8 +13,21 @@ from hypothesis import strategies as st
 
 from fedn_py.identity import ClientId, ClientName, Digest, Generation, SessionId
 from fedn_py.protocol import messages as m
+from fedn_py.protocol.masked.encoding import MalformedMessage
+from fedn_py.protocol.masked.round_messages import Abort, BeaconLink, CommitteeBody, Echo
+from fedn_py.protocol.masked.signing import sign
+from fedn_py.protocol.masked.words import (
+    AbortWanted,
+    Boxes,
+    KeyOffer,
+    Links,
+    LinksWanted,
+    MaskedTerms,
+    MaskedUpload,
+    StreamSent,
+    StreamWanted,
+)
 from fedn_py.transport import codec
-from fedn_py.transport.codec import MalformedMessage
 from fedn_py.wire.v1 import network_pb2 as pb
 
 ids = st.text("0123456789abcdef", min_size=8, max_size=64)
@@ -37,6 +51,39 @@ def summaries(draw: st.DrawFn) -> m.MetricsSummary:
     return m.MetricsSummary(sums, {key: draw(counts) for key in sums}, draw(st.dictionaries(ids, metrics, max_size=3)))
 
 
+# Bodies of masked rounds, real ones: what is in them has tests of its own (protocol/masked/test_encoding.py).
+TERMS = world.the_terms()
+COMMITTEE = CommitteeBody(TERMS.ctx0, world.the_rows(TERMS))
+UPLOAD = world.an_upload(TERMS, world.a_committee(TERMS), world.CLIENTS[0])
+CTX = UPLOAD.verified.header.ctx
+CHAIN = world.CLIENTS[0].chain
+SIGNED = sign(Echo(CTX, b"h" * 32), world.CLIENTS[0].key)
+MASKED_TERMS = MaskedTerms(world.a_certificate(), sign(TERMS.plan, world.REDUCER), sign(TERMS.order, world.REDUCER))
+LINK = BeaconLink(
+    round=1,
+    attempt=1,
+    policy_hash=world.POLICY_HASH,
+    order=MASKED_TERMS.order,
+    commit=SIGNED,
+    rows=COMMITTEE.rows,
+    nonces=(),
+)
+words_from_client = st.sampled_from(
+    [KeyOffer(TERMS.ctx0, CHAIN, (SIGNED,)), StreamSent(CTX, b"s" * 32, 10), LinksWanted(world.SESSION, 2), SIGNED]
+)
+words_to_client = st.sampled_from(
+    [
+        COMMITTEE,
+        Boxes(CTX, (UPLOAD.box_for(0, 0),)),
+        world.included(world.a_committee(TERMS), [UPLOAD]),
+        StreamWanted(CTX),
+        AbortWanted(CTX, "given up"),
+        Links(world.SESSION, (LINK,)),
+        sign(Abort(CTX, "asked to"), world.CLIENTS[0].key),
+    ]
+)
+masked_uploads = st.just(MaskedUpload(CHAIN, UPLOAD.header, UPLOAD.sealed.boxes))
+
 plans = st.builds(
     m.RoundPlan,
     session=ids,
@@ -49,6 +96,7 @@ plans = st.builds(
     masking=st.just("none"),
     update_timeout_s=seconds,
 )
+masked_plans = plans.map(lambda plan: replace(plan, masking="pet"))
 contributions = st.builds(m.Contribution, ids, positive, digests)
 exclusions = st.lists(st.builds(m.Exclusion, ids, words, words), max_size=3).map(tuple)
 validation_orders = st.builds(m.ValidationOrder, positive, ids, counts, digests, digests, parameters, seconds, clients)
@@ -67,7 +115,18 @@ partials = st.one_of(
 )
 
 from_combiner = st.one_of(
-    st.builds(m.CombinerHello, names, ids, addresses, positive, words.map(lambda text: text[:64])),
+    st.builds(
+        m.CombinerHello,
+        names,
+        ids,
+        addresses,
+        positive,
+        words.map(lambda text: text[:64]),
+        st.sampled_from([None, MASKED_TERMS.certificate]),
+    ),
+    st.builds(m.CommitteeFormed, positive, st.just(COMMITTEE)),
+    st.builds(m.MaskedPartial, positive, st.sampled_from([None, SIGNED]), counts, exclusions, summaries()),
+    st.builds(m.WordPassedOn, ids, words_from_client),
     st.builds(m.AttachedClients, clients),
     partials,
     st.builds(m.CellFailed, positive, words),
@@ -75,7 +134,7 @@ from_combiner = st.one_of(
     st.builds(
         m.RoundProgress,
         positive,
-        st.sampled_from(["preparing", "collecting", "reporting", "validating"]),
+        st.sampled_from(["preparing", "committee", "collecting", "reporting", "validating"]),
         counts,
         counts,
         counts,
@@ -84,6 +143,9 @@ from_combiner = st.one_of(
 to_combiner = st.one_of(
     st.builds(m.HelloAccepted, seconds),
     st.builds(m.CellOrder, plans, positive, clients, counts),
+    st.builds(m.CellOrder, masked_plans, positive, clients, counts, st.just(MASKED_TERMS)),
+    st.builds(m.WordForClients, clients, words_to_client),
+    st.just(m.PolicyNews(SIGNED)),
     st.builds(m.CellCancelled, positive, words),
     validation_orders,
     committed,
@@ -91,7 +153,8 @@ to_combiner = st.one_of(
     st.builds(m.DismissClient, ids, words),
 )
 from_client = st.one_of(
-    st.builds(m.ClientHello, ids, names, words.map(lambda text: text[:64])),
+    st.builds(m.ClientHello, ids, names, words.map(lambda text: text[:64]), st.sampled_from([None, CHAIN])),
+    st.builds(m.SaidByClient, words_from_client),
     st.just(m.Heartbeat()),
     st.builds(m.TaskFailed, positive, words, words),
     st.builds(m.ValidationResult, positive, counts, metrics, releases),
@@ -99,13 +162,18 @@ from_client = st.one_of(
 to_client = st.one_of(
     st.builds(m.ClientWelcome, names, seconds),
     st.builds(m.TrainTask, plans, positive),
+    st.builds(m.TrainTask, masked_plans, positive, st.just(MASKED_TERMS)),
+    st.builds(m.SaidToClient, words_to_client),
+    st.just(m.PolicyNews(SIGNED)),
     st.builds(m.ValidateTask, validation_orders),
     st.builds(m.TaskCancelled, positive, words),
     committed,
     st.builds(m.GoElsewhere, words),
     st.just(m.Heartbeat()),
 )
-assign_requests = st.builds(m.AssignRequest, ids, names, st.one_of(st.just(""), names), st.just("0.1.0"))
+assign_requests = st.builds(
+    m.AssignRequest, ids, names, st.one_of(st.just(""), names), st.just("0.1.0"), st.sampled_from([None, CHAIN])
+)
 assignments = st.builds(
     m.Assignment,
     names,
@@ -114,7 +182,10 @@ assignments = st.builds(
     st.text("abcXYZ_-", min_size=16, max_size=64),
     seconds,
 )
-headers = st.builds(m.UpdateHeader, positive, ids, positive, digests, positive, metrics, releases)
+headers = st.one_of(
+    st.builds(m.UpdateHeader, positive, ids, positive, digests, positive, metrics, releases),
+    st.builds(m.UpdateHeader, positive, ids, positive, digests, st.just(0), metrics, releases, masked_uploads),
+)
 receipts = st.builds(m.UpdateReceipt, st.booleans(), words)
 
 
@@ -263,6 +334,30 @@ def test_an_unknown_masking_is_refused() -> None:
     wire.train.plan.masking = 77  # type: ignore[assignment]
     with pytest.raises(MalformedMessage, match="masking"):
         codec.read_to_client(wire)
+
+
+@pytest.mark.parametrize("masked", [None, MASKED_TERMS])
+def test_what_was_signed_is_there_exactly_when_the_plan_is_masked(masked: MaskedTerms | None) -> None:
+    plan = replace(PLAN, masking="none" if masked else "pet")
+    with pytest.raises(MalformedMessage, match="does not fit the masking"):
+        codec.read_to_client(codec.write_to_client(m.TrainTask(plan, Generation(1), masked)))
+    with pytest.raises(MalformedMessage, match="does not fit the masking"):
+        codec.read_to_combiner(codec.write_to_combiner(m.CellOrder(plan, Generation(1), (), 0, masked)))
+
+
+def test_samples_are_never_said_of_a_masked_update() -> None:
+    upload = MaskedUpload(CHAIN, UPLOAD.header, UPLOAD.sealed.boxes)
+    with pytest.raises(MalformedMessage, match=r"header\.samples"):
+        codec.read_update_header(codec.write_update_header(replace(HEADER, masked=upload)))
+
+
+def test_a_word_in_the_wrong_direction_is_refused() -> None:
+    wire = codec.write_to_client(m.SaidToClient(StreamWanted(CTX)))
+    with pytest.raises(MalformedMessage, match="wanted stream"):
+        codec.read_from_client(pb.FromClient(word=wire.word))
+    wire_up = codec.write_from_client(m.SaidByClient(StreamSent(CTX, b"s" * 32, 1)))
+    with pytest.raises(MalformedMessage, match="sent stream"):
+        codec.read_to_client(pb.ToClient(word=wire_up.word))
 
 
 def test_a_sum_without_clients_and_clients_without_a_sum_are_refused() -> None:
