@@ -88,6 +88,7 @@ class Sandbox:
         project = options.project or project_folder("sklearn")
         ports = self.folder.choose_ports(options.combiners, options.port)
         self._say(f"sandbox in {self.folder.path}: everything stays on this machine; not for production")
+        self._say(f"operator      its key is in {self.folder.operator.key}; a real network keeps it off the servers")
         network = self._start_reducer(ports)
         self._say(f"reducer       https://localhost:{ports.web}   (gRPC localhost:{ports.grpc})")
         self._start_combiners(network, ports)
@@ -121,6 +122,7 @@ class Sandbox:
         where = Where(options.mongodb, options.minio)
         names = [f"combiner-{number}" for number in range(1, options.combiners + 1)]
         folder.write_certificates(["reducer", *names])
+        folder.write_operator(["reducer", *names])
         folder.write_reducer(ports, where)
         self._children.start(
             "reducer", "reducer", folder.settings("reducer"), folder.log("reducer"), _environment(stores=True)

@@ -17,7 +17,9 @@ from typing import Any
 import yaml
 
 from fedn_py.errors import OwnFault
+from fedn_py.runtime.credential_files import TokenFile, write_token_file
 from fedn_py.runtime.secret_files import write_secret
+from fedn_py.sandbox.operator_folder import OperatorFolder
 from fedn_py.transport.certificates import (
     Authority,
     CertificateProblem,
@@ -70,11 +72,16 @@ class PortTaken(OwnFault):
 
 
 class SandboxFolder:
-    """Writes and finds what the sandbox's processes need."""
+    """Writes and finds what the sandbox's processes need.
+
+    Attributes:
+        operator: what makes masked rounds possible here.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.operator = OperatorFolder(self.path / "operator")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -169,9 +176,18 @@ class SandboxFolder:
             "key_file": self.certificates / f"{name}.key",
         }
 
-    def write_token(self, name: str, text: str) -> None:
-        """Keep a process's token, readable by its owner alone."""
-        write_secret(self.token(name), text + "\n")
+    def write_operator(self, names: list[str]) -> None:
+        """Make the operator's key and policy on the first start, and credentials for all servers that have none."""
+        self.operator.write(names)
+
+    def write_token(self, name: str, bearer: str) -> None:
+        """Keep a process's token, readable by its owner alone; a client's join credential stays beside it.
+
+        The servers have been named to ``write_operator`` before; every other process is a client.
+        """
+        file = self.token(name)
+        join = None if self.operator.credential(name).exists() else self.operator.join_for(name, file)
+        write_token_file(file, TokenFile(bearer, join), replace=True)
 
     def write_profile(self, ports: Ports) -> None:
         """Write how the command line reaches this sandbox."""
@@ -189,6 +205,10 @@ class SandboxFolder:
             "listen_web": f"{HOST}:{ports.web}",
             "listen_grpc": f"{HOST}:{ports.grpc}",
             "certificate": {**self._named_certificate("reducer"), "authority_file": str(self.authority_file)},
+            "masking": {
+                "credential_file": str(self.operator.credential("reducer")),
+                "policy_file": str(self.operator.policy),
+            },
             "state_dir": str(self.state("reducer")),
             "heartbeat_s": 2.0,
         }
@@ -208,6 +228,7 @@ class SandboxFolder:
             "authority_file": str(self.authority_file),
             "certificate": self._named_certificate(name),
             "token_file": str(self.token(name)),
+            "masking_credential_file": str(self.operator.credential(name)),
             "state_dir": str(self.state(name)),
             "heartbeat_s": 2.0,
             "reconnect_grace_s": 5.0,

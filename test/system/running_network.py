@@ -74,7 +74,9 @@ class RunningNetwork:
         self.where = where or Where()
         self.children = Children()
         self.ports: Ports = self.folder.choose_ports(combiners, 0)
-        self.folder.write_certificates(["reducer", *(f"combiner-{number + 1}" for number in range(combiners))])
+        servers = ["reducer", *(f"combiner-{number + 1}" for number in range(combiners))]
+        self.folder.write_certificates(servers)
+        self.folder.write_operator(servers)
         self.environ: dict[str, str] = {n: v for n, v in os.environ.items() if not n.startswith("FEDN_")}
         self.network = self._start_reducer()
 
