@@ -9,6 +9,7 @@ from typing import Literal
 
 from fedn_py.identity import ClientId, CombinerName, Digest, Generation, InstanceId, SessionId
 from fedn_py.protocol.machine import StartTimer
+from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.messages import (
     CellCancelled,
     CellOrder,
@@ -45,6 +46,7 @@ class SessionTerms:
     seed_model: Digest
     parameters: str = "{}"
     masking: Masking = "none"
+    masked: MaskedOptions = field(default_factory=MaskedOptions)
     clients_wanted: int = 0
     clients_required: int = 1
     update_timeout_s: float = 600.0

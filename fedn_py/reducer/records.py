@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fedn_py.errors import OwnFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId, TokenId
-from fedn_py.protocol.messages import Metrics, RoundPlan
+from fedn_py.protocol.messages import Masking, Metrics, RoundPlan
 from fedn_py.protocol.reducer_work import SessionTerms
 from fedn_py.store.ports import JSONValue
 from fedn_py.transport.authentication import TokenRecord
@@ -106,6 +106,57 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class SumParticipant:
+    """A member of a masked cell's committee.
+
+    Attributes:
+        answered: its slot's mask sum came; a slot needs the answer of one of its replicas.
+    """
+
+    client: ClientId
+    name: ClientName
+    slot: int
+    replica: int
+    answered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedCellRecord:
+    """One combiner's cell of a masked round.
+
+    Attributes:
+        included: how many clients are in its sum; 0 until it is closed.
+        members: of its committee, by slot and replica; empty until there is one.
+        opened: its sum passed all checks and is in the model.
+        out: why it is left out; empty while it is in.
+    """
+
+    combiner: CombinerName
+    included: int = 0
+    members: tuple[SumParticipant, ...] = ()
+    opened: bool = False
+    out: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedRoundRecord:
+    """How a round's updates were hidden, as people may see it.
+
+    Attributes:
+        scheme: such as "pet".
+        k, r, g_min: slots, replicas and fewest clients of a sum; the smallest of any cell.
+        reopen: "strict" or "reducer".
+    """
+
+    scheme: Masking
+    k: int
+    r: int
+    g_min: int
+    reopen: str
+    cells: tuple[MaskedCellRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RoundRecord:
     """A round: its running attempt, or what came of it.
 
@@ -113,6 +164,9 @@ class RoundRecord:
         generation: the last one given out; the next attempt goes on from there.
         started: of the first attempt; ended: of the commit; seconds since 1970.
         seconds: from the start of the attempt that succeeded to its commit.
+        samples: over all clients in the model; in a masked round the sum that came out from under the masks.
+        included: the samples of each are 0 in a masked round.
+        masked: of a masked round; None in a plain one.
     """
 
     plan: RoundPlan
@@ -131,6 +185,7 @@ class RoundRecord:
     failures: tuple[FailedAttempt, ...] = ()
     training: Measured = Measured()
     validation: Measured | None = None
+    masked: MaskedRoundRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
