@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedn_py.protocol.masked.certificates import ClientEntry, ServerCert, TokenCert
+from fedn_py.protocol.masked.certificates import (
+    ClientEntry,
+    JoinCredential,
+    OperatorSecret,
+    ServerCert,
+    ServerCredential,
+    TokenCert,
+)
 from fedn_py.protocol.masked.differencing import PromiseRecord, SentRecord
 from fedn_py.protocol.masked.encoding import (
     U8,
@@ -76,6 +83,9 @@ EVERY_BODY: list[Body] = [
     ClientEntry(world.DEPLOYMENT, b"t" * 16, 1, b"k" * 32),
     world.CLIENTS[0].chain,
     ServerCert(world.DEPLOYMENT, "combiner", b"k" * 32, "north", 99),
+    OperatorSecret(b"o" * 32, world.DEPLOYMENT, b"e" * 32),
+    JoinCredential(b"o" * 32, world.DEPLOYMENT, world.a_token("ward 7"), b"t" * 32),
+    ServerCredential(b"o" * 32, world.DEPLOYMENT, world.a_certificate(), b"s" * 32),
     world.a_plan(metrics=(MetricBound("loss", 9.5),), beacon_proof=(LINK,), voids=(VOID,)),
     TERMS.order,
     world.a_key_message(TERMS, world.CLIENTS[0], 1),
