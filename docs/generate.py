@@ -4,10 +4,13 @@
 """
 
 import asyncio
+import inspect
+import re
 import sys
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import click
@@ -16,6 +19,20 @@ from pydantic_core import PydanticUndefined
 
 from fedn_py.cli.exits import MEANING
 from fedn_py.cli.main import build
+from fedn_py.protocol.masked import certificates, differencing, round_messages, signing, words
+from fedn_py.protocol.masked.encoding import (
+    Body,
+    Exactly,
+    Form,
+    Many,
+    Nested,
+    OneOf,
+    Real,
+    Text,
+    Unsigned,
+    UpTo,
+    layout,
+)
 from fedn_py.reducer.control import Control
 from fedn_py.settings import ROLES, LimitSettings
 from fedn_py.settings.fields import Section
@@ -76,6 +93,28 @@ Errors are `application/problem+json` (RFC 9457) with `code`, `title`, `status`,
 | 422 | a field is wrong, or the model or package is refused |
 | 503, 507 | a store cannot be reached, or is full |
 """
+
+
+_MASKED = """# Messages of masked rounds
+
+<!-- Written by docs/generate.py from the code; change it there. -->
+
+What is signed, sealed or stored in a masked round, byte by byte. A body is its fields in this order: integers (`u32`:
+32 bits) and reals (`f64`) little-endian, byte strings of fixed length as they are, everything else behind a length or
+a count of 4 bytes; of several words the place in the list, as one byte. There is one way to write a body, and no other
+bytes are read.
+
+A *signed message* carries a body as bytes: its signature is Ed25519 over `H("sign/" + kind, body)`, with H as in
+`fedn_py/masking/hashing.py`. What these messages are for is in [Masking](../explanation/masking.md).
+"""
+
+_MASKED_PARTS = {
+    "Signing": (signing,),
+    "Certificates and policy": (certificates,),
+    "The round": (round_messages,),
+    "Words and what travels inside orders, tasks and uploads": (words,),
+    "Records on a client's disk": (differencing,),
+}
 
 
 def settings_page() -> str:
@@ -211,9 +250,68 @@ def _answer(operation: Mapping[str, Any]) -> str:
     return "\nAnswers 200 with the file.\n"
 
 
+def masked_messages_page() -> str:
+    """Return every body of a masked round, field by field."""
+    text = _MASKED
+    for title, modules in _MASKED_PARTS.items():
+        text += f"\n## {title}\n"
+        for body in _bodies(modules):
+            what, _, rest = inspect.cleandoc(body.__doc__ or "").partition("\n\n")
+            said = dict(_attributes(rest))
+            rows = "".join(f"| `{name}` | {_form(form)} | {said.get(name, '')} |\n" for name, form in layout(body))
+            text += f"\n### {body.kind}\n\n`{body.__name__}`. {' '.join(what.split())}\n\n"
+            text += f"| field | form | what it is |\n| --- | --- | --- |\n{rows}"
+    return text
+
+
+def _bodies(modules: tuple[ModuleType, ...]) -> Iterator[type[Body]]:
+    for module in modules:
+        for body in vars(module).values():
+            if isinstance(body, type) and issubclass(body, Body) and body.__module__ == module.__name__:
+                yield body
+
+
+def _attributes(text: str) -> Iterator[tuple[str, str]]:
+    """Yield name and description of each attribute of a docstring; one line may have several."""
+    flat = " ".join(text.removeprefix("Attributes:").split())
+    found = list(re.finditer(r"(?:^|(?<=[.] ))([a-z_0-9]+(?:, [a-z_0-9]+)*): ", flat))
+    ends = [one.start() for one in found[1:]] + [len(flat)]
+    for one, end in zip(found, ends, strict=False):
+        for name in one[1].split(", "):
+            yield name, flat[one.end() : end].strip().replace("|", chr(92) + "|")
+
+
+def _form(form: Form) -> str:
+    match form:
+        case Unsigned(width, least, most):
+            bounds = f", {least or 0} to {most}" if most is not None else f", at least {least}" if least else ""
+            return f"u{8 * width}{bounds}"
+        case Real():
+            return "f64"
+        case Exactly(size):
+            return f"{size} bytes"
+        case UpTo(size):
+            return f"up to {size:,} bytes"
+        case Text(size):
+            return f"text, up to {size} bytes"
+        case OneOf(words):
+            return "one of " + ", ".join(f"`{word}`" for word in words)
+        case Many(item, most, least):
+            return f"{least} to {most:,} of: {_form(item)}"
+        case Nested(body):
+            return f"[{body.kind}](#{body.kind.replace(' ', '-')})"
+        case _:
+            raise TypeError(form)
+
+
 def pages() -> dict[str, str]:
     """Return file name to text of each page."""
-    return {"settings.md": settings_page(), "cli.md": cli_page(), "rest-api.md": rest_page()}
+    return {
+        "settings.md": settings_page(),
+        "cli.md": cli_page(),
+        "rest-api.md": rest_page(),
+        "masked-messages.md": masked_messages_page(),
+    }
 
 
 def main() -> int:

@@ -229,7 +229,7 @@ class Body:
             ValueError: a field's value is not one that may be written.
         """
         parts = []
-        for name, form in _layout(type(self)):  # type: ignore[arg-type]
+        for name, form in layout(type(self)):  # type: ignore[arg-type]
             try:
                 parts.append(form.write(getattr(self, name)))
             except ValueError as error:
@@ -253,7 +253,7 @@ class Body:
     def read(cls, reader: Reader) -> Self:
         """Consume a body."""
         values = {}
-        for name, form in _layout(cls):  # type: ignore[arg-type]
+        for name, form in layout(cls):  # type: ignore[arg-type]
             try:
                 values[name] = form.read(reader)
             except NotReadable as error:
@@ -279,7 +279,8 @@ class Nested:
 
 
 @cache
-def _layout(body: type[Body]) -> tuple[tuple[str, Form], ...]:
+def layout(body: type[Body]) -> tuple[tuple[str, Form], ...]:
+    """Return a body's fields in their order, each with how it is written."""
     hints = get_type_hints(body, include_extras=True)
     return tuple((field.name, hints[field.name].__metadata__[0]) for field in fields(body))  # type: ignore[arg-type]
 
