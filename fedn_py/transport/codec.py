@@ -14,6 +14,8 @@ from fedn_py.protocol.masked.certificates import Chain
 from fedn_py.protocol.masked.encoding import MalformedMessage
 from fedn_py.protocol.masked.signing import Signed
 from fedn_py.protocol.masked.words import MaskedUpload, read_word_from_client, read_word_to_client
+from fedn_py.transport import codec_fields as fields
+from fedn_py.transport import codec_masked as masked
 from fedn_py.transport import codec_rounds as rounds
 from fedn_py.transport import reading
 from fedn_py.wire.v1 import network_pb2 as pb
@@ -66,17 +68,17 @@ def write_from_combiner(message: m.FromCombiner) -> pb.FromCombiner:
         case m.PartialAggregate():
             return pb.FromCombiner(partial=rounds.write_partial(message))
         case m.CellFailed(generation, reason):
-            return pb.FromCombiner(cell_failed=pb.CellFailed(generation=generation, reason=rounds.cut_reason(reason)))
+            return pb.FromCombiner(cell_failed=pb.CellFailed(generation=generation, reason=fields.cut_reason(reason)))
         case m.ValidationReport():
             return pb.FromCombiner(validation=rounds.write_validation_report(message))
         case m.RoundProgress():
             return pb.FromCombiner(progress=rounds.write_progress(message))
         case m.CommitteeFormed():
-            return pb.FromCombiner(committee=rounds.write_committee(message))
+            return pb.FromCombiner(committee=masked.write_committee(message))
         case m.MaskedPartial():
-            return pb.FromCombiner(masked_partial=rounds.write_masked_partial(message))
+            return pb.FromCombiner(masked_partial=masked.write_masked_partial(message))
         case m.WordPassedOn():
-            return pb.FromCombiner(passed_on=rounds.write_passed_on(message))
+            return pb.FromCombiner(passed_on=masked.write_passed_on(message))
 
 
 def read_from_combiner(wire: pb.FromCombiner) -> m.FromCombiner:
@@ -85,24 +87,24 @@ def read_from_combiner(wire: pb.FromCombiner) -> m.FromCombiner:
         case "hello":
             return _read_combiner_hello(wire.hello)
         case "attached":
-            return m.AttachedClients(rounds.read_clients(wire.attached.clients, "attached.clients"))
+            return m.AttachedClients(fields.read_clients(wire.attached.clients, "attached.clients"))
         case "partial":
             return rounds.read_partial(wire.partial)
         case "cell_failed":
             return m.CellFailed(
-                rounds.read_generation(wire.cell_failed.generation, "cell_failed.generation"),
-                rounds.read_reason(wire.cell_failed.reason, "cell_failed.reason"),
+                fields.read_generation(wire.cell_failed.generation, "cell_failed.generation"),
+                fields.read_reason(wire.cell_failed.reason, "cell_failed.reason"),
             )
         case "validation":
             return rounds.read_validation_report(wire.validation)
         case "progress":
             return rounds.read_progress(wire.progress)
         case "committee":
-            return rounds.read_committee(wire.committee)
+            return masked.read_committee(wire.committee)
         case "masked_partial":
-            return rounds.read_masked_partial(wire.masked_partial)
+            return masked.read_masked_partial(wire.masked_partial)
         case "passed_on":
-            return rounds.read_passed_on(wire.passed_on)
+            return masked.read_passed_on(wire.passed_on)
         case _:
             raise _empty("FromCombiner")
 
@@ -115,7 +117,7 @@ def write_to_combiner(message: m.ToCombiner) -> pb.ToCombiner:
         case m.CellOrder():
             return pb.ToCombiner(order=rounds.write_cell_order(message))
         case m.CellCancelled(generation, reason):
-            return pb.ToCombiner(cancelled=pb.CellCancelled(generation=generation, reason=rounds.cut_reason(reason)))
+            return pb.ToCombiner(cancelled=pb.CellCancelled(generation=generation, reason=fields.cut_reason(reason)))
         case m.ValidationOrder():
             return pb.ToCombiner(validation=rounds.write_validation_order(message))
         case m.RoundCommitted():
@@ -123,11 +125,11 @@ def write_to_combiner(message: m.ToCombiner) -> pb.ToCombiner:
         case m.ExpectClient():
             return pb.ToCombiner(expect=_write_expect(message))
         case m.DismissClient(client, reason):
-            return pb.ToCombiner(dismiss=pb.DismissClient(client=client, reason=rounds.cut_reason(reason)))
+            return pb.ToCombiner(dismiss=pb.DismissClient(client=client, reason=fields.cut_reason(reason)))
         case m.WordForClients():
-            return pb.ToCombiner(for_clients=rounds.write_for_clients(message))
+            return pb.ToCombiner(for_clients=masked.write_for_clients(message))
         case m.PolicyNews():
-            return pb.ToCombiner(policy=rounds.write_policy(message))
+            return pb.ToCombiner(policy=masked.write_policy(message))
 
 
 def read_to_combiner(wire: pb.ToCombiner) -> m.ToCombiner:
@@ -139,8 +141,8 @@ def read_to_combiner(wire: pb.ToCombiner) -> m.ToCombiner:
             return rounds.read_cell_order(wire.order)
         case "cancelled":
             return m.CellCancelled(
-                rounds.read_generation(wire.cancelled.generation, "cancelled.generation"),
-                rounds.read_reason(wire.cancelled.reason, "cancelled.reason"),
+                fields.read_generation(wire.cancelled.generation, "cancelled.generation"),
+                fields.read_reason(wire.cancelled.reason, "cancelled.reason"),
             )
         case "validation":
             return rounds.read_validation_order(wire.validation)
@@ -150,13 +152,13 @@ def read_to_combiner(wire: pb.ToCombiner) -> m.ToCombiner:
             return _read_expect(wire.expect)
         case "dismiss":
             return m.DismissClient(
-                rounds.read_client(wire.dismiss.client, "dismiss.client"),
-                rounds.read_reason(wire.dismiss.reason, "dismiss.reason"),
+                fields.read_client(wire.dismiss.client, "dismiss.client"),
+                fields.read_reason(wire.dismiss.reason, "dismiss.reason"),
             )
         case "for_clients":
-            return rounds.read_for_clients(wire.for_clients)
+            return masked.read_for_clients(wire.for_clients)
         case "policy":
-            return rounds.read_policy(wire.policy)
+            return masked.read_policy(wire.policy)
         case _:
             raise _empty("ToCombiner")
 
@@ -168,13 +170,13 @@ def write_from_client(message: m.FromClient) -> pb.FromClient:
     """Write what a client says on its stream."""
     match message:
         case m.ClientHello(client, name, software, chain):
-            hello = pb.ClientHello(client=client, name=name, software=software, chain=rounds.write_body(chain))
+            hello = pb.ClientHello(client=client, name=name, software=software, chain=fields.write_body(chain))
             return pb.FromClient(hello=hello)
         case m.Heartbeat():
             return pb.FromClient(heartbeat=pb.Heartbeat())
         case m.TaskFailed(generation, reason, log):
             return pb.FromClient(
-                failed=pb.TaskFailed(generation=generation, reason=rounds.cut_reason(reason), log=rounds.cut_log(log))
+                failed=pb.TaskFailed(generation=generation, reason=fields.cut_reason(reason), log=fields.cut_log(log))
             )
         case m.ValidationResult(generation, samples, metrics, release):
             return pb.FromClient(
@@ -182,11 +184,11 @@ def write_from_client(message: m.FromClient) -> pb.FromClient:
                     generation=generation,
                     samples=samples,
                     metrics=pb.Metrics(values=metrics),
-                    release=rounds.write_release(release),
+                    release=fields.write_release(release),
                 )
             )
         case m.SaidByClient(word):
-            return pb.FromClient(word=rounds.write_word(word))
+            return pb.FromClient(word=masked.write_word(word))
 
 
 def read_from_client(wire: pb.FromClient) -> m.FromClient:
@@ -194,25 +196,25 @@ def read_from_client(wire: pb.FromClient) -> m.FromClient:
     match wire.WhichOneof("message"):
         case "hello":
             return m.ClientHello(
-                rounds.read_client(wire.hello.client, "hello.client"),
+                fields.read_client(wire.hello.client, "hello.client"),
                 ClientName(reading.name(wire.hello.name, "hello.name")),
                 _read_software(wire.hello.software, "hello.software"),
-                rounds.read_body(wire.hello, "chain", Chain),
+                fields.read_body(wire.hello, "chain", Chain),
             )
         case "heartbeat":
             return m.Heartbeat()
         case "failed":
             return m.TaskFailed(
-                rounds.read_generation(wire.failed.generation, "failed.generation"),
-                rounds.read_reason(wire.failed.reason, "failed.reason"),
-                rounds.read_log(wire.failed.log, "failed.log"),
+                fields.read_generation(wire.failed.generation, "failed.generation"),
+                fields.read_reason(wire.failed.reason, "failed.reason"),
+                fields.read_log(wire.failed.log, "failed.log"),
             )
         case "validation":
             return m.ValidationResult(
-                rounds.read_generation(wire.validation.generation, "validation.generation"),
+                fields.read_generation(wire.validation.generation, "validation.generation"),
                 reading.count(wire.validation.samples, "validation.samples"),
                 reading.metrics(wire.validation.metrics.values, "validation.metrics"),
-                rounds.read_release(wire.validation.release, "validation.release"),
+                fields.read_release(wire.validation.release, "validation.release"),
             )
         case "word":
             return m.SaidByClient(read_word_from_client(wire.word.kind, wire.word.body))
@@ -230,17 +232,17 @@ def write_to_client(message: m.ToClient) -> pb.ToClient:
         case m.ValidateTask(order):
             return pb.ToClient(validate=pb.ValidateTask(order=rounds.write_validation_order(order)))
         case m.TaskCancelled(generation, reason):
-            return pb.ToClient(cancelled=pb.TaskCancelled(generation=generation, reason=rounds.cut_reason(reason)))
+            return pb.ToClient(cancelled=pb.TaskCancelled(generation=generation, reason=fields.cut_reason(reason)))
         case m.RoundCommitted():
             return pb.ToClient(committed=rounds.write_committed(message))
         case m.GoElsewhere(reason):
-            return pb.ToClient(go_elsewhere=pb.GoElsewhere(reason=rounds.cut_reason(reason)))
+            return pb.ToClient(go_elsewhere=pb.GoElsewhere(reason=fields.cut_reason(reason)))
         case m.Heartbeat():
             return pb.ToClient(heartbeat=pb.Heartbeat())
         case m.SaidToClient(word):
-            return pb.ToClient(word=rounds.write_word(word))
+            return pb.ToClient(word=masked.write_word(word))
         case m.PolicyNews():
-            return pb.ToClient(policy=rounds.write_policy(message))
+            return pb.ToClient(policy=masked.write_policy(message))
 
 
 def read_to_client(wire: pb.ToClient) -> m.ToClient:
@@ -257,19 +259,19 @@ def read_to_client(wire: pb.ToClient) -> m.ToClient:
             return m.ValidateTask(rounds.read_validation_order(wire.validate.order))
         case "cancelled":
             return m.TaskCancelled(
-                rounds.read_generation(wire.cancelled.generation, "cancelled.generation"),
-                rounds.read_reason(wire.cancelled.reason, "cancelled.reason"),
+                fields.read_generation(wire.cancelled.generation, "cancelled.generation"),
+                fields.read_reason(wire.cancelled.reason, "cancelled.reason"),
             )
         case "committed":
             return rounds.read_committed(wire.committed)
         case "go_elsewhere":
-            return m.GoElsewhere(rounds.read_reason(wire.go_elsewhere.reason, "go_elsewhere.reason"))
+            return m.GoElsewhere(fields.read_reason(wire.go_elsewhere.reason, "go_elsewhere.reason"))
         case "heartbeat":
             return m.Heartbeat()
         case "word":
             return m.SaidToClient(read_word_to_client(wire.word.kind, wire.word.body))
         case "policy":
-            return rounds.read_policy(wire.policy)
+            return masked.read_policy(wire.policy)
         case _:
             raise _empty("ToClient")
 
@@ -284,7 +286,7 @@ def write_assign_request(request: m.AssignRequest) -> pb.AssignRequest:
         name=request.name,
         preferred_combiner=request.preferred_combiner,
         software=request.software,
-        chain=rounds.write_body(request.chain),
+        chain=fields.write_body(request.chain),
     )
 
 
@@ -292,11 +294,11 @@ def read_assign_request(wire: pb.AssignRequest) -> m.AssignRequest:
     """Read a client's question where to attach."""
     preferred = wire.preferred_combiner
     return m.AssignRequest(
-        client=rounds.read_client(wire.client, "client"),
+        client=fields.read_client(wire.client, "client"),
         name=ClientName(reading.name(wire.name, "name")),
         preferred_combiner=reading.name(preferred, "preferred_combiner") if preferred else "",
         software=_read_software(wire.software, "software"),
-        chain=rounds.read_body(wire, "chain", Chain),
+        chain=fields.read_body(wire, "chain", Chain),
     )
 
 
@@ -328,39 +330,39 @@ def write_update_header(header: m.UpdateHeader) -> pb.UpdateHeader:
         generation=header.generation,
         upload_id=header.upload_id,
         size=header.size,
-        sha256=rounds.raw_digest(header.sha256),
+        sha256=fields.raw_digest(header.sha256),
         samples=header.samples,
         metrics=pb.Metrics(values=header.metrics),
-        release=rounds.write_release(header.release),
-        masked=rounds.write_body(header.masked),
+        release=fields.write_release(header.release),
+        masked=fields.write_body(header.masked),
     )
 
 
 def read_update_header(wire: pb.UpdateHeader) -> m.UpdateHeader:
     """Read what a client says of its update: how many samples, or, of a masked one, everything but that."""
-    masked = rounds.read_body(wire, "masked", MaskedUpload)
-    if masked is not None and wire.samples:
+    upload = fields.read_body(wire, "masked", MaskedUpload)
+    if upload is not None and wire.samples:
         raise reading.malformed("header.samples", "is said of a masked update, whose weight is masked")
     return m.UpdateHeader(
-        generation=rounds.read_generation(wire.generation, "header.generation"),
+        generation=fields.read_generation(wire.generation, "header.generation"),
         upload_id=reading.hex_id(wire.upload_id, "header.upload_id"),
         size=reading.count(wire.size, "header.size", least=1),
         sha256=reading.digest(wire.sha256, "header.sha256"),
-        samples=reading.count(wire.samples, "header.samples", least=1 if masked is None else 0),
+        samples=reading.count(wire.samples, "header.samples", least=1 if upload is None else 0),
         metrics=reading.metrics(wire.metrics.values, "header.metrics"),
-        release=rounds.read_release(wire.release, "header.release"),
-        masked=masked,
+        release=fields.read_release(wire.release, "header.release"),
+        masked=upload,
     )
 
 
 def write_update_receipt(receipt: m.UpdateReceipt) -> pb.UpdateReceipt:
     """Write the answer to a whole update."""
-    return pb.UpdateReceipt(accepted=receipt.accepted, reason=rounds.cut_reason(receipt.reason))
+    return pb.UpdateReceipt(accepted=receipt.accepted, reason=fields.cut_reason(receipt.reason))
 
 
 def read_update_receipt(wire: pb.UpdateReceipt) -> m.UpdateReceipt:
     """Read the answer to a whole update."""
-    return m.UpdateReceipt(accepted=wire.accepted, reason=rounds.read_reason(wire.reason, "receipt.reason"))
+    return m.UpdateReceipt(accepted=wire.accepted, reason=fields.read_reason(wire.reason, "receipt.reason"))
 
 
 # ---- who is there
@@ -373,7 +375,7 @@ def _write_combiner_hello(hello: m.CombinerHello) -> pb.CombinerHello:
         address=hello.address,
         max_clients=hello.max_clients,
         software=hello.software,
-        certificate=rounds.write_body(hello.certificate),
+        certificate=fields.write_body(hello.certificate),
     )
 
 
@@ -384,7 +386,7 @@ def _read_combiner_hello(wire: pb.CombinerHello) -> m.CombinerHello:
         address=reading.address(wire.address, "hello.address"),
         max_clients=reading.count(wire.max_clients, "hello.max_clients", least=1),
         software=_read_software(wire.software, "hello.software"),
-        certificate=rounds.read_body(wire, "certificate", Signed),
+        certificate=fields.read_body(wire, "certificate", Signed),
     )
 
 
@@ -392,14 +394,14 @@ def _write_expect(expect: m.ExpectClient) -> pb.ExpectClient:
     return pb.ExpectClient(
         client=expect.client,
         name=expect.name,
-        ticket_sha256=rounds.raw_digest(expect.ticket_sha256),
+        ticket_sha256=fields.raw_digest(expect.ticket_sha256),
         valid_s=expect.valid_s,
     )
 
 
 def _read_expect(wire: pb.ExpectClient) -> m.ExpectClient:
     return m.ExpectClient(
-        client=rounds.read_client(wire.client, "expect.client"),
+        client=fields.read_client(wire.client, "expect.client"),
         name=ClientName(reading.name(wire.name, "expect.name")),
         ticket_sha256=reading.digest(wire.ticket_sha256, "expect.ticket_sha256"),
         valid_s=reading.seconds(wire.valid_s, "expect.valid_s"),

@@ -19,7 +19,7 @@ from fedn_py.protocol.messages import UpdateHeader, UpdateReceipt
 from fedn_py.transport import codec, reading
 from fedn_py.transport.channels import Channel
 from fedn_py.transport.chunks import CHUNK_BYTES, GO_ON, UploadStart, pieces
-from fedn_py.transport.codec_rounds import raw_digest
+from fedn_py.transport.codec_fields import raw_digest
 from fedn_py.transport.completion import in_thread
 from fedn_py.transport.landing import Landing
 from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored

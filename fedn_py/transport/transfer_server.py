@@ -25,7 +25,7 @@ from fedn_py.transport.chunks import (
     WrongOffset,
     pieces,
 )
-from fedn_py.transport.codec_rounds import raw_digest
+from fedn_py.transport.codec_fields import raw_digest
 from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.status import refusals
 from fedn_py.transport.streams import END, PeerTooSlow, open_for_answers
