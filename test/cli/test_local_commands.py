@@ -40,7 +40,8 @@ def test_these_are_the_commands() -> None:
         package create|package validate|package upload|package list|model upload|model list|model download
         session start|session wait|session pause|session resume|session stop|session list|session show
         round list|round show|client list|combiner list|event list
-        token create|token list|token revoke|certificate authority|certificate issue|bench masking""")
+        token create|token list|token revoke|certificate authority|certificate issue|bench masking
+        operator init|operator certify|operator policy|operator show""")
         .replace("\n", "|")
         .split("|")
     )
