@@ -16,6 +16,12 @@ def test_a_profile_names_reducer_token_and_authority(tmp_path: Path) -> None:
     assert "secret" not in repr(profile)
 
 
+def test_a_token_s_file_with_a_join_credential_serves_too(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("fedn1.secret\nfedn-join-1:AAAA\n")
+    (tmp_path / "profile.yaml").write_text("url: https://host:8090\ntoken_file: token\n")
+    assert load_profile(tmp_path / "profile.yaml").token == "fedn1.secret"
+
+
 def test_all_faults_of_a_profile_are_told(tmp_path: Path) -> None:
     (tmp_path / "profile.yaml").write_text("url: http://host\nca: x\n")
     with pytest.raises(InvalidProfile) as caught:

@@ -292,7 +292,7 @@ def test_a_token_that_is_replaced_is_used_without_a_restart(tmp_path: Path, caps
         await asyncio.sleep(0.6)  # it finds no token at first
         network.settings.token_file.write_text("viewer:nobody\n")
         await asyncio.sleep(1.0)  # then one of another role
-        network.settings.token_file.write_text("client:renewed\n")
+        network.settings.token_file.write_text("client:renewed\nfedn-join-1:AAAA\n")  # only the first line is shown
         await network.combiner.heard("attached")
         _, caller = await last_assignment(network)
         assert caller.name == "renewed"

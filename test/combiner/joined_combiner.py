@@ -57,7 +57,7 @@ def written_settings(folder: Path, reducer_port: int, **changes: Any) -> dict[st
     folder.mkdir(parents=True, exist_ok=True)
     write_pair(CERTIFICATE.certificate_pem, CERTIFICATE.key_pem, folder / "server.pem", folder / "server.key")
     (folder / "authority.pem").write_bytes(AUTHORITY.certificate_pem)
-    (folder / "token").write_text("combiner\n")
+    (folder / "token").write_text("combiner\nwhat follows is not shown\n")
     port = a_free_port()
     settings: dict[str, Any] = {
         "name": "east",

@@ -2,17 +2,35 @@
 
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nacl.signing import SigningKey
 
+from fedn_py.protocol.masked.certificates import JoinCredential, Policy
+from fedn_py.protocol.masked.issuing import enter_client, issue_server, issue_token, operator_key, sign_policy
+from fedn_py.protocol.masked.registry import Trust, accept_policy, verify_chain, verify_server
+from fedn_py.runtime.credential_files import (
+    TokenFile,
+    read_operator,
+    read_policy,
+    read_server,
+    read_token_file,
+    write_policy,
+    write_server,
+    write_token_file,
+)
 from fedn_py.sandbox.folder import HOST, Ports, PortTaken, SandboxFolder, SandboxInUse, Where
 from fedn_py.settings import ClientSettings, CombinerSettings, ReducerSettings, load_settings
 from fedn_py.transport.certificates import check_server_certificate
 
 PORTS = Ports(18090, 22070, (22080, 22081))
+NOW_S, DAY_S = int(time.time()), 86_400
+SERVERS = ["reducer", "combiner-1", "combiner-2"]
 
 
 @contextmanager
@@ -26,7 +44,8 @@ def listening(port: int = 0) -> Iterator[int]:
 
 def prepared(path: Path, where: Where = Where()) -> SandboxFolder:  # noqa: B008 - a value
     folder = SandboxFolder(path)
-    folder.write_certificates(["reducer", "combiner-1", "combiner-2"])
+    folder.write_certificates(SERVERS)
+    folder.write_operator(SERVERS)
     folder.write_reducer(PORTS, where)
     for number in (1, 2):
         folder.write_token(folder.write_combiner(number, PORTS, where), f"token of combiner {number}")
@@ -118,6 +137,7 @@ def test_the_settings_of_every_role_are_valid(tmp_path: Path) -> None:
     assert (client.name, client.reducer) == ("client-1", "localhost:22070")
     assert client.data_path == tmp_path / "data" / "client-1"
     assert client.keep_updates == tmp_path / "copies"
+    assert client.token_file.read_text().startswith("token of client 1\nfedn-join-1:")
     states = {settings.state_dir for settings in (reducer, combiner, client)}
     assert len(states) == 3
     assert all(tmp_path in state.parents for state in states)
@@ -141,7 +161,8 @@ def test_what_is_secret_is_its_owner_s_alone(tmp_path: Path) -> None:
     folder = prepared(tmp_path / "sandbox", Where(mongodb="mongodb://someone:topsecret@127.0.0.1/"))
     assert mode_of(folder.path) == 0o700
     secrets = [*(folder.path / "tokens").iterdir(), *folder.certificates.glob("*.key")]
-    assert len(secrets) == 4 + 4
+    secrets += [folder.operator.key, *(folder.operator.credential(name) for name in SERVERS)]
+    assert len(secrets) == 4 + 4 + 4
     assert {mode_of(file) for file in secrets} == {0o600}
 
 
@@ -161,3 +182,105 @@ def test_certificates_stay_over_restarts_and_one_that_no_longer_serves_is_made_a
         certificate = (folder.certificates / f"{name}.pem").read_bytes()
         authority = folder.authority_file.read_bytes()
         check_server_certificate(certificate, hosts=("localhost", HOST), authority_pem=authority)
+
+
+# ---- the operator
+
+
+def test_everybody_in_a_sandbox_is_there_by_its_operator(tmp_path: Path) -> None:
+    folder = prepared(tmp_path)
+    operator = read_operator(folder.operator.key)
+    trust = Trust(operator_key(operator), operator.deployment)
+    policy, _ = accept_policy(read_policy(folder.operator.policy), trust, None, NOW_S)
+    assert (set(policy.modes), policy.g_min, policy.metrics, policy.n_draw_min) == ({"pet", "none"}, 3, "client", 1)
+    reducer = load_settings(ReducerSettings, folder.settings("reducer"), {})
+    assert reducer.masking is not None
+    assert reducer.masking.policy_file == folder.operator.policy
+    held = read_server(reducer.masking.credential_file)
+    assert verify_server(held.certificate, trust, "reducer", policy, NOW_S).name == "reducer"
+    for name in ("combiner-1", "combiner-2"):
+        combiner = load_settings(CombinerSettings, folder.settings(name), {})
+        assert combiner.masking_credential_file is not None
+        held = read_server(combiner.masking_credential_file)
+        assert verify_server(held.certificate, trust, "combiner", policy, NOW_S).name == name
+        assert read_token_file(combiner.token_file).join is None
+    join = joins(folder)
+    client = verify_chain(enter_client(join, SigningKey.generate(), 0), trust)
+    assert (client.site, client.uses) == ("client-1", 1)
+    assert client.not_after > NOW_S + 300 * DAY_S
+
+
+def joins(folder: SandboxFolder, name: str = "client-1") -> JoinCredential:
+    join = read_token_file(folder.token(name)).join
+    assert join is not None
+    return join
+
+
+def test_the_operator_and_all_it_issued_stay_over_restarts_and_only_bearers_change(tmp_path: Path) -> None:
+    before = operator_files(prepared(tmp_path))
+    join = joins(SandboxFolder(tmp_path))
+    again = SandboxFolder(tmp_path)
+    again.write_operator([*SERVERS, "combiner-3"])
+    for name in ("client-1", "client-2"):
+        again.write_token(name, f"another token of {name}")
+    after = operator_files(again)
+    assert {name: text for name, text in after.items() if name in before} == before
+    assert set(after) - set(before) == {"combiner-3.credential"}
+    assert read_token_file(again.token("client-1")) == TokenFile("another token of client-1", join)
+    assert joins(again, "client-2").token != join.token
+
+
+def operator_files(folder: SandboxFolder) -> dict[str, str]:
+    return {file.name: file.read_text() for file in folder.operator.key.parent.iterdir()}
+
+
+def test_a_credential_that_no_longer_serves_is_made_anew(tmp_path: Path) -> None:
+    folder = prepared(tmp_path)
+    before, join = operator_files(folder), joins(folder)
+    operator = read_operator(folder.operator.key)
+    ended = {"role": "combiner", "name": "combiner-1", "not_after": NOW_S - DAY_S}
+    write_server(
+        folder.operator.credential("combiner-1"),
+        issue_server(operator, server_secret=bytes(32), **ended),  # type: ignore[arg-type]
+        replace=True,
+    )
+    folder.operator.credential("reducer").write_text("damaged")
+    folder.write_operator(SERVERS)
+    after = operator_files(folder)
+    assert {name for name in after if after[name] != before[name]} == {"combiner-1.credential", "reducer.credential"}
+    trust = Trust(operator_key(operator), operator.deployment)
+    policy, _ = accept_policy(read_policy(folder.operator.policy), trust, None, NOW_S)
+    for name, role in (("combiner-1", "combiner"), ("reducer", "reducer")):
+        verify_server(read_server(folder.operator.credential(name)).certificate, trust, role, policy, NOW_S)
+    old = issue_token(
+        operator, token_secret=bytes(32), token_id=bytes(16), site="client-1", uses=1, not_after=NOW_S - DAY_S
+    )
+    write_token_file(folder.token("client-1"), TokenFile("bearer", old), replace=True)
+    folder.write_token("client-1", "bearer")
+    assert joins(folder).token not in {old.token, join.token}
+
+
+def test_a_policy_that_has_ended_is_followed_by_the_next_version(tmp_path: Path) -> None:
+    folder = prepared(tmp_path)
+    operator = read_operator(folder.operator.key)
+    ended = replace(Policy.decode(read_policy(folder.operator.policy).body), not_after=NOW_S - DAY_S, g_min=5)
+    write_policy(folder.operator.policy, sign_policy(operator, ended), replace=True)
+    folder.write_operator(SERVERS)
+    policy = Policy.decode(read_policy(folder.operator.policy).body)
+    assert (policy.version, policy.g_min) == (2, 5)
+    assert policy.not_after > NOW_S + 300 * DAY_S
+
+
+def test_a_lost_operator_s_key_makes_everything_anew(tmp_path: Path) -> None:
+    folder = prepared(tmp_path)
+    before, join = operator_files(folder), joins(folder)
+    folder.operator.key.unlink()
+    folder.write_operator(SERVERS)
+    folder.write_token("client-1", "bearer")
+    after = operator_files(folder)
+    assert {name for name in after if after[name] == before[name]} == set()
+    operator = read_operator(folder.operator.key)
+    trust = Trust(operator_key(operator), operator.deployment)
+    assert joins(folder).operator_key != join.operator_key
+    verify_chain(enter_client(joins(folder), SigningKey.generate(), 0), trust)
+    accept_policy(read_policy(folder.operator.policy), trust, None, NOW_S)

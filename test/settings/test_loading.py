@@ -38,6 +38,21 @@ def test_keys_not_given_have_their_defaults_and_relative_paths_start_at_the_file
     assert settings.logging.level == "info"
 
 
+def test_masked_rounds_need_both_files_and_are_off_without_them(folder: Path) -> None:
+    assert load_reducer(folder, CERTIFICATE).masking is None
+    for name in ("reducer.credential", "policy.signed"):
+        (folder / name).write_text("x")
+    masking = "masking: {credential_file: reducer.credential, policy_file: policy.signed}\n"
+    settings = load_reducer(folder, CERTIFICATE + masking)
+    assert settings.masking is not None
+    assert settings.masking.credential_file == folder / "reducer.credential"
+    assert settings.masking.policy_file == folder / "policy.signed"
+    (missing,) = faults(folder, CERTIFICATE + "masking: {credential_file: reducer.credential}\n")
+    assert "masking.policy_file: is missing" in missing
+    (absent,) = faults(folder, CERTIFICATE + masking.replace("policy.signed", "none"))
+    assert "there is no file /none" in absent
+
+
 def test_the_environment_wins_over_the_file(folder: Path) -> None:
     settings = load_reducer(
         folder,
