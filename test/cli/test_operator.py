@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import re
+import shlex
 import stat
 import sys
 import time
@@ -402,3 +404,17 @@ def test_a_policy_whose_signature_does_not_fit_is_not_shown(run: Terminal, first
     ended = run("operator", "show", "forged", "--json")
     assert ended.code == 1
     assert json.loads(ended.out)["error"]["code"] == "BadSignature"
+
+
+# ---- the page
+
+
+def test_the_commands_of_the_page_run_in_its_order(run: Terminal, network: Served) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "set-up-masking.md"
+    commands = re.findall(r"(?m)^ {4}fedn-py (.+)$", page.read_text(encoding="utf-8"))
+    assert len(commands) == 8
+    for command in commands:
+        ended = run(*shlex.split(command))
+        assert ended.code == 0, (command, ended.err)
+    policy = signed_here()
+    assert (policy.version, policy.g_min, len(policy.revoked_tokens)) == (3, 8, 1)
