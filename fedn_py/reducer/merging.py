@@ -4,8 +4,8 @@ import asyncio
 import mmap
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import ExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +36,28 @@ async def next_model(
         DiskFull, DiskFailed: of the scratch folder.
         NoWeight, WrongLength, NotFinite: the sums do not make a model.
     """
-    with disk_faults("merging partial aggregates"):
+    async with folder_in(scratch, "merging partial aggregates") as folder:
+        paths = [folder / "base", *(folder / f"sum-{number}" for number in range(len(sums)))]
+        await all_or_none(fetch(objects, d, p) for d, p in zip([base, *sums], paths, strict=True))
+        return await store_drawn(objects, lambda: _merged(paths[0], paths[1:], weights))
+
+
+@asynccontextmanager
+async def folder_in(scratch: Path, doing: str) -> AsyncIterator[Path]:
+    """Make a folder for the files at hand, which are gone afterwards.
+
+    Args:
+        doing: what is being done, for the message of a fault.
+    """
+    with disk_faults(doing):
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="merge-", dir=scratch))
     try:
-        paths = [folder / "base", *(folder / f"sum-{number}" for number in range(len(sums)))]
-        await _all_or_none(fetch(objects, d, p) for d, p in zip([base, *sums], paths, strict=True))
-        async with aclosing(_drawn_in_thread(lambda: _merged(paths[0], paths[1:], weights))) as pieces:
-            return await objects.put(pieces)
+        yield folder
     finally:
         await in_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-async def _all_or_none(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+async def all_or_none(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Do all of it at once; where one fails, end the others before its fault is raised."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
@@ -78,6 +88,12 @@ def _pieces(opened: ExitStack, path: Path) -> Iterator[bytes]:
     file = opened.enter_context(path.open("rb"))
     mapped = opened.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     return (mapped[start : start + _PIECE_BYTES] for start in range(0, len(mapped), _PIECE_BYTES))
+
+
+async def store_drawn(objects: Objects, make: Callable[[], Iterator[bytes]]) -> ObjectStat:
+    """Store what a heavy iterator yields."""
+    async with aclosing(_drawn_in_thread(make)) as pieces:
+        return await objects.put(pieces)
 
 
 async def _drawn_in_thread(make: Callable[[], Iterator[bytes]]) -> AsyncGenerator[bytes, None]:

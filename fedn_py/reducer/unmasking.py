@@ -1,0 +1,206 @@
+"""From closed masked cells to the next global model: opened in memory, added, decoded, stored.
+
+Masked sums and sealed streams are copied to scratch files, one cell's at a time. **An opened sum is never written
+anywhere**: a cell's is in memory until it is added, and so is the total until the model is made.
+
+Memory: 12 bytes a parameter (a cell's sums as int32, the total as int64), whatever the number of cells, and a few
+MiB. A cell cannot be taken out of the total again, so a total holds what one call of ``open_cells`` opened, and a
+model is made of exactly that: where other cells make the model, they are opened again, which gives the same sums.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedn_py.aggregation.weighted_sum import TooLittleMemory
+from fedn_py.errors import OwnFault
+from fedn_py.identity import Digest
+from fedn_py.masking.fixed_point import Encoding, Floats, OpenedTail, decoded_mean, decoded_metrics
+from fedn_py.model.pieces import PIECE
+from fedn_py.model.vector import apply_mean
+from fedn_py.reducer.cell_opening import CellFiles, CellOutcome, CellToOpen, CellTrials, Sums
+from fedn_py.reducer.merging import all_or_none, fetch, folder_in, store_drawn
+from fedn_py.runtime.model_files import mapped_model
+from fedn_py.runtime.scratch import disk_faults
+from fedn_py.store.ports import ObjectCorrupt, ObjectMissing, Objects, ObjectStat
+from fedn_py.transport.completion import in_thread
+
+__all__ = ["CellOutcome", "CellToOpen", "MaskedModel", "OpenedCells", "OtherCellsOpened", "masked_model", "open_cells"]
+
+GIVEN = "has "
+"""Before a metric's name: the metric that is 1 for a client that gives that one, and 0 for one that does not."""
+
+
+class OtherCellsOpened(OwnFault):
+    """The total at hand is not that of the cells that a model is to be made of."""
+
+    def __init__(self, opened: int, asked: int) -> None:
+        super().__init__(
+            f"the opened total is of {opened} cells, and not of the {asked} that the model is to be made of",
+            remedy="Open exactly these cells again.",
+        )
+
+
+class OpenedCells:
+    """What came of opening cells, and the total of those that passed.
+
+    Attributes:
+        outcomes: by ctx, of each cell that was asked for.
+    """
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoding = encoding
+        self.outcomes: dict[bytes, CellOutcome] = {}
+        size = encoding.n_parameters
+        try:
+            self._total = np.zeros(size, np.int64)
+        except MemoryError as fault:
+            raise TooLittleMemory(size * 8) from fault
+        self._weight = 0
+        self._metrics = (0,) * len(encoding.metric_bounds)
+
+    @property
+    def passed(self) -> frozenset[bytes]:
+        """Return the ctx of the cells that are in the total."""
+        return frozenset(ctx for ctx, outcome in self.outcomes.items() if outcome.fault is None)
+
+    @property
+    def samples(self) -> int:
+        """Return the sum of the weights, in samples."""
+        return self._weight * self.encoding.weight_unit
+
+    def add(self, sums: Sums, tail: OpenedTail) -> None:
+        """Add a cell that passed all checks."""
+        np.add(self._total, sums, self._total)
+        self._weight += tail.weight
+        self._metrics = tuple(one + other for one, other in zip(self._metrics, tail.metrics, strict=True))
+
+    def mean(self) -> Iterator[Floats]:
+        """Yield the weighted mean in model units, in pieces."""
+        for start in range(0, len(self._total), PIECE):
+            yield decoded_mean(self.encoding, self._total[start : start + PIECE], self._weight)
+
+    def metrics(self, names: Sequence[str]) -> dict[str, float]:
+        """Return the means of the metrics over those clients that gave them; without those that nobody gave.
+
+        Args:
+            names: of the plan's metrics, in order: each name is followed by its "has name".
+        """
+        means = dict(zip(names, decoded_metrics(self.encoding, self._metrics, self._weight), strict=True))
+        bounds = dict(zip(names, self.encoding.metric_bounds, strict=True))
+        shown = {}
+        for name, mean in means.items():
+            given = means.get(GIVEN + name, 0.0)
+            if given > 0:
+                # Both are rounded: where few gave it, their quotient may be a little beyond what a value can be.
+                shown[name] = min(max(mean / given, -bounds[name]), bounds[name])
+        return shown
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedModel:
+    """The next global model of a masked round.
+
+    Attributes:
+        samples: over all clients: the sum of their weights, which came out from under the masks.
+        metrics: means over the clients that gave them, weighted like the updates.
+    """
+
+    stat: ObjectStat
+    samples: int
+    metrics: Mapping[str, float]
+
+
+async def open_cells(
+    objects: Objects, cells: Sequence[CellToOpen], encoding: Encoding, rsk: bytes, scratch: Path
+) -> OpenedCells:
+    """Open each of these cells and add up those that pass; safe to repeat.
+
+    What is wrong with a cell is in its outcome; what stops here is what can be waited for, or mended.
+
+    Args:
+        rsk: the attempt's secret key.
+        scratch: folder for the files at hand; needs room for one cell's masked sum and sealed streams.
+
+    Raises:
+        StoreUnavailable: of the store.
+        DiskFull, DiskFailed: of the scratch folder.
+        TooLittleMemory: for the sums.
+    """
+    opened = OpenedCells(encoding)
+    try:
+        sums: Sums = np.empty(encoding.n_parameters, np.int32)
+    except MemoryError as fault:
+        raise TooLittleMemory(encoding.n_parameters * 4) from fault
+    for cell in cells:
+        async with folder_in(scratch, "opening masked sums") as folder:
+            try:
+                files = await _fetched(objects, cell, folder)
+            except (ObjectMissing, ObjectCorrupt) as fault:
+                opened.outcomes[cell.ctx] = CellOutcome(fault)
+                continue
+            outcome, tail = await in_thread(_tried, cell, encoding, rsk, files, sums)
+        if tail is not None:
+            await in_thread(opened.add, sums, tail)
+        opened.outcomes[cell.ctx] = outcome
+    return opened
+
+
+async def _fetched(objects: Objects, cell: CellToOpen, folder: Path) -> CellFiles:
+    """Copy a cell's masked sum and sealed streams to files; a stream that is gone or damaged is not among them."""
+    partial = folder / "partial"
+    streams = {member: folder / f"stream-{number}" for number, member in enumerate(cell.streams)}
+
+    async def stream(member: bytes) -> None:
+        try:
+            await fetch(objects, cell.streams[member], streams[member])
+        except (ObjectMissing, ObjectCorrupt):  # no fault of the member's: as if it had not come yet
+            del streams[member]
+
+    await all_or_none([fetch(objects, cell.partial, partial), *map(stream, cell.streams)])
+    return CellFiles(partial, streams)
+
+
+def _tried(
+    cell: CellToOpen, encoding: Encoding, rsk: bytes, files: CellFiles, sums: Sums
+) -> tuple[CellOutcome, OpenedTail | None]:
+    with disk_faults("opening masked sums"):
+        return CellTrials(cell, encoding, rsk, files, sums).outcome()
+
+
+async def masked_model(  # noqa: PLR0917 - what a round is made of, each of another type
+    objects: Objects,
+    base: Digest,
+    opened: OpenedCells,
+    ctxs: Sequence[bytes],
+    encoding: Encoding,
+    metric_names: Sequence[str],
+    scratch: Path,
+) -> MaskedModel:
+    """Store (base + mean of the opened cells) as a model.
+
+    Args:
+        ctxs: the cells that the model is made of; exactly those that passed.
+        metric_names: of the plan, in order.
+        scratch: folder for the base model at hand.
+
+    Raises:
+        OtherCellsOpened: the total is of other cells.
+        StoreUnavailable, ObjectMissing, ObjectCorrupt: of the store.
+        DiskFull, DiskFailed: of the scratch folder.
+        WrongLength, NotFinite: the mean does not make a model.
+    """
+    if not ctxs or set(ctxs) != opened.passed or encoding != opened.encoding:
+        raise OtherCellsOpened(len(opened.passed), len(set(ctxs)))
+    async with folder_in(scratch, "making a model of masked sums") as folder:
+        path = folder / "base"
+        await fetch(objects, base, path)
+        stat = await store_drawn(objects, lambda: _updated(path, opened))
+    return MaskedModel(stat, opened.samples, opened.metrics(metric_names))
+
+
+def _updated(base: Path, opened: OpenedCells) -> Iterator[bytes]:
+    with mapped_model(base) as (model, layout):
+        yield from apply_mean(model, layout, opened.mean())
