@@ -17,7 +17,10 @@ from fedn_py.protocol.messages import (
     ValidationOrder,
     ValidationReport,
 )
-from fedn_py.protocol.reducer_work import Cell, Joined, Progress, Reducer, SessionTerms
+from fedn_py.protocol.reducer_terms import Cell, Joined, Progress, SessionTerms
+from fedn_py.protocol.reducer_work import (
+    Reducer,
+)
 
 ANNA, BERT, CARL, DORA = (ClientId(name) for name in ("anna", "bert", "carl", "dora"))
 NORTH, SOUTH = CombinerName("north"), CombinerName("south")

@@ -9,12 +9,26 @@ Rules it keeps:
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
-from fedn_py.identity import ClientId, CombinerName, Generation, InstanceId, SessionId
+from fedn_py.identity import ClientId, CombinerName, Generation, SessionId
+from fedn_py.protocol import masked_rounds
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
+from fedn_py.protocol.masked.outlook import Failed as RoundFailed
+from fedn_py.protocol.masked.outlook import PrivacyHold, Retry
+from fedn_py.protocol.masked_rounds import ANSWER_MARGIN_S, LATE, LOST, MOVING_S
+from fedn_py.protocol.masked_rounds_work import (
+    AnswerDeadlinePassed,
+    AttemptNotPlanned,
+    AttemptPlanned,
+    Masked,
+    MaskedEvent,
+    MaskedPartialArrived,
+    PlanMasked,
+    Planning,
+)
 from fedn_py.protocol.messages import (
     CellCancelled,
     CellOrder,
@@ -24,10 +38,9 @@ from fedn_py.protocol.messages import (
     RoundPlan,
     ValidationOrder,
 )
+from fedn_py.protocol.reducer_terms import Cell, Cells, Joined, Progress, Roster
 from fedn_py.protocol.reducer_work import (
-    Cell,
     CellGaveUp,
-    Cells,
     ClientsChanged,
     CloseFailedAttempt,
     CombinerJoined,
@@ -40,18 +53,18 @@ from fedn_py.protocol.reducer_work import (
     Gathering,
     GatherTimePassed,
     Idle,
-    Joined,
+    MoveClients,
+    MovingTimePassed,
     OpenAttempt,
     PartialArrived,
     Paused,
     PauseRequested,
-    Progress,
+    RecordNewWork,
     RecordSession,
     RecordValidation,
     Reducer,
     ResumeRequested,
     RetryDue,
-    Roster,
     RoundNotSaved,
     RoundSaved,
     SendCancel,
@@ -69,9 +82,18 @@ from fedn_py.protocol.reducer_work import (
 )
 
 Result = tuple[Reducer, list[Effect]]
-
-ANSWER_MARGIN_S = 30.0
-"""How much longer the reducer waits for a cell than the cell waits for its clients: to store and send its sum."""
+_OfAttempt = (
+    AttemptPlanned
+    | AttemptNotPlanned
+    | MaskedEvent
+    | GatherTimePassed
+    | MovingTimePassed
+    | UpdateDeadlinePassed
+    | AnswerDeadlinePassed
+    | RetryDue
+    | RoundSaved
+    | RoundNotSaved
+)
 
 LONGEST_RETRY_S = 60.0
 
@@ -93,18 +115,17 @@ def step(state: Reducer, event: Event) -> Result:
         UnexpectedEvent: the event does not belong to the work at hand; nothing has changed.
     """
     match event:
-        case SessionStarted(progress, paused):
-            if not isinstance(state.work, Idle):
-                raise UnexpectedEvent(state.work, event)
-            return (replace(state, work=Paused(progress, paused)), []) if paused else _next_attempt(state, progress)
+        case SessionStarted():
+            return _started(state, event)
         case PauseRequested() | ResumeRequested() | StopRequested():
             return _obey(state, event)
-        case CombinerJoined(combiner, instance):
-            return _joined(state, combiner, instance)
-        case ClientsChanged(combiner, instance, clients):
+        case CombinerJoined(combiner, instance, max_clients):
+            return _joined(state, combiner, Joined(instance, max_clients=max_clients))
+        case ClientsChanged(combiner, instance, clients, registered):
             if combiner not in state.roster or state.roster[combiner].instance != instance:
                 raise UnexpectedEvent(state.work, event)
-            return _try_to_begin(_with_roster(state, combiner, Joined(instance, clients)))
+            entry = replace(state.roster[combiner], clients=clients, registered=registered)
+            return _try_to_begin(_with_roster(state, combiner, entry))
         case CombinerLost(combiner, instance):
             return _lost(state, combiner, event)
         case PartialArrived(combiner, _, partial):
@@ -113,24 +134,44 @@ def step(state: Reducer, event: Event) -> Result:
             return _gave_up(state, event)
         case ValidationArrived():
             return _validated(state, event)
-        case GatherTimePassed() | UpdateDeadlinePassed() | ValidationDeadlinePassed() | RetryDue():
+        case AttemptPlanned() | AttemptNotPlanned():
+            return _planned(state, event)
+        case MaskedPartialArrived():
+            if not isinstance(state.work, Masked):
+                raise UnexpectedEvent(state.work, event)
+            return _advanced(state, masked_rounds.answered(state.work, event))
+        case MaskedEvent():
+            return _masked_event(state, event)
+        case (
+            GatherTimePassed()
+            | MovingTimePassed()
+            | UpdateDeadlinePassed()
+            | AnswerDeadlinePassed()
+            | ValidationDeadlinePassed()
+            | RetryDue()
+        ):
             return _time_passed(state, event)
         case RoundSaved():
             return _saved(state, event)
-        case RoundNotSaved(reason=reason):
-            work = state.work
-            if not isinstance(work, Committing) or not _names(event, work.progress):
-                raise UnexpectedEvent(work, event)
-            return _fail(state, work.progress, work.plan, work.cells, reason)
+        case RoundNotSaved():
+            return _not_saved(state, event)
         case _:
             assert_never(event)
 
 
-def _names(
-    event: GatherTimePassed | UpdateDeadlinePassed | RetryDue | RoundSaved | RoundNotSaved, at: Progress
-) -> bool:
+def _names(event: _OfAttempt, at: Progress) -> bool:
     """Tell whether an event names the attempt at hand."""
     return (event.session, event.round_number, event.attempt) == (at.terms.session, at.committed + 1, at.attempt)
+
+
+def _started(state: Reducer, event: SessionStarted) -> Result:
+    if not isinstance(state.work, Idle):
+        raise UnexpectedEvent(state.work, event)
+    if event.found is not None:
+        return _advanced(state, masked_rounds.resume(event.found))
+    if event.paused:
+        return replace(state, work=Paused(event.progress, event.paused)), []
+    return _next_attempt(state, event.progress)
 
 
 # ---- the operator's wishes
@@ -146,7 +187,9 @@ def _obey(state: Reducer, event: PauseRequested | ResumeRequested | StopRequeste
             closed = CloseFailedAttempt(plan, "Stopped: the operator ended the session", _excluded(cells))
             state, effects = _end_session(state, progress, "stopped", BY_OPERATOR)
             return state, [*cancels, closed, *effects]
-        case StopRequested(), Committing() | Validating():
+        case StopRequested(), Masked():
+            return _advanced(state, masked_rounds.stop(work))
+        case StopRequested(), Planning() | Committing() | Validating():
             return replace(state, work=replace(work, progress=replace(work.progress, intent="stop"))), []
         case StopRequested(), _:
             return _end_session(state, work.progress, "stopped", BY_OPERATOR)
@@ -156,14 +199,31 @@ def _obey(state: Reducer, event: PauseRequested | ResumeRequested | StopRequeste
             return _pause(state, work.progress, BY_OPERATOR)
         case PauseRequested(), _:
             return replace(state, work=replace(work, progress=replace(work.progress, intent="pause"))), []
+        case ResumeRequested(new_work=True), _ if work.progress.terms.masking == "none":
+            raise UnexpectedEvent(work, event)  # plain updates can be sent again
         case ResumeRequested(), Paused(progress):
-            resumed = RecordSession(progress.terms.session, "running", "")
-            state, effects = _next_attempt(state, replace(progress, intent="run"))
-            return state, [resumed, *effects]
-        case ResumeRequested(), _ if work.progress.intent == "pause":
+            return _resume(state, progress, new_work=event.new_work)
+        case ResumeRequested(new_work=False), _ if work.progress.intent == "pause":
             return replace(state, work=replace(work, progress=replace(work.progress, intent="run"))), []
         case _:
             raise UnexpectedEvent(work, event)
+
+
+def _resume(state: Reducer, progress: Progress, *, new_work: bool) -> Result:
+    progress = replace(progress, intent="run")
+    effects: list[Effect] = []
+    if new_work:
+        parameters = masked_rounds.with_next_seed(progress.terms.parameters)
+        terms = replace(progress.terms, parameters=parameters)
+        progress = replace(progress, terms=terms, history=(), works=progress.works + 1)
+        effects.append(RecordNewWork(terms.session, parameters))
+    elif progress.history:
+        hold = masked_rounds.what_next(progress, state.roster)
+        if isinstance(hold, PrivacyHold):
+            return _pause(state, progress, masked_rounds.hold_reason(progress, hold))
+    effects.append(RecordSession(progress.terms.session, "running", ""))
+    state, more = _next_attempt(state, progress)
+    return state, effects + more
 
 
 def _pause(state: Reducer, progress: Progress, reason: str) -> Result:
@@ -187,14 +247,13 @@ def _with_roster(state: Reducer, combiner: CombinerName, joined: Joined | None) 
     return replace(state, roster=roster)
 
 
-def _joined(state: Reducer, combiner: CombinerName, instance: InstanceId) -> Result:
+def _joined(state: Reducer, combiner: CombinerName, entry: Joined) -> Result:
     before = state.roster.get(combiner)
-    if before is not None and before.instance == instance:
+    if before is not None and before.instance == entry.instance:
         return state, _open_order(state, combiner)  # the same life of it, on a new stream: its work goes on
     effects: list[Effect] = []
     if before is not None:
         state, effects = _lost(state, combiner, CombinerLost(combiner, before.instance))
-    entry = Joined(instance)
     state, more = _try_to_begin(_with_roster(state, combiner, entry))
     return state, effects + more
 
@@ -207,6 +266,8 @@ def _open_order(state: Reducer, combiner: CombinerName) -> list[Effect]:
     match state.work:
         case Updating(plan=plan, cells=cells) if combiner in cells and not cells[combiner].ended:
             return [_order(plan, combiner, cells[combiner])]
+        case Masked() as work if masked_rounds.is_open(work, combiner):
+            return [masked_rounds.order(work, combiner)]
         case Validating(waiting=waiting) if combiner in waiting:
             return [SendOrder(combiner, state.roster[combiner].instance, waiting[combiner])]
         case _:
@@ -220,12 +281,9 @@ def _lost(state: Reducer, combiner: CombinerName, event: CombinerLost) -> Result
     state = _with_roster(state, combiner, None)
     match state.work:
         case Updating(cells=cells) as work if combiner in cells and not cells[combiner].ended:
-            return _close_cell(
-                state,
-                work,
-                combiner,
-                replace(cells[combiner], lost="CombinerLost: the connection of its combiner ended"),
-            )
+            return _close_cell(state, work, combiner, replace(cells[combiner], lost=LOST))
+        case Masked() as work:
+            return _advanced(state, masked_rounds.lose(work, combiner, LOST))
         case Validating(waiting=waiting) as work if combiner in waiting:
             return _without(state, work, combiner)
         case _:
@@ -246,16 +304,19 @@ def _next_attempt(state: Reducer, progress: Progress) -> Result:
     return _try_to_begin(replace(state, work=Gathering(progress, "")))
 
 
-def _attached(roster: Roster) -> dict[ClientId, CombinerName]:
+def _attached(roster: Roster, progress: Progress) -> dict[ClientId, CombinerName]:
+    """Return the clients that an attempt can have, with their combiners."""
+    if progress.terms.masking != "none":
+        return masked_rounds.eligible(roster, progress)
     return {client: combiner for combiner, entry in sorted(roster.items()) for client in sorted(entry.clients)}
 
 
 def _try_to_begin(state: Reducer) -> Result:
     """Begin the attempt that gathers clients, if there are enough."""
     work = state.work
-    if not isinstance(work, Gathering):
+    if not isinstance(work, Gathering) or _still_moving(work, state.roster):
         return state, []
-    terms, there = work.progress.terms, len(_attached(state.roster))
+    terms, there = work.progress.terms, len(_attached(state.roster, work.progress))
     wanted = max(terms.clients_wanted or work.progress.drawn, terms.clients_required)
     if there >= wanted:
         return _begin(state, work.progress)
@@ -265,12 +326,20 @@ def _try_to_begin(state: Reducer) -> Result:
         reason = f"need {terms.clients_required} clients, have {there}"
     else:
         reason = f"waiting up to {terms.gather_timeout_s:g} s for {wanted} clients, have {there}"
+    if terms.masking != "none":
+        reason += masked_rounds.lacking(state.roster, work.progress)
     if reason == work.reason:
         return state, []
     effects: list[Effect] = [TellWaiting(terms.session, work.progress.committed + 1, reason)]
     if there >= terms.clients_required:
         effects.append(StartTimer(terms.gather_timeout_s, GatherTimePassed(*_attempt(work.progress))))
     return replace(state, work=replace(work, reason=reason)), effects
+
+
+def _still_moving(work: Gathering, roster: Roster) -> bool:
+    """Tell whether a client that was sent away is still where it was, or on its way."""
+    where = {client: combiner for combiner, entry in roster.items() for client in entry.clients}
+    return any(where.get(client, combiner) == combiner for client, combiner in work.moving.items())
 
 
 def _attempt(progress: Progress) -> tuple[SessionId, int, int]:
@@ -284,13 +353,36 @@ def draw(attached: Iterable[ClientId], wanted: int, ticket: str) -> frozenset[Cl
 
 
 def _begin(state: Reducer, progress: Progress) -> Result:
-    terms, where = progress.terms, _attached(state.roster)
-    round_number = progress.committed + 1
-    drawn = draw(where, terms.clients_wanted, f"{terms.session}/{round_number}/{progress.attempt}")
-    plan = RoundPlan(
+    terms, where = progress.terms, _attached(state.roster, progress)
+    ticket = f"{terms.session}/{progress.committed + 1}/{progress.attempt}"
+    drawn = draw(where, terms.clients_wanted, ticket)
+    plan = _plan(progress)
+    cells: dict[CombinerName, Cell] = {}
+    generation = progress.generation
+    for combiner in sorted(state.roster):
+        clients = frozenset(client for client in drawn if where[client] == combiner)
+        if terms.masking != "none":
+            clients = draw(clients, masked_rounds.most_in_cell(terms), ticket)
+        if clients:
+            generation = Generation(generation + 1)
+            cells[combiner] = Cell(state.roster[combiner].instance, generation, clients)
+    progress = replace(progress, generation=generation, drawn=len(drawn))
+    if terms.masking != "none":
+        return _begin_masked(state, progress, plan, cells)
+    effects: list[Effect] = [OpenAttempt(plan, cells, generation)]
+    effects += [_order(plan, combiner, cell) for combiner, cell in cells.items()]
+    effects.append(
+        StartTimer(terms.update_timeout_s + ANSWER_MARGIN_S, UpdateDeadlinePassed(*_attempt(progress))),
+    )
+    return replace(state, work=Updating(progress, plan, cells)), effects
+
+
+def _plan(progress: Progress) -> RoundPlan:
+    terms = progress.terms
+    return RoundPlan(
         session=terms.session,
         session_number=terms.number,
-        round_number=round_number,
+        round_number=progress.committed + 1,
         attempt=progress.attempt,
         base_model=progress.head,
         package=terms.package,
@@ -298,19 +390,39 @@ def _begin(state: Reducer, progress: Progress) -> Result:
         masking=terms.masking,
         update_timeout_s=terms.update_timeout_s,
     )
-    cells: dict[CombinerName, Cell] = {}
-    generation = progress.generation
-    for combiner in sorted(state.roster):
-        clients = frozenset(client for client in drawn if where[client] == combiner)
-        if clients:
-            generation = Generation(generation + 1)
-            cells[combiner] = Cell(state.roster[combiner].instance, generation, clients)
-    progress = replace(progress, generation=generation, drawn=len(drawn))
-    effects: list[Effect] = [OpenAttempt(plan, cells, generation)]
-    effects += [_order(plan, combiner, cell) for combiner, cell in cells.items()]
-    deadline = UpdateDeadlinePassed(terms.session, round_number, progress.attempt)
-    effects.append(StartTimer(terms.update_timeout_s + ANSWER_MARGIN_S, deadline))
-    return replace(state, work=Updating(progress, plan, cells)), effects
+
+
+def _begin_masked(state: Reducer, progress: Progress, plan: RoundPlan, cells: Cells) -> Result:
+    terms = progress.terms
+    sent = {} if progress.moved else masked_rounds.moves(cells, state.roster, terms)
+    cells = masked_rounds.without_small(cells, terms)
+    if sent:
+        return _move(state, replace(progress, moved=True), cells, sent)
+    if sum(len(cell.clients) for cell in cells.values() if not cell.lost) < terms.clients_required:
+        small = [cell.lost for cell in cells.values() if cell.lost]
+        reason = small[0] if small else f"TooFewClients: {terms.clients_required} are required in cells"
+        return _fail_unplanned(state, progress, plan, cells, reason)
+    return replace(state, work=Planning(progress, plan, cells)), [PlanMasked(plan, progress, cells)]
+
+
+def _move(state: Reducer, progress: Progress, cells: Cells, sent: Mapping[CombinerName, frozenset[ClientId]]) -> Result:
+    """Send clients of cells that are too small to others, and wait for them for a while."""
+    targets = masked_rounds.targets_of(cells, progress.terms)
+    effects: list[Effect] = [
+        MoveClients(combiner, clients, targets, cells[combiner].lost) for combiner, clients in sent.items()
+    ]
+    effects.append(StartTimer(MOVING_S, MovingTimePassed(*_attempt(progress))))
+    moving = {client: combiner for combiner, clients in sent.items() for client in clients}
+    reason = f"{len(moving)} clients move to larger cells"
+    effects.append(TellWaiting(progress.terms.session, progress.committed + 1, reason))
+    return replace(state, work=Gathering(progress, reason, moving=moving)), effects
+
+
+def _fail_unplanned(state: Reducer, progress: Progress, plan: RoundPlan, cells: Cells, reason: str) -> Result:
+    opened = OpenAttempt(plan, {}, progress.generation)
+    lost = {name: cell if cell.lost else replace(cell, lost=reason) for name, cell in cells.items()}
+    state, effects = _fail(state, progress, plan, lost, reason)
+    return state, [opened, *effects]
 
 
 def _order(plan: RoundPlan, combiner: CombinerName, cell: Cell) -> SendOrder:
@@ -372,6 +484,11 @@ def _all_answered(state: Reducer, work: Updating) -> Result:
 
 def _gave_up(state: Reducer, event: CellGaveUp) -> Result:
     match state.work:
+        case Masked(cells=cells) as work if event.combiner in cells:
+            cell = cells[event.combiner]
+            if (cell.instance, cell.generation) == (event.instance, event.generation):
+                lost = event.reason or "CellFailed: the combiner gave no reason"
+                return _advanced(state, masked_rounds.lose(work, event.combiner, lost))
         case Updating(cells=cells) as work if event.combiner in cells:
             cell = cells[event.combiner]
             if (cell.instance, cell.generation, cell.ended) == (event.instance, event.generation, False):
@@ -389,7 +506,7 @@ def _excluded(cells: Cells) -> tuple[Exclusion, ...]:
         if cell.partial is not None:
             excluded += cell.partial.excluded
         else:
-            reason = cell.lost or "Late: the combiner did not answer before the deadline"
+            reason = cell.lost or LATE
             excluded += [Exclusion(client, reason) for client in sorted(cell.clients)]
     return tuple(excluded)
 
@@ -403,35 +520,122 @@ def _cancel_open_cells(cells: Cells, reason: str) -> list[Effect]:
 
 
 def _fail(state: Reducer, progress: Progress, plan: RoundPlan, cells: Cells, reason: str) -> Result:
-    terms = progress.terms
     closed: list[Effect] = [CloseFailedAttempt(plan, reason, _excluded(cells))]
-    progress = replace(progress, attempt=progress.attempt + 1)
+    state, effects = _again(state, progress, plan, reason)
+    return state, closed + effects
+
+
+def _again(state: Reducer, progress: Progress, plan: RoundPlan, reason: str) -> Result:
+    """Go on after a failed attempt: with another one, after a while, or not."""
+    terms = progress.terms
+    progress = replace(progress, attempt=plan.attempt + 1, moved=False)
     if progress.intent != "run":
-        state, effects = _next_attempt(state, progress)
-        return state, closed + effects
+        return _next_attempt(state, progress)
     if terms.max_attempts and plan.attempt % terms.max_attempts == 0:
         why = f"round {plan.round_number} failed {terms.max_attempts} times, at last with: {reason}"
-        state, effects = _pause(state, progress, why)
-        return state, closed + effects
+        return _pause(state, progress, why)
     delay_s = min(terms.retry_delay_s * 2 ** min(plan.attempt - 1, 16), LONGEST_RETRY_S)
     retry = RetryDue(terms.session, plan.round_number, progress.attempt)
-    return replace(state, work=Failed(progress, reason)), [*closed, StartTimer(delay_s, retry)]
+    return replace(state, work=Failed(progress, reason)), [StartTimer(delay_s, retry)]
+
+
+# ---- masked attempts
+
+
+def _planned(state: Reducer, event: AttemptPlanned | AttemptNotPlanned) -> Result:
+    work = state.work
+    if not isinstance(work, Planning) or not _names(event, work.progress):
+        raise UnexpectedEvent(work, event)
+    if isinstance(event, AttemptNotPlanned):
+        return _fail_unplanned(state, work.progress, work.plan, work.cells, event.reason)
+    return _advanced(state, masked_rounds.begin(work, event, state.roster))
+
+
+def _masked_event(state: Reducer, event: MaskedEvent) -> Result:
+    work = state.work
+    if isinstance(work, Masked) and _names(event, work.progress):
+        return _advanced(state, masked_rounds.hear(work, event.event, event.combiner, event.client))
+    noted = None if isinstance(work, Idle) else masked_rounds.late_abort(work.progress, event)
+    if noted is None or isinstance(work, Idle):
+        raise UnexpectedEvent(work, event)
+    progress, effects = noted
+    state, more = _released(replace(state, work=replace(work, progress=progress)))
+    return state, effects + more
+
+
+def _released(state: Reducer) -> Result:
+    """Go on where the clients that were waited for may take part again."""
+    work = state.work
+    if isinstance(work, Paused) and work.reason.startswith(masked_rounds.PRIVACY_HOLD):
+        if isinstance(masked_rounds.what_next(work.progress, state.roster), PrivacyHold):
+            return state, []
+        return _resume(state, work.progress, new_work=False)
+    return _try_to_begin(state)
+
+
+def _advanced(state: Reducer, advanced: masked_rounds.Advanced) -> Result:
+    """Take over what a masked attempt has become, and go on where it has ended."""
+    work, effects = advanced
+    if not masked_rounds.is_over(work):
+        return replace(state, work=work), effects
+    if work.model is not None:
+        progress = replace(
+            work.progress,
+            committed=work.plan.round_number,
+            head=work.model,
+            attempt=1,
+            moved=False,
+            history=(),
+            works=0,
+            names={},
+        )
+        state, more = _begin_validation(state, progress)
+        return state, effects + more
+    closed = CloseFailedAttempt(work.plan, work.reason, masked_rounds.excluded(work))
+    progress = replace(work.progress, history=(*work.progress.history, work.attempt))
+    state, more = _after_masked(state, progress, work)
+    return state, [*effects, closed, *more]
+
+
+def _after_masked(state: Reducer, progress: Progress, work: Masked) -> Result:
+    """Go on after a masked attempt that failed, as far as nobody's update can come to light by it."""
+    if progress.intent == "run":
+        rested = replace(progress, attempt=work.plan.attempt + 1, moved=False)
+        match masked_rounds.what_next(progress, state.roster):
+            case PrivacyHold() as hold:
+                return _pause(state, rested, masked_rounds.hold_reason(progress, hold))
+            case RoundFailed() as failed:
+                return _pause(state, rested, masked_rounds.failed_reason(progress, failed, work.reason))
+            case Retry():
+                pass
+    return _again(state, progress, work.plan, work.reason)
 
 
 # ---- time
 
 
 def _time_passed(
-    state: Reducer, event: GatherTimePassed | UpdateDeadlinePassed | ValidationDeadlinePassed | RetryDue
+    state: Reducer,
+    event: GatherTimePassed
+    | MovingTimePassed
+    | UpdateDeadlinePassed
+    | AnswerDeadlinePassed
+    | ValidationDeadlinePassed
+    | RetryDue,
 ) -> Result:
     work = state.work
     match event, work:
         case GatherTimePassed(), Gathering(progress) if _names(event, progress):
             return _try_to_begin(replace(state, work=replace(work, patient=False)))
+        case MovingTimePassed(), Gathering(progress) if _names(event, progress):
+            return _try_to_begin(replace(state, work=replace(work, moving={})))
+        case UpdateDeadlinePassed(), Masked(progress) if _names(event, progress):
+            return _advanced(state, masked_rounds.late(work))
+        case AnswerDeadlinePassed(), Masked(progress) if _names(event, progress):
+            return _advanced(state, masked_rounds.answers_over(work))
         case UpdateDeadlinePassed(), Updating(progress, cells=cells) if _names(event, progress):
             cancels = _cancel_open_cells(cells, "the deadline has passed")
-            late = "Late: the combiner did not answer before the deadline"
-            closed = {name: cell if cell.ended else replace(cell, lost=late) for name, cell in cells.items()}
+            closed = {name: cell if cell.ended else replace(cell, lost=LATE) for name, cell in cells.items()}
             state, effects = _all_answered(state, replace(work, cells=closed))
             return state, cancels + effects
         case ValidationDeadlinePassed(session, number), Validating(progress):
@@ -447,12 +651,24 @@ def _time_passed(
 
 def _saved(state: Reducer, event: RoundSaved) -> Result:
     work = state.work
+    told: list[Effect] = [TellCommitted(RoundCommitted(event.session, event.round_number, event.model))]
+    if isinstance(work, Masked) and _names(event, work.progress):
+        state, effects = _advanced(state, masked_rounds.saved(work, event))
+        return state, told + effects
     if not isinstance(work, Committing) or not _names(event, work.progress):
         raise UnexpectedEvent(work, event)
     progress = replace(work.progress, committed=event.round_number, head=event.model, attempt=1)
-    told: list[Effect] = [TellCommitted(RoundCommitted(event.session, event.round_number, event.model))]
     state, effects = _begin_validation(state, progress)
     return state, told + effects
+
+
+def _not_saved(state: Reducer, event: RoundNotSaved) -> Result:
+    work = state.work
+    if isinstance(work, Masked) and _names(event, work.progress):
+        return _advanced(state, masked_rounds.not_saved(work, event))
+    if not isinstance(work, Committing) or not _names(event, work.progress):
+        raise UnexpectedEvent(work, event)
+    return _fail(state, work.progress, work.plan, work.cells, event.reason)
 
 
 def _begin_validation(state: Reducer, progress: Progress) -> Result:

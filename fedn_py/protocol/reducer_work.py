@@ -9,109 +9,30 @@ from typing import Literal
 
 from fedn_py.identity import ClientId, CombinerName, Digest, Generation, InstanceId, SessionId
 from fedn_py.protocol.machine import StartTimer
-from fedn_py.protocol.masked.options import MaskedOptions
+from fedn_py.protocol.masked_rounds_work import (
+    AnswerDeadlinePassed,
+    AttemptNotPlanned,
+    AttemptPlanned,
+    Masked,
+    MaskedEffect,
+    MaskedEvent,
+    MaskedPartialArrived,
+    PlanMasked,
+    Planning,
+)
 from fedn_py.protocol.messages import (
     CellCancelled,
     CellOrder,
     Exclusion,
-    Masking,
     PartialAggregate,
     RoundCommitted,
     RoundPlan,
     ValidationOrder,
     ValidationReport,
 )
+from fedn_py.protocol.reducer_terms import Cells, Progress, Roster
 
 # ---- state
-
-
-@dataclass(frozen=True, slots=True)
-class SessionTerms:
-    """What a session was started with; never changes.
-
-    Attributes:
-        number: counts the sessions of this network, from 1.
-        parameters: JSON object for the package's entry points.
-        clients_wanted: how many clients are drawn for a round; 0 for all that are attached.
-        clients_required: fewer updates than this fail the round.
-        max_attempts: after so many failed attempts at one round the session is paused; 0 for no limit.
-        retry_delay_s: before the second attempt; doubled for each further one, up to a minute.
-        gather_timeout_s: how long wanted clients are waited for once the required ones are there.
-    """
-
-    session: SessionId
-    number: int
-    rounds: int
-    package: Digest
-    seed_model: Digest
-    parameters: str = "{}"
-    masking: Masking = "none"
-    masked: MaskedOptions = field(default_factory=MaskedOptions)
-    clients_wanted: int = 0
-    clients_required: int = 1
-    update_timeout_s: float = 600.0
-    validate: bool = True
-    validation_timeout_s: float = 120.0
-    max_attempts: int = 3
-    retry_delay_s: float = 2.0
-    gather_timeout_s: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a session is.
-
-    Attributes:
-        committed: rounds that have made a model.
-        head: the newest global model.
-        attempt: number of the attempt that is running or comes next.
-        generation: the last one given out.
-        drawn: how many clients the last attempt had; where all are wanted, so many are waited for, for a while.
-        intent: what the operator wants to happen when the running round ends.
-    """
-
-    terms: SessionTerms
-    committed: int
-    head: Digest
-    attempt: int
-    generation: Generation
-    drawn: int = 0
-    intent: Literal["run", "pause", "stop"] = "run"
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A combiner that is connected, and who is attached to it."""
-
-    instance: InstanceId
-    clients: frozenset[ClientId] = frozenset()
-
-
-Roster = Mapping[CombinerName, Joined]
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One combiner's part in an attempt.
-
-    Attributes:
-        partial: its answer, once it is here and fit.
-        lost: why there will be no answer, empty while there may be.
-    """
-
-    instance: InstanceId
-    generation: Generation
-    clients: frozenset[ClientId]
-    partial: PartialAggregate | None = None
-    lost: str = ""
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more is awaited of this cell."""
-        return self.partial is not None or bool(self.lost)
-
-
-Cells = Mapping[CombinerName, Cell]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +46,13 @@ class Gathering:
 
     Attributes:
         patient: the wanted clients are still waited for; otherwise the required ones will do.
+        moving: clients that were sent away from a combiner and are to come back at another one.
     """
 
     progress: Progress
     reason: str
     patient: bool = True
+    moving: Mapping[ClientId, CombinerName] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +102,7 @@ class Paused:
     reason: str
 
 
-Work = Idle | Gathering | Updating | Committing | Validating | Failed | Paused
+Work = Idle | Gathering | Planning | Updating | Masked | Committing | Validating | Failed | Paused
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +120,14 @@ class Reducer:
 class SessionStarted:
     """The operator started a session, or the reducer found a running one when it started.
 
-    ``paused`` is the reason it rests with, empty for a session that runs.
+    Attributes:
+        paused: the reason it rests with, empty for a session that runs.
+        found: the masked attempt that ran, as its document has it.
     """
 
     progress: Progress
     paused: str = ""
+    found: Masked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +139,14 @@ class PauseRequested:
 
 @dataclass(frozen=True, slots=True)
 class ResumeRequested:
-    """The operator wants a paused session to go on."""
+    """The operator wants a paused session to go on.
+
+    Attributes:
+        new_work: train anew from the same global model, with another seed: nobody's earlier upload is in the way then.
+    """
 
     session: SessionId
+    new_work: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,15 +162,17 @@ class CombinerJoined:
 
     combiner: CombinerName
     instance: InstanceId
+    max_clients: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ClientsChanged:
-    """A combiner told who is attached to it."""
+    """A combiner told who is attached to it, and of whom the operator vouches for."""
 
     combiner: CombinerName
     instance: InstanceId
     clients: frozenset[ClientId]
+    registered: frozenset[ClientId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +214,15 @@ class ValidationArrived:
 @dataclass(frozen=True, slots=True)
 class GatherTimePassed:
     """The wanted clients have been waited for long enough."""
+
+    session: SessionId
+    round_number: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class MovingTimePassed:
+    """Clients that were sent to other combiners have been waited for long enough."""
 
     session: SessionId
     round_number: int
@@ -344,8 +286,14 @@ Event = (
     | PartialArrived
     | CellGaveUp
     | ValidationArrived
+    | AttemptPlanned
+    | AttemptNotPlanned
+    | MaskedPartialArrived
+    | MaskedEvent
     | GatherTimePassed
+    | MovingTimePassed
     | UpdateDeadlinePassed
+    | AnswerDeadlinePassed
     | ValidationDeadlinePassed
     | RetryDue
     | RoundSaved
@@ -427,6 +375,28 @@ class RecordSession:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordNewWork:
+    """Write down that a session trains anew from the same global model.
+
+    Attributes:
+        parameters: with the seed of the new work.
+    """
+
+    session: SessionId
+    parameters: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoveClients:
+    """Send clients of a cell that is too small to other combiners, and not back while the session runs."""
+
+    combiner: CombinerName
+    clients: frozenset[ClientId]
+    targets: frozenset[CombinerName]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TellWaiting:
     """Say in the event log what the session waits for."""
 
@@ -437,10 +407,15 @@ class TellWaiting:
 
 @dataclass(frozen=True, slots=True)
 class TellRefused:
-    """Say in the event log that a combiner's answer was refused, and why."""
+    """Say in the event log that what a combiner said was refused, and why.
+
+    Attributes:
+        client: whose word it was that the combiner passed on; None for its own.
+    """
 
     combiner: CombinerName
     reason: str
+    client: ClientId | None = None
 
 
 Effect = (
@@ -452,6 +427,10 @@ Effect = (
     | TellCommitted
     | RecordValidation
     | RecordSession
+    | RecordNewWork
+    | PlanMasked
+    | MaskedEffect
+    | MoveClients
     | TellWaiting
     | TellRefused
     | StartTimer[Event]

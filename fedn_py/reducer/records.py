@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from fedn_py.errors import OwnFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId, TokenId
 from fedn_py.protocol.messages import Masking, Metrics, RoundPlan
-from fedn_py.protocol.reducer_work import SessionTerms
+from fedn_py.protocol.reducer_terms import SessionTerms
 from fedn_py.store.ports import JSONValue
 from fedn_py.transport.authentication import TokenRecord
 

@@ -14,8 +14,8 @@ from fedn_py.errors import FednError, OwnFault
 from fedn_py.identity import ClientId, CombinerName, Digest
 from fedn_py.protocol.messages import Exclusion, MetricsSummary, PartialAggregate, RoundPlan
 from fedn_py.protocol.reducer import BY_OPERATOR
+from fedn_py.protocol.reducer_terms import Cells
 from fedn_py.protocol.reducer_work import (
-    Cells,
     CloseFailedAttempt,
     CommitRound,
     Effect,

@@ -3,13 +3,17 @@
 import json
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import Generation, SessionId, parse_name
+from fedn_py.protocol.masked.options import LEAST_CLIENTS, MaskedOptions, faults_of
 from fedn_py.protocol.reducer import first_generation
-from fedn_py.protocol.reducer_work import Progress, SessionStarted, SessionTerms
+from fedn_py.protocol.reducer_terms import Progress, SessionTerms
+from fedn_py.protocol.reducer_work import (
+    SessionStarted,
+)
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import SessionOptions, SessionUnderWay, UnknownModel, UnknownSession
 from fedn_py.reducer.event_log import EventLog
@@ -70,6 +74,7 @@ class Sessions:
             seed_model=options.seed_model,
             parameters=json.dumps(dict(options.parameters), sort_keys=True),
             masking=options.masking,
+            masked=options.masked,
             clients_wanted=options.clients_wanted,
             clients_required=options.clients_required,
             update_timeout_s=options.update_timeout_s,
@@ -191,6 +196,7 @@ def _check(options: SessionOptions) -> None:
     for key in ("retry_delay_s", "gather_timeout_s"):
         if not 0 <= getattr(options, key) <= 86_400:
             wrong.append(f"{key} is {getattr(options, key)}, must be from 0 to a day")
+    wrong += _faults_of_masking(options)
     try:
         if len(json.dumps(dict(options.parameters), allow_nan=False)) > MOST_PARAMETER_BYTES:
             wrong.append(f"parameters are larger than {MOST_PARAMETER_BYTES} bytes")
@@ -202,3 +208,14 @@ def _check(options: SessionOptions) -> None:
         wrong.append(f"parameters are no JSON object: {fault}")
     if wrong:
         raise InvalidSession("; ".join(wrong), remedy="Correct these options and start the session again.")
+
+
+def _faults_of_masking(options: SessionOptions) -> Iterator[str]:
+    if options.masking == "none":
+        if options.masked != MaskedOptions():
+            yield "terms of masked rounds are given, but masking is none: updates would not be hidden"
+        return
+    least = options.masked.g_min or LEAST_CLIENTS
+    if 0 < options.clients_wanted < least:
+        yield f"clients_wanted is {options.clients_wanted}, but a masked sum needs at least {least} clients"
+    yield from faults_of(options.masked)

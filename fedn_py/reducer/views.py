@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from fedn_py.identity import CombinerName, Digest, Generation
+from fedn_py.protocol.masked_rounds_work import Masked, Planning
 from fedn_py.protocol.messages import RoundProgress
 from fedn_py.protocol.reducer import BY_OPERATOR
 from fedn_py.protocol.reducer_work import (
@@ -19,6 +20,8 @@ from fedn_py.protocol.reducer_work import (
 from fedn_py.reducer import control
 from fedn_py.reducer.records import (
     EventRecord,
+    MaskedCellRecord,
+    MaskedRoundRecord,
     Measured,
     PackageRecord,
     RoundRecord,
@@ -35,6 +38,10 @@ def phase_of(work: Work) -> str:
             return "idle"
         case Gathering():
             return "waiting"
+        case Planning():
+            return "planning"
+        case Masked():
+            return work.phase
         case Updating():
             return "updating"
         case Committing():
@@ -95,6 +102,7 @@ def session_view(record: SessionRecord, rounds_done: int, head: Digest | None, w
         gather_timeout_s=terms.gather_timeout_s,
         parameters=json.loads(terms.parameters),
         masking=terms.masking,
+        masked=terms.masked,
     )
     return control.SessionView(
         terms.session,
@@ -127,7 +135,10 @@ def round_view(
         started_at=record.started,
         seconds=record.seconds if record.status == "committed" else (record.ended or now) - record.attempt_started,
         reason=reason,
-        clients=tuple(control.ContributorView(client.name, client.samples) for client in record.included),
+        clients=tuple(
+            control.ContributorView(client.name, None if record.masked else client.samples)
+            for client in record.included
+        ),
         excluded=tuple(control.ExcludedView(c.name, c.reason, c.log) for c in record.excluded),
         combiners=tuple(sorted({cell.combiner for cell in record.cells})),
         samples=record.samples,
@@ -136,12 +147,26 @@ def round_view(
         training_metrics=dict(record.training.means),
         model=record.model,
         progress=tuple(_progress(record, progress)) if live else (),
+        masking=_masking_view(record.masked) if record.masked else None,
     )
+
+
+def _masking_view(masked: MaskedRoundRecord) -> control.RoundMaskingView:
+    cells = sorted(masked.cells, key=lambda cell: cell.combiner)
+    return control.RoundMaskingView(
+        masked.scheme, masked.k, masked.r, masked.g_min, masked.reopen, tuple(_cell_view(cell) for cell in cells)
+    )
+
+
+def _cell_view(cell: MaskedCellRecord) -> control.MaskedCellView:
+    members = sorted(cell.members, key=lambda member: (member.slot, member.replica))
+    seen = tuple(control.SumParticipantView(one.name, one.slot, one.replica, one.answered) for one in members)
+    return control.MaskedCellView(cell.combiner, cell.included, seen, cell.opened, cell.out)
 
 
 def _is_at_hand(record: RoundRecord, work: Work) -> bool:
     match work:
-        case Updating(progress=at) | Committing(progress=at):
+        case Planning(progress=at) | Masked(progress=at) | Updating(progress=at) | Committing(progress=at):
             number = at.committed + 1
         case Validating(progress=at):
             number = at.committed

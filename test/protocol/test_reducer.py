@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import masked_attempts as masked
 import pytest
 from builders import (
     ANNA,
@@ -35,6 +36,7 @@ from tables import by_name, outcome, pairs_of, read_table
 
 from fedn_py.identity import ClientId, Generation
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
+from fedn_py.protocol.masked_rounds_work import AnswerDeadlinePassed, AttemptNotPlanned, MaskedEvent
 from fedn_py.protocol.messages import (
     CellCancelled,
     CellOrder,
@@ -44,9 +46,9 @@ from fedn_py.protocol.messages import (
     ValidationOrder,
 )
 from fedn_py.protocol.reducer import ANSWER_MARGIN_S, BY_OPERATOR, LONGEST_RETRY_S, draw, first_generation, step
+from fedn_py.protocol.reducer_terms import Cells, Joined, Progress
 from fedn_py.protocol.reducer_work import (
     CellGaveUp,
-    Cells,
     ClientsChanged,
     CloseFailedAttempt,
     CombinerJoined,
@@ -59,12 +61,11 @@ from fedn_py.protocol.reducer_work import (
     Gathering,
     GatherTimePassed,
     Idle,
-    Joined,
+    MovingTimePassed,
     OpenAttempt,
     PartialArrived,
     Paused,
     PauseRequested,
-    Progress,
     RecordSession,
     RecordValidation,
     Reducer,
@@ -648,7 +649,9 @@ def test_a_wish_for_another_session_is_refused(wish: type) -> None:
 PHASES: dict[str, Reducer] = {
     "Idle": a_reducer(Idle(), north=(ANNA, BERT), south=(CARL,)),
     "Gathering": a_reducer(Gathering(some_progress(some_terms(clients_required=9)), ""), north=(ANNA, BERT)),
+    "Planning": masked.planning(),
     "Updating": updating(),
+    "Masked": masked.running(),
     "Committing": committing(),
     "Validating": validating(),
     "Failed": a_reducer(Failed(some_progress(), "TooFewUpdates"), north=(ANNA, BERT)),
@@ -666,8 +669,14 @@ FITTING = by_name(
         from_north(NORTH_PARTIAL),
         CellGaveUp(NORTH, NORTH_1, NORTHS, ""),
         ValidationArrived(NORTH, NORTH_1, a_report(NORTHS)),
+        masked.PLANNED,
+        AttemptNotPlanned(SESSION, 1, 1, "why"),
+        masked.NORTH_CLOSED,
+        MaskedEvent(SESSION, 1, 1, masked.NORTH_FORMED),
         GatherTimePassed(SESSION, 1, 1),
+        MovingTimePassed(SESSION, 1, 1),
         DEADLINE,
+        AnswerDeadlinePassed(SESSION, 1, 1),
         ValidationDeadlinePassed(SESSION, 1),
         RetryDue(SESSION, 1, 1),
         RoundSaved(SESSION, 1, 1, MODEL_1),
@@ -675,23 +684,29 @@ FITTING = by_name(
     ]
 )
 TABLE = read_table("""
-                          Idle     Gathering  Updating  Committing  Validating  Failed   Paused
-SessionStarted            moves    refused    refused   refused     refused     refused  refused
-PauseRequested            refused  moves      moves     moves       moves       moves    refused
-ResumeRequested           refused  refused    refused   refused     refused     refused  moves
-StopRequested             refused  moves      moves     moves       moves       moves    moves
-CombinerJoined            moves    moves      moves     moves       moves       moves    moves
-ClientsChanged            moves    moves      moves     moves       moves       moves    moves
-CombinerLost              moves    moves      moves     moves       moves       moves    moves
-PartialArrived            refused  refused    moves     refused     refused     refused  refused
-CellGaveUp                refused  refused    moves     refused     moves       refused  refused
-ValidationArrived         refused  refused    refused   refused     moves       refused  refused
-GatherTimePassed          ignored  moves      ignored   ignored     ignored     ignored  ignored
-UpdateDeadlinePassed      ignored  ignored    moves     ignored     ignored     ignored  ignored
-ValidationDeadlinePassed  ignored  ignored    ignored   ignored     moves       ignored  ignored
-RetryDue                  ignored  ignored    ignored   ignored     ignored     moves    ignored
-RoundSaved                refused  refused    refused   moves       refused     refused  refused
-RoundNotSaved             refused  refused    refused   moves       refused     refused  refused
+                          Idle     Gathering  Planning  Updating  Masked   Committing  Validating  Failed   Paused
+SessionStarted            moves    refused    refused   refused   refused  refused     refused     refused  refused
+PauseRequested            refused  moves      moves     moves     moves    moves       moves       moves    refused
+ResumeRequested           refused  refused    refused   refused   refused  refused     refused     refused  moves
+StopRequested             refused  moves      moves     moves     moves    moves       moves       moves    moves
+CombinerJoined            moves    moves      moves     moves     moves    moves       moves       moves    moves
+ClientsChanged            moves    moves      moves     moves     moves    moves       moves       moves    moves
+CombinerLost              moves    moves      moves     moves     moves    moves       moves       moves    moves
+PartialArrived            refused  refused    refused   moves     refused  refused     refused     refused  refused
+CellGaveUp                refused  refused    refused   moves     moves    refused     moves       refused  refused
+ValidationArrived         refused  refused    refused   refused   refused  refused     moves       refused  refused
+AttemptPlanned            refused  refused    moves     refused   refused  refused     refused     refused  refused
+AttemptNotPlanned         refused  refused    moves     refused   refused  refused     refused     refused  refused
+MaskedPartialArrived      refused  refused    refused   refused   moves    refused     refused     refused  refused
+MaskedEvent               refused  refused    refused   refused   moves    refused     refused     refused  refused
+GatherTimePassed          ignored  moves      ignored   ignored   ignored  ignored     ignored     ignored  ignored
+MovingTimePassed          ignored  moves      ignored   ignored   ignored  ignored     ignored     ignored  ignored
+UpdateDeadlinePassed      ignored  ignored    ignored   moves     moves    ignored     ignored     ignored  ignored
+AnswerDeadlinePassed      ignored  ignored    ignored   ignored   moves    ignored     ignored     ignored  ignored
+ValidationDeadlinePassed  ignored  ignored    ignored   ignored   ignored  ignored     moves       ignored  ignored
+RetryDue                  ignored  ignored    ignored   ignored   ignored  ignored     ignored     moves    ignored
+RoundSaved                refused  refused    refused   refused   refused  moves       refused     refused  refused
+RoundNotSaved             refused  refused    refused   refused   refused  moves       refused     refused  refused
 """)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from fedn_py.identity import Digest, SessionId
-from fedn_py.protocol.reducer_work import SessionTerms
+from fedn_py.protocol.reducer_terms import SessionTerms
 
 CHANCES = {
     "message repeated": 0.1,

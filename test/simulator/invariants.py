@@ -12,8 +12,8 @@ from fedn_py.protocol.combiner_work import AddUpdate, Collecting, Preparing
 from fedn_py.protocol.combiner_work import Validating as CombinerValidating
 from fedn_py.protocol.messages import CellOrder, PartialAggregate, RoundCommitted, RoundPlan, ValidationOrder
 from fedn_py.protocol.reducer import ANSWER_MARGIN_S, LONGEST_RETRY_S
+from fedn_py.protocol.reducer_terms import Cells
 from fedn_py.protocol.reducer_work import (
-    Cells,
     Committing,
     Failed,
     Gathering,

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field, replace
 from fedn_py.identity import ClientId, CombinerName, Digest, Generation, SessionId
 from fedn_py.protocol.messages import Contribution, Exclusion, RoundPlan
 from fedn_py.protocol.reducer import first_generation
+from fedn_py.protocol.reducer_terms import Cells, Progress, SessionTerms
 from fedn_py.protocol.reducer_work import (
-    Cells,
     CloseFailedAttempt,
     OpenAttempt,
-    Progress,
     RecordSession,
     SessionStarted,
-    SessionTerms,
 )
 
 ROOM_FOR_VALIDATIONS = 1_000_000

@@ -36,6 +36,7 @@ from fedn_py.protocol.masked.opening_work import (
     Event,
     GivenUp,
     KeyUnset,
+    MeanRefused,
     OpenCells,
     ReportFailed,
     SaveDocument,
@@ -147,6 +148,9 @@ def step(attempt: Attempt, event: Event) -> Result:
             return _judged(attempt, event, replace(_known(attempt, ctx, "opened cell"), out=reason))
         case Committed():
             return _committed(attempt, event)
+        case MeanRefused(reason):
+            _expect(attempt, event, "opening")
+            return _ended(attempt, reason)
         case KeyUnset():
             return _key_unset(attempt, event)
         case GivenUp(reason):
@@ -378,9 +382,7 @@ def _outcome(attempt: Attempt) -> Result:
     clients = sum(len(cell.rows) for cell in opened)
     if opened and clients >= attempt.clients_required:
         return attempt, [CommitMean(tuple(sorted(_ctx(cell) for cell in opened)))]
-    reason = f"{clients} of {attempt.clients_required} clients are in cells that opened"
-    attempt = replace(attempt, stage="given up", key="unsetting")
-    return attempt, [SaveDocument(attempt), UnsetKey(), ReportFailed(reason)]
+    return _ended(attempt, f"{clients} of {attempt.clients_required} clients are in cells that opened")
 
 
 def _committed(attempt: Attempt, event: Event) -> Result:
@@ -391,6 +393,10 @@ def _committed(attempt: Attempt, event: Event) -> Result:
 
 def _give_up(attempt: Attempt, event: Event, reason: str) -> Result:
     _expect(attempt, event, "running")
+    return _ended(attempt, reason)
+
+
+def _ended(attempt: Attempt, reason: str) -> Result:
     attempt = replace(attempt, stage="given up", key="unsetting")
     return attempt, [SaveDocument(attempt), UnsetKey(), ReportFailed(reason)]
 

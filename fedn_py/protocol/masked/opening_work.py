@@ -208,6 +208,13 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class MeanRefused:
+    """The opened sums do not make a model; nothing is committed, and the sets count as opened."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class KeyUnset:
     """The store has acknowledged that rsk is gone, and was read back."""
 
@@ -231,6 +238,7 @@ Event: TypeAlias = (
     | CellOpened
     | CellNotOpened
     | Committed
+    | MeanRefused
     | KeyUnset
     | GivenUp
 )

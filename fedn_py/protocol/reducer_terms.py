@@ -1,0 +1,123 @@
+"""What a session is run by, how far it is, and who is there for it.
+
+The reducer's machine keeps these in its state; what becomes of them is in ``reducer.py``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId
+from fedn_py.protocol.masked.opening_work import Attempt
+from fedn_py.protocol.masked.options import MaskedOptions
+from fedn_py.protocol.messages import Masking, PartialAggregate
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTerms:
+    """What a session was started with; never changes.
+
+    Attributes:
+        number: counts the sessions of this network, from 1.
+        parameters: JSON object for the package's entry points.
+        clients_wanted: how many clients are drawn for a round; 0 for all that are attached.
+        clients_required: fewer updates than this fail the round.
+        max_attempts: after so many failed attempts at one round the session is paused; 0 for no limit.
+        retry_delay_s: before the second attempt; doubled for each further one, up to a minute.
+        gather_timeout_s: how long wanted clients are waited for once the required ones are there.
+        masked: of its masked rounds.
+        least_in_cell: a masked cell of fewer clients hides nobody, or is below the operator's floor.
+        rework_max: how many works the operator's policy lets be done on one base model beside the first.
+    """
+
+    session: SessionId
+    number: int
+    rounds: int
+    package: Digest
+    seed_model: Digest
+    parameters: str = "{}"
+    masking: Masking = "none"
+    masked: MaskedOptions = field(default_factory=MaskedOptions)
+    clients_wanted: int = 0
+    clients_required: int = 1
+    update_timeout_s: float = 600.0
+    validate: bool = True
+    validation_timeout_s: float = 120.0
+    max_attempts: int = 3
+    retry_delay_s: float = 2.0
+    gather_timeout_s: float = 10.0
+    least_in_cell: int = 3
+    rework_max: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a session is.
+
+    Attributes:
+        committed: rounds that have made a model.
+        head: the newest global model.
+        attempt: number of the attempt that is running or comes next.
+        generation: the last one given out.
+        drawn: how many clients the last attempt had; where all are wanted, so many are waited for, for a while.
+        intent: what the operator wants to happen when the running round ends.
+        moved: clients of cells that were too small have been sent elsewhere for this attempt.
+        history: the masked attempts at this round and its present work that have ended; empty after a commit.
+        works: how many other works were done on this base model before the present one.
+        names: of the clients in the history, for people.
+    """
+
+    terms: SessionTerms
+    committed: int
+    head: Digest
+    attempt: int
+    generation: Generation
+    drawn: int = 0
+    intent: Literal["run", "pause", "stop"] = "run"
+    moved: bool = False
+    history: tuple[Attempt, ...] = ()
+    works: int = 0
+    names: Mapping[ClientId, ClientName] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A combiner that is connected, and who is attached to it.
+
+    Attributes:
+        registered: those of its clients that can take part in masked rounds here; nobody where the operator has not
+            certified the combiner.
+        max_clients: how many it takes.
+    """
+
+    instance: InstanceId
+    clients: frozenset[ClientId] = frozenset()
+    registered: frozenset[ClientId] = frozenset()
+    max_clients: int = 0
+
+
+Roster = Mapping[CombinerName, Joined]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One combiner's part in an attempt.
+
+    Attributes:
+        partial: its answer, once it is here and fit.
+        lost: why there will be no answer, empty while there may be.
+    """
+
+    instance: InstanceId
+    generation: Generation
+    clients: frozenset[ClientId]
+    partial: PartialAggregate | None = None
+    lost: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more is awaited of this cell."""
+        return self.partial is not None or bool(self.lost)
+
+
+Cells = Mapping[CombinerName, Cell]
