@@ -15,7 +15,7 @@ COPY --from=wheel /wheels /wheels
 RUN pip install --no-cache-dir --constraint /wheels/constraints.txt "$(ls /wheels/fedn_py-*.whl)[${EXTRAS}]" \
     && rm -r /wheels \
     && useradd --uid 10001 --create-home fedn \
-    && install -d -o fedn -g fedn /authority /network /state /state/reducer /state/combiner /state/clients
+    && install -d -o fedn -g fedn /authority /operator-key /network /sites /state /state/reducer /state/combiner /state/clients
 COPY config/docker/bin/ /usr/local/bin/
 COPY config/docker/*.yaml /etc/fedn_py/
 USER fedn

@@ -16,7 +16,8 @@ from fedn_py.settings import ROLES, ReducerSettings, load_settings
 
 Service = dict[str, Any]
 IMAGE_FILES = "config/docker"
-ONE_SHOT = {"certificates", "tokens", "operator"}
+ONE_SHOT = {"certificates", "credentials", "tokens", "operator"}
+SERVERS = {"mongodb", "mongo-express", "minio", "reducer", "combiner-1", "combiner-2"}
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +46,11 @@ def environment(service: Service) -> dict[str, str]:
 
 def in_folder(text: str, folder: Path) -> str:
     """Move the container's folders below one of the test's, and make the files that the text names there."""
-    for path in re.findall(r"(?<![\w.])/(?:network|state)/\S+", text):
+    for path in re.findall(r"(?<![\w.])/(?:network|state|sites)/\S+", text):
         file = folder / path[1:]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch() if file.suffix else file.mkdir(exist_ok=True)
-    return re.sub(r"(?<![\w.])/(network|state)/", rf"{folder}/\1/", text)
+    return re.sub(r"(?<![\w.])/(network|state|sites)/", rf"{folder}/\1/", text)
 
 
 def settings_of(service: Service, role: str, root: Path, folder: Path, **more: str) -> Any:
@@ -80,11 +81,29 @@ def test_the_settings_of_each_server_load(
     assert settings.state_dir == tmp_path / "state" / role
 
 
+def test_each_server_has_a_credential_of_its_own_for_masked_rounds(
+    services: dict[str, Service], root: Path, tmp_path: Path
+) -> None:
+    masking = tmp_path / "network" / "masking"
+    reducer: ReducerSettings = settings_of(services["reducer"], "reducer", root, tmp_path)
+    assert reducer.masking is not None
+    assert reducer.masking.credential_file == masking / "reducer.credential"
+    assert reducer.masking.policy_file == masking / "policy.signed"
+    for name in ("combiner-1", "combiner-2"):
+        combiner = settings_of(services[name], "combiner", root, tmp_path)
+        assert combiner.masking_credential_file == masking / f"{name}.credential"
+
+
 def test_the_settings_of_a_client_load_with_what_its_entry_script_adds(
     services: dict[str, Service], root: Path, tmp_path: Path
 ) -> None:
     state = "/state/clients/client-1"
-    added = {"FEDN_NAME": "client-1", "FEDN_STATE_DIR": state, "FEDN_DATA_PATH": f"{state}/shares"}
+    added = {
+        "FEDN_NAME": "client-1",
+        "FEDN_TOKEN_FILE": "/sites/client-1.token",
+        "FEDN_STATE_DIR": state,
+        "FEDN_DATA_PATH": f"{state}/shares",
+    }
     settings = settings_of(services["client"], "client", root, tmp_path, **added)
     script = (root / IMAGE_FILES / "bin/run-client").read_text(encoding="utf-8")
     assert set(re.findall(r'environ\["(FEDN_[A-Z_]+)"\] =', script)) == set(added)
@@ -124,12 +143,45 @@ def test_a_service_is_waited_for_by_a_condition_that_it_can_fulfil(services: dic
                 assert services[needed]["restart"] == "no", f"{name} needs {needed}"
 
 
-def test_volumes_are_declared_and_the_key_of_the_authority_is_in_one_service_only(
-    compose: dict[str, Any], services: dict[str, Service]
+@pytest.fixture(scope="module")
+def mounts(services: dict[str, Service]) -> dict[str, dict[str, str]]:
+    """Service to its volumes, each with where it is and how."""
+    return {
+        name: {volume: where for volume, _, where in (v.partition(":") for v in service.get("volumes", []))}
+        for name, service in services.items()
+    }
+
+
+def test_volumes_are_declared_and_used(compose: dict[str, Any], mounts: dict[str, dict[str, str]]) -> None:
+    assert set().union(*mounts.values()) == set(compose["volumes"])
+
+
+def test_the_key_of_the_authority_is_in_one_service_only(mounts: dict[str, dict[str, str]]) -> None:
+    assert {name for name, volumes in mounts.items() if "authority" in volumes} == {"certificates"}
+
+
+def test_the_operator_s_key_is_where_it_is_made_and_used_and_no_server_has_it_or_a_site_s_token(
+    mounts: dict[str, dict[str, str]],
 ) -> None:
-    used = {name: {volume.split(":")[0] for volume in service.get("volumes", [])} for name, service in services.items()}
-    assert set().union(*used.values()) == set(compose["volumes"])
-    assert [name for name, volumes in used.items() if "authority" in volumes] == ["certificates"]
+    holders = {name: volumes["operator-key"] for name, volumes in mounts.items() if "operator-key" in volumes}
+    assert holders == {"credentials": "/operator-key", "tokens": "/operator-key:ro"}
+    sites = {name: volumes["sites"] for name, volumes in mounts.items() if "sites" in volumes}
+    assert sites == {"tokens": "/sites", "client": "/sites:ro"}
+    assert not SERVERS & (set(holders) | set(sites))
+
+
+def test_there_is_a_token_for_each_share_of_the_data(services: dict[str, Service]) -> None:
+    tokens, client = environment(services["tokens"]), environment(services["client"])
+    assert tokens["FEDN_PY_SHARES"] == client["FEDN_PY_SHARES"] == "8"
+
+
+def test_every_folder_that_a_volume_is_mounted_at_belongs_to_the_user_that_the_image_runs_as(
+    services: dict[str, Service], mounts: dict[str, dict[str, str]], root: Path
+) -> None:
+    text = (root / IMAGE_FILES / "fedn-py.Dockerfile").read_text(encoding="utf-8")
+    made = set(re.search(r"install -d -o fedn -g fedn (.*)$", text, re.MULTILINE).group(1).split())  # type: ignore[union-attr]
+    ours = [name for name, service in services.items() if service.get("image") == "fedn_py:local"]
+    assert {where.removesuffix(":ro") for name in ours for where in mounts[name].values()} <= made
 
 
 def test_passwords_in_the_file_say_that_they_are_for_the_sandbox(root: Path) -> None:
@@ -177,15 +229,18 @@ def test_entry_scripts_are_there_run_and_have_no_fault_of_syntax(services: dict[
             compile(text, script.name, "exec")
 
 
-def test_a_replica_is_called_by_its_number_and_has_the_share_of_that_number(run_client: ModuleType) -> None:
-    assert run_client.name_and_share("4be1c2", "fedn_py-client-1.fedn_py_default", 8) == ("client-1", 0)
-    assert run_client.name_and_share("90ff21", "fedn_py_client_9.fedn_py_default", 8) == ("client-9", 0)
+def test_a_replica_has_the_number_that_the_name_server_calls_it_by(run_client: ModuleType) -> None:
+    assert run_client.number_in("fedn_py-client-1.fedn_py_default") == 1
+    assert run_client.number_in("fedn_py_client_9.fedn_py_default") == 9
+    assert run_client.number_in("localhost") is None
+    assert run_client.number_in("") is None
 
 
-def test_a_replica_without_a_number_is_called_by_its_host_name(run_client: ModuleType) -> None:
-    name, share = run_client.name_and_share("Site_A.Local", "", 8)
-    assert name == "client-site-a-local"
-    assert 0 <= share < 8
+def test_a_replica_without_a_number_takes_the_first_that_no_other_one_has(
+    run_client: ModuleType, tmp_path: Path
+) -> None:
+    taken = [run_client.first_free(tmp_path, 3) for _ in range(4)]
+    assert taken == [1, 2, 3, None]
 
 
 def test_the_operator_finds_the_reducer_where_it_serves_and_its_token_where_it_writes_it(
