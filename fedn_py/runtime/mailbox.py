@@ -5,7 +5,8 @@ Rules it keeps:
 - Nothing else changes the state; ``step`` is pure and runs to its end before the next event.
 - Effects are performed in the order given. When one of them fails, those behind it are not performed.
 - What performing an effect returns comes next, before events that wait.
-- An unexpected event changes nothing: it is logged by name and told to whoever delivered it.
+- An unexpected event, and one that a peer may not cause, changes nothing: it is logged by name and told to whoever
+  delivered it.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from fedn_py.errors import OwnFault
+from fedn_py.errors import OwnFault, PeerFault
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
 
 StateT = TypeVar("StateT")
@@ -38,10 +39,10 @@ class Mailbox(Generic[StateT, EventT, EffectT]):
     Args:
         name: for the log.
         state: where the machine begins.
-        step: the machine; raises UnexpectedEvent for what it has no answer to.
+        step: the machine; raises UnexpectedEvent for what it has no answer to, another PeerFault for what it refuses.
         perform: does one effect and returns the events that come of it, if any. Long work belongs in ``spawn``.
             Effects of class StartTimer are done here and never reach it.
-        on_fault: told of every exception of ``step``, ``perform`` and spawned work; without it, ``run`` ends by
+        on_fault: told of every other exception of ``step``, ``perform`` and spawned work; without it, ``run`` ends by
             raising the first.
     """
 
@@ -88,6 +89,7 @@ class Mailbox(Generic[StateT, EventT, EffectT]):
 
         Raises:
             UnexpectedEvent: the machine has no answer to it; nothing has changed.
+            PeerFault: the machine refuses it; nothing has changed.
             MailboxClosed: the machine takes no more events.
             Exception: what performing its effects raised.
         """
@@ -159,6 +161,10 @@ class Mailbox(Generic[StateT, EventT, EffectT]):
         except UnexpectedEvent as unexpected:
             _log.info("unexpected event", machine=self._name, reason=unexpected.message)
             _fail(answer, unexpected)
+            return
+        except PeerFault as refused:
+            _log.info("refused event", machine=self._name, reason=f"{refused.code}: {refused.message}")
+            _fail(answer, refused)
             return
         except Exception as fault:
             _fail(answer, fault)

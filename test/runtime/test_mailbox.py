@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fedn_py.errors import PeerFault
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
 from fedn_py.runtime.mailbox import Mailbox, MailboxClosed
 
@@ -18,6 +19,8 @@ def step(state: tuple[str, ...], event: str) -> tuple[tuple[str, ...], list[Effe
     """Remember every event; words make effects."""
     if event == "nonsense":
         raise UnexpectedEvent(state, event)
+    if event == "forged":
+        raise PeerFault(event)
     if event == "broken":
         raise ZeroDivisionError(event)
     if event == "later":
@@ -99,6 +102,17 @@ def test_an_effect_that_fails_keeps_those_behind_it_from_being_performed() -> No
 
     run(story, on_fault=faults.append)
     assert [str(fault) for fault in faults] == ["no space left"]
+
+
+def test_what_a_peer_may_not_cause_changes_nothing_and_ends_nothing() -> None:
+    async def story(box: Box, _: Performed) -> None:
+        with pytest.raises(PeerFault, match="forged"):
+            await box.deliver("forged")
+        box.post("forged")
+        await box.deliver("a")
+        assert box.state == ("a",)
+
+    run(story)
 
 
 def test_an_unexpected_event_changes_nothing_and_is_told_to_who_delivered_it() -> None:
