@@ -6,6 +6,8 @@ Rules it keeps:
 - Each order ends: when the wanted updates are in, when nobody is left to wait for, or at its deadline.
 - An answer belongs to its order's generation; whatever names another one is late and is refused by name.
 - A client whose stream breaks is waited for a while; it gets its task again when it comes back.
+
+A masked cell has states of its own, whose rules are in ``masked/cell.py``.
 """
 
 from dataclasses import replace
@@ -49,6 +51,23 @@ from fedn_py.protocol.combiner_work import (
     Work,
 )
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
+from fedn_py.protocol.masked import cell
+from fedn_py.protocol.masked.cell_updates import Late, abandon
+from fedn_py.protocol.masked.cell_work import (
+    AcksOverdue,
+    BoxesAcknowledged,
+    CheckTerms,
+    ClientBarred,
+    CollectingKeys,
+    CollectingUpdates,
+    KeysOffered,
+    KeysOverdue,
+    MemberStayedAway,
+    ReportingSum,
+    TermsChecked,
+    UploadOffered,
+    VectorArrived,
+)
 from fedn_py.protocol.messages import (
     CellCancelled,
     CellFailed,
@@ -68,6 +87,7 @@ Result = tuple[Combiner, list[Effect]]
 LOST = "ClientLost: its connection broke and it did not come back"
 LATE = "Late: no whole update before the deadline"
 LATE_VALIDATION = "Late: no metrics before the deadline"
+NO_LONGER = "Late: this round takes no more updates"
 
 
 Present = TypeVar("Present", Preparing, Collecting, Reporting, Validating)
@@ -78,14 +98,32 @@ def step(state: Combiner, event: Event) -> Result:
 
     Raises:
         UnexpectedEvent: the event does not belong to the work at hand; nothing has changed.
+        PeerFault: what a client of a masked cell said is refused by name; nothing has changed.
     """
     match event:
         case Ordered(order):
             return _take(state, order)
         case OrderCancelled(cancelled):
             return _cancel(state, cancelled)
+        case TermsChecked(generation, terms):
+            work = _the_work(state, event, generation, Preparing)
+            if not _is_masked(work.order):
+                raise UnexpectedEvent(work, event)
+            return cell.begin(state, work, terms)
+        case _ if isinstance(state.work, CollectingKeys | CollectingUpdates | ReportingSum):
+            return cell.step(state, event)
+        case _:
+            return _step(state, event)
+
+
+def _step(state: Combiner, event: Event) -> Result:
+    """Advance a combiner without a masked cell."""
+    match event:
         case ObjectsFetched(generation):
-            return _begin(state, _the_work(state, event, generation, Preparing))
+            work = _the_work(state, event, generation, Preparing)
+            if _is_masked(work.order):
+                raise UnexpectedEvent(work, event)
+            return _begin(state, work)
         case ObjectsNotFetched(generation, reason):
             _the_work(state, event, generation, Preparing)
             return _end(state, generation, [ReportFailure(CellFailed(generation, reason)), Forget(generation)])
@@ -104,10 +142,10 @@ def step(state: Combiner, event: Event) -> Result:
         case TaskNotDone():
             return _task_not_done(state, event)
         case ValidationReturned(generation, client):
-            work = _the_work(state, event, generation, Validating)
-            if client not in work.waiting | work.gone:
-                raise UnexpectedEvent(work, event)
-            return _validated(state, replace(work, validated=work.validated | {client}), client)
+            validating = _the_work(state, event, generation, Validating)
+            if client not in validating.waiting | validating.gone:
+                raise UnexpectedEvent(validating, event)
+            return _validated(state, replace(validating, validated=validating.validated | {client}), client)
         case DeadlinePassed(generation):
             return _deadline(state, generation)
         case Reported(generation):
@@ -116,6 +154,16 @@ def step(state: Combiner, event: Event) -> Result:
         case NotReported(generation, reason):
             _the_work(state, event, generation, Reporting)
             return _end(state, generation, [ReportFailure(CellFailed(generation, reason)), Forget(generation)])
+        case ClientBarred(client, reason):
+            return _bar(state, client, reason)
+        case VectorArrived(upload_id=upload_id):
+            return state, [AnswerUpload(upload_id, UpdateReceipt(accepted=False, reason=NO_LONGER))]
+        case UploadOffered():
+            raise Late
+        case KeysOverdue() | AcksOverdue() | MemberStayedAway():
+            return state, []
+        case Ordered() | OrderCancelled() | TermsChecked() | KeysOffered() | BoxesAcknowledged():
+            raise UnexpectedEvent(state.work, event)
         case _:
             assert_never(event)
 
@@ -132,6 +180,10 @@ def _the_work(state: Combiner, event: Event, generation: Generation, kind: type[
     return work
 
 
+def _is_masked(order: CellOrder | ValidationOrder) -> bool:
+    return isinstance(order, CellOrder) and order.plan.masking != "none"
+
+
 def _end(state: Combiner, generation: Generation, effects: list[Effect]) -> Result:
     return replace(state, work=NoWork(last=generation)), effects
 
@@ -142,12 +194,16 @@ def _take(state: Combiner, order: CellOrder | ValidationOrder) -> Result:
     effects: list[Effect] = _abandon(state.work, "a newer order came")
     match order:
         case CellOrder(plan=plan):
-            wanted, timeout_s = (plan.base_model, plan.package), plan.update_timeout_s
+            timeout_s = plan.update_timeout_s
+            fetch: Effect = FetchObjects(order.generation, (plan.base_model, plan.package))
+            if plan.masking != "none":
+                fetch = CheckTerms(order)
         case ValidationOrder():
-            wanted, timeout_s = (order.model, order.package), order.timeout_s
+            timeout_s = order.timeout_s
+            fetch = FetchObjects(order.generation, (order.model, order.package))
     effects += [
         StartTimer(timeout_s, DeadlinePassed(order.generation)),
-        FetchObjects(order.generation, wanted),
+        fetch,
         ReportProgress(RoundProgress(order.generation, "preparing", 0, 0, 0)),
     ]
     return replace(state, work=Preparing(order)), effects
@@ -169,6 +225,8 @@ def _abandon(work: Work, reason: str) -> list[Effect]:
             return [Forget(generation)]
         case Validating(waiting=waiting):
             answers = []
+        case CollectingKeys() | CollectingUpdates() | ReportingSum():
+            return abandon(work, reason)
     cancelled = TaskCancelled(generation, reason)
     return [*answers, *(CancelTask(client, cancelled) for client in sorted(waiting)), Forget(generation)]
 
@@ -196,8 +254,8 @@ def _begin(state: Combiner, work: Preparing) -> Result:
 
 def _task_of(order: CellOrder | ValidationOrder) -> TrainTask | ValidateTask:
     match order:
-        case CellOrder(plan, generation):
-            return TrainTask(plan, generation)
+        case CellOrder():
+            return cell.task_of(order)
         case ValidationOrder():
             return ValidateTask(order)
 
@@ -266,7 +324,7 @@ def _refusal(work: Work, event: UpdateArrived) -> UpdateReceipt | None:
         if any(c.client == client for c in work.included):
             return UpdateReceipt(accepted=False, reason="AlreadyIn: another update of this client is in the sum")
     if not isinstance(work, Collecting) or generation_of(work) != event.generation or work.closing:
-        return UpdateReceipt(accepted=False, reason="Late: this round takes no more updates")
+        return UpdateReceipt(accepted=False, reason=NO_LONGER)
     if client not in work.order.clients:
         return UpdateReceipt(accepted=False, reason="NotAssigned: this round did not ask this client")
     if any(c.client == client for _, c in work.adding):
@@ -323,12 +381,25 @@ def _validated(state: Combiner, work: Validating, client: ClientId) -> Result:
     return _settle(replace(state, work=work))
 
 
+def _bar(state: Combiner, client: ClientId, reason: str) -> Result:
+    """Go on without a client that the operator has revoked; what is in the sum, or being added, stays in it."""
+    match state.work:
+        case Collecting(training=training, gone=gone) as work if client in training | gone:
+            work = replace(work, training=training - {client}, gone=gone - {client})
+            return _settle(replace(state, work=replace(work, excluded=(*work.excluded, Exclusion(client, reason)))))
+        case Validating(waiting=waiting, gone=gone) as validating if client in waiting | gone:
+            excluded = (*validating.excluded, Exclusion(client, reason))
+            return _validated(state, replace(validating, excluded=excluded), client)
+        case _:
+            return state, []
+
+
 def _deadline(state: Combiner, generation: Generation) -> Result:
     work = state.work
     if generation_of(work) != generation:
         return state, []
     match work:
-        case NoWork() | Reporting():
+        case NoWork() | Reporting() | CollectingKeys() | CollectingUpdates() | ReportingSum():
             return state, []
         case Preparing():
             failure = CellFailed(generation, "Late: the model and the package did not arrive before the deadline")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from fedn_py.identity import ClientId, Digest, Generation
 from fedn_py.protocol.machine import StartTimer
+from fedn_py.protocol.masked.cell_work import CellEffect, CellEvent, CollectingKeys, CollectingUpdates, ReportingSum
 from fedn_py.protocol.messages import (
     CellCancelled,
     CellFailed,
@@ -23,6 +24,9 @@ from fedn_py.protocol.messages import (
 )
 
 NO_GENERATION = Generation(0)
+
+ACKS_S = 10.0
+"""A member that has not looked at a box for so long is not waited for, nor is one that is away for so long."""
 
 # ---- state
 
@@ -80,7 +84,8 @@ class Validating:
     excluded: tuple[Exclusion, ...] = ()
 
 
-Work = NoWork | Preparing | Collecting | Reporting | Validating
+Work = NoWork | Preparing | Collecting | Reporting | Validating | CollectingKeys | CollectingUpdates | ReportingSum
+"""What it is at; the last three are of masked cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +94,13 @@ class Combiner:
 
     Attributes:
         reconnect_grace_s: how long a client whose stream broke is waited for.
+        acks_s: how long a member of a committee has to look at a box.
     """
 
     reconnect_grace_s: float
     attached: frozenset[ClientId] = frozenset()
     work: Work = field(default_factory=NoWork)
+    acks_s: float = ACKS_S
 
 
 # ---- events
@@ -232,6 +239,7 @@ Event = (
     | DeadlinePassed
     | Reported
     | NotReported
+    | CellEvent
 )
 
 
@@ -329,5 +337,6 @@ Effect = (
     | ReportFailure
     | ReportProgress
     | Forget
+    | CellEffect
     | StartTimer[Event]
 )

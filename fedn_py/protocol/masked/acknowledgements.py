@@ -26,6 +26,7 @@ class Acknowledgements:
         accepted: member to the uploads whose box it accepted.
         refused: member to the clients whose box it refused, and why.
         silent: members that have said nothing for so long that nobody waits for them.
+        retried: (member, client) where what the member refused was an earlier upload of the client.
     """
 
     committee: Committee
@@ -33,6 +34,12 @@ class Acknowledgements:
     accepted: Mapping[bytes, frozenset[IncludedRow]] = field(default_factory=dict)
     refused: Mapping[bytes, Mapping[bytes, str]] = field(default_factory=dict)
     silent: frozenset[bytes] = frozenset()
+    retried: frozenset[tuple[bytes, bytes]] = frozenset()
+
+    def anew(self, client: bytes) -> "Acknowledgements":
+        """Return this with a further upload of a client: members that refused an earlier one look at this one."""
+        past = {(who, client) for who, refused in self.refused.items() if client in refused}
+        return replace(self, retried=self.retried | past) if past else self
 
     def heard(self, signed: Signed) -> "Acknowledgements":
         """Return this with a member's acknowledgement; who was silent is heard again.
@@ -56,6 +63,7 @@ class Acknowledgements:
             accepted={**self.accepted, who: self.accepted.get(who, frozenset()) | frozenset(ack.accepted)},
             refused={**self.refused, who: refused},
             silent=self.silent - {who},
+            retried=self.retried - {(who, refusal.client_id) for refusal in ack.rejected},
         )
 
     def without(self, member: bytes) -> "Acknowledgements":
@@ -75,6 +83,12 @@ class Acknowledgements:
             if many and self._enough_without(out | {who} | self.silent):
                 out |= {who}
         return out
+
+    def spoke_of(self, member: bytes, row: IncludedRow) -> bool:
+        """Say whether a member has said anything of an upload."""
+        client = row.client_id
+        refused = client in self.refused.get(member, {}) and (member, client) not in self.retried
+        return refused or row in self.accepted.get(member, frozenset())
 
     def _enough_without(self, gone: frozenset[bytes]) -> bool:
         """Say whether every slot, and the echo's quorum, remain."""
@@ -96,7 +110,7 @@ class Acknowledgements:
             who = member.client.client_id
             if row in self.accepted.get(who, frozenset()):
                 continue
-            if row.client_id in self.refused.get(who, {}):
+            if row.client_id in self.refused.get(who, {}) and (who, row.client_id) not in self.retried:
                 return "refuse", f"BadBox at member {member.slot}.{member.replica}: {self.refused[who][row.client_id]}"
             waiting += 1
         if waiting:
