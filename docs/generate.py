@@ -224,17 +224,21 @@ def _inputs(operation: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     content = operation.get("requestBody", {}).get("content", {})
     schema = content.get("application/json", {}).get("schema", {})
     if "$ref" in schema:
-        body = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
-        required = body.get("required", ())
-        rows += [
-            (f"`{name}` (body)", field, field.get("description", ""), name in required)
-            for name, field in body["properties"].items()
-        ]
+        rows += _fields(schema["$ref"], document)
     table = "".join(
         f"| {name} | {'required' if required else _json_default(field)} | {what} |\n"
         for name, field, what, required in rows
     )
     return f"\n| field | default | what it is |\n| --- | --- | --- |\n{table}" if table else ""
+
+
+def _fields(reference: str, document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, str, bool]]:
+    """Yield the fields of a body, and of the objects in it."""
+    body = document["components"]["schemas"][reference.rsplit("/", 1)[1]]
+    for name, field in body["properties"].items():
+        yield f"`{prefix}{name}` (body)", field, field.get("description", ""), name in body.get("required", ())
+        if "$ref" in field:
+            yield from _fields(field["$ref"], document, f"{prefix}{name}.")
 
 
 def _json_default(field: Mapping[str, Any]) -> str:

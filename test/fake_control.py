@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from fedn_py.errors import PeerFault
@@ -13,11 +14,13 @@ from fedn_py.reducer.control import (
     CombinerView,
     ContributorView,
     EventView,
+    MaskedCellView,
     ModelView,
     NotAuthenticated,
     PackageView,
     Page,
     Role,
+    RoundMaskingView,
     RoundView,
     SessionOptions,
     SessionStatus,
@@ -26,6 +29,7 @@ from fedn_py.reducer.control import (
     Severity,
     StatusView,
     StoreView,
+    SumParticipantView,
     TokenView,
     UnknownModel,
     UnknownPackage,
@@ -150,6 +154,26 @@ class FakeControl:
         )
         self.round_views.append(view)
         return view
+
+    def mask_round(self, session: SessionId, number: int) -> RoundView:
+        """Record a masked round that is done."""
+        plain = self.finish_round(session, number, 0.75)
+        members = (
+            SumParticipantView(ClientName("bert"), 0, 0, answered=True),
+            SumParticipantView(ClientName("anna"), 1, 0, answered=False),
+        )
+        cells = (
+            MaskedCellView(CombinerName("combiner-1"), 5, members, opened=True),
+            MaskedCellView(CombinerName("combiner-2"), 0, (), opened=False, reason="TooFewUpdates: 1 of 3"),
+        )
+        masked = replace(
+            plain,
+            clients=(ContributorView(ClientName("anna"), None), ContributorView(ClientName("bert"), None)),
+            training_metrics={"clip_fraction": 0.125},
+            masking=RoundMaskingView("pet", 2, 1, 3, "reducer", cells),
+        )
+        self.round_views[-1] = masked
+        return masked
 
     async def rounds(self, session: SessionId, *, after: str = "", limit: int = 100) -> Page[RoundView]:
         await self.session(session)

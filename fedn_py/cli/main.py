@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fedn_py.cli import access, artifacts, bench, network, operator, projects, run, sessions
+from fedn_py.cli import access, artifacts, bench, network, operator, projects, rounds, run, sessions
 from fedn_py.cli.exits import MEANING, Exit, exit_code
 from fedn_py.cli.options import group
 from fedn_py.errors import FednError
@@ -45,7 +45,7 @@ def build() -> typer.Typer:
     app.add_typer(artifacts.packages, name="package")
     app.add_typer(artifacts.models, name="model")
     app.add_typer(sessions.sessions, name="session")
-    app.add_typer(sessions.rounds, name="round")
+    app.add_typer(rounds.rounds, name="round")
     app.add_typer(network.clients, name="client")
     app.add_typer(network.combiners, name="combiner")
     app.add_typer(network.events, name="event")

@@ -86,6 +86,11 @@ def measures(metrics: Iterable[tuple[str, float]]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in metrics)
 
 
+def counted(samples: int | None) -> str:
+    """Return how many samples an update is of, which in a masked round nobody knows."""
+    return "masked" if samples is None else str(samples)
+
+
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -82,7 +82,8 @@ def round_line(view: RoundView) -> str:
         return f"round {view.number}: failed in attempt {view.attempt}: {view.reason}"
     found = measures(view.metrics.items())
     clients = f"{len(view.clients)} clients, {view.samples} samples"
-    return f"round {view.number}: {clients}, {view.seconds:.1f} s{', ' + found if found else ''}"
+    hidden = f", masked ({view.masking.scheme})" if view.masking else ""
+    return f"round {view.number}: {clients}{hidden}, {view.seconds:.1f} s{', ' + found if found else ''}"
 
 
 def session_line(session: SessionView, rounds: list[RoundView]) -> str:

@@ -1,4 +1,4 @@
-"""``session`` and ``round``: starting, watching and ending training."""
+"""``session``: starting, watching and ending training."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedn_py.cli.exits import Exit
+from fedn_py.cli.masking_options import (
+    ClipOption,
+    GMinOption,
+    MaskingName,
+    MaskingOption,
+    MetricOption,
+    NMaxOption,
+    ReopenOption,
+    ReplicasOption,
+    SlotsOption,
+    WeightCapOption,
+    WeightUnitOption,
+    masked_options,
+    terms_shown,
+)
 from fedn_py.cli.options import JsonOption, ProfileOption, SessionArgument, group, open_network
 from fedn_py.cli.output import (
     hint,
     instant,
-    measures,
     note,
     print_data,
     print_facts,
@@ -21,10 +35,9 @@ from fedn_py.cli.output import (
 
 if TYPE_CHECKING:
     from fedn_py.api import Network
-    from fedn_py.reducer.control import RoundView, SessionView
+    from fedn_py.reducer.control import SessionView
 
 sessions = group("Training sessions.")
-rounds = group("The rounds of a session.")
 
 
 @sessions.command("start")
@@ -47,6 +60,16 @@ def start_session(
     retry_delay: Annotated[float, typer.Option(metavar="S", help="Seconds between two attempts.")] = 2.0,
     gather_timeout: Annotated[float, typer.Option(metavar="S", help="Seconds to wait for the wanted clients.")] = 10.0,
     parameters: Annotated[str, typer.Option(metavar="JSON", help="Object handed to the package.")] = "{}",
+    masking: MaskingOption = MaskingName.none,
+    clip: ClipOption = 1.0,
+    n_max: NMaxOption = 0,
+    weight_cap: WeightCapOption = 10_000,
+    weight_unit: WeightUnitOption = 1,
+    slots: SlotsOption = 0,
+    replicas: ReplicasOption = 0,
+    g_min: GMinOption = 0,
+    reopen: ReopenOption = None,
+    metric: MetricOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until it has ended, and show each round.")] = False,
     timeout: Annotated[float | None, typer.Option(metavar="S", help="Longest wait; exit 6.")] = None,
     profile: ProfileOption = None,
@@ -58,6 +81,19 @@ def start_session(
     """
     from fedn_py.reducer.control import SessionOptions
 
+    # Before anything is uploaded: a word that is not understood costs nothing then.
+    terms = masked_options(
+        metric=metric,
+        reopen=reopen,
+        clip=clip,
+        n_max=n_max,
+        weight_cap=weight_cap,
+        weight_unit=weight_unit,
+        k=slots,
+        r=replicas,
+        g_min=g_min,
+    )
+    handed = _parameters(parameters)
     network = open_network(profile)
     options = SessionOptions(
         package=_package(network, package),
@@ -72,7 +108,9 @@ def start_session(
         max_attempts=max_attempts,
         retry_delay_s=retry_delay,
         gather_timeout_s=gather_timeout,
-        parameters=_parameters(parameters),
+        parameters=handed,
+        masking=masking.value,
+        masked=terms,
     )
     session = network.start_session(options)
     note(f"session {session.name} ({short(session.id)}) has begun")
@@ -158,55 +196,6 @@ def stop_session(session: SessionArgument = None, profile: ProfileOption = None,
     _change("stop", session, profile, as_json=as_json)
 
 
-@rounds.command("list")
-def list_rounds(session: SessionArgument = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
-    """List the rounds of a session.
-
-    Example: fedn-py round list
-    """
-    from fedn_py.cli.finding import find_session
-
-    network = open_network(profile)
-    views = network.rounds(find_session(network, session).id)
-
-    def human() -> None:
-        rows = [
-            (
-                v.number,
-                v.status,
-                v.attempt,
-                len(v.clients),
-                v.samples,
-                f"{v.seconds:.1f}",
-                measures(v.metrics.items()) or v.reason,
-                short(v.model),
-            )
-            for v in views
-        ]
-        columns = ("round", "status", "attempt", "clients", "samples", "seconds", "metrics", "model")
-        print_table(columns, rows, empty="No round yet.")
-
-    print_data(views, human, as_json=as_json)
-
-
-@rounds.command("show")
-def show_round(
-    number: Annotated[int, typer.Argument(min=1, help="The round's number.")],
-    session: Annotated[str | None, typer.Option(help="Id, number or name. Default: the newest.")] = None,
-    profile: ProfileOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show one round: who is in it, who is not and why.
-
-    Example: fedn-py round show 3
-    """
-    from fedn_py.cli.finding import find_session
-
-    network = open_network(profile)
-    view = network.round(find_session(network, session).id, number)
-    print_data(view, lambda: _print_round(view), as_json=as_json)
-
-
 def _package(network: "Network", text: str) -> Any:
     from fedn_py.cli.finding import find_package
     from fedn_py.cli.progress import transferring
@@ -269,29 +258,8 @@ def _print_session(view: "SessionView") -> None:
             ("created", instant(view.created_at)),
             ("package", view.options.package),
             ("seed model", view.options.seed_model),
+            ("masking", terms_shown(view.options)),
             ("parameters", json.dumps(dict(view.options.parameters)) if view.options.parameters else ""),
             ("final model", view.final_model),
         ]
     )
-
-
-def _print_round(view: "RoundView") -> None:
-    print_facts(
-        [
-            ("round", f"{view.number}, attempt {view.attempt}"),
-            ("status", f"{view.status} ({view.phase})"),
-            ("reason", view.reason),
-            ("began", f"{instant(view.started_at)}, {view.seconds:.1f} s"),
-            ("samples", view.samples),
-            ("validation", measures(view.metrics.items())),
-            ("training", measures(view.training_metrics.items())),
-            ("combiners", ", ".join(view.combiners)),
-            ("model", view.model),
-        ]
-    )
-    rows = [(c.name, c.samples, measures(view.metrics_by_client.get(c.name, {}).items())) for c in view.clients]
-    print_table(("client", "samples", "metrics"), rows, empty="No client is in it.")
-    for excluded in view.excluded:
-        print(f"not in it: {excluded.name}: {excluded.reason}")
-        for line in excluded.log.splitlines():
-            print(f"    {line}")

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, SessionId, TokenId
+from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.messages import Masking
 
 Role = Literal["admin", "viewer", "combiner", "client"]
@@ -175,6 +176,8 @@ class SessionOptions:
         gather_timeout_s: how long a round waits for clients_wanted (0: for as many as the last attempt had) to attach
             before it begins with fewer.
         parameters: a JSON object, handed to the package's entry points.
+        masking: how updates are hidden: "none", or "pet" where the network has an operator.
+        masked: the terms of a session that is not "none".
     """
 
     package: Digest
@@ -191,6 +194,7 @@ class SessionOptions:
     gather_timeout_s: float = 10.0
     parameters: Mapping[str, Any] = field(default_factory=dict)
     masking: Masking = "none"
+    masked: MaskedOptions = field(default_factory=MaskedOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +221,14 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True)
 class ContributorView:
-    """A client whose update is in the global model."""
+    """A client whose update is in the global model.
+
+    Attributes:
+        samples: None in a masked round, where nobody knows those of a single client.
+    """
 
     name: ClientName
-    samples: int
+    samples: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +252,58 @@ class CombinerProgressView:
 
 
 @dataclass(frozen=True, slots=True)
+class SumParticipantView:
+    """A client that held a part of the masks of a cell: a member of its committee.
+
+    Attributes:
+        slot, replica: one replica of every slot has to answer for the sum to be opened.
+        answered: its answer came.
+    """
+
+    name: ClientName
+    slot: int
+    replica: int
+    answered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedCellView:
+    """One combiner's sum in a masked round.
+
+    Attributes:
+        included: how many clients are in it.
+        members: its sum participants, by slot and replica.
+        opened: it passed all checks and is in the model.
+        reason: why it is left out; empty while it is not.
+    """
+
+    combiner: CombinerName
+    included: int
+    members: tuple[SumParticipantView, ...]
+    opened: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundMaskingView:
+    """How a round's updates were hidden.
+
+    Attributes:
+        scheme: "pet".
+        k, r, g_min: slots, replicas of each, fewest clients of an opened sum; the smallest of any cell.
+        reopen: "strict" or "reducer": who can release the clients of a sum that was never opened.
+        cells: by combiner.
+    """
+
+    scheme: Masking
+    k: int
+    r: int
+    g_min: int
+    reopen: str
+    cells: tuple[MaskedCellView, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RoundView:
     """One round, in its last attempt.
 
@@ -257,6 +317,8 @@ class RoundView:
         training_metrics: means weighted by samples.
         model: the new global model, None before it is committed.
         progress: live, empty once the round has ended.
+        masking: None in a round that is not masked. In one that is, ``samples`` is the sum that came out from under
+            the masks, and ``training_metrics`` are the means that did.
     """
 
     session: SessionId
@@ -276,6 +338,7 @@ class RoundView:
     training_metrics: Mapping[str, float] = field(default_factory=dict)
     model: Digest | None = None
     progress: tuple[CombinerProgressView, ...] = ()
+    masking: RoundMaskingView | None = None
 
 
 @dataclass(frozen=True, slots=True)

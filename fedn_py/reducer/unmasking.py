@@ -20,6 +20,7 @@ from fedn_py.identity import Digest
 from fedn_py.masking.fixed_point import Encoding, Floats, OpenedTail, decoded_mean, decoded_metrics
 from fedn_py.model.pieces import PIECE
 from fedn_py.model.vector import apply_mean
+from fedn_py.protocol.masked.options import GIVEN
 from fedn_py.reducer.cell_opening import CellFiles, CellOutcome, CellToOpen, CellTrials, Sums
 from fedn_py.reducer.merging import all_or_none, fetch, folder_in, store_drawn
 from fedn_py.runtime.model_files import mapped_model
@@ -28,9 +29,6 @@ from fedn_py.store.ports import ObjectCorrupt, ObjectMissing, Objects, ObjectSta
 from fedn_py.transport.completion import in_thread
 
 __all__ = ["CellOutcome", "CellToOpen", "MaskedModel", "OpenedCells", "OtherCellsOpened", "masked_model", "open_cells"]
-
-GIVEN = "has "
-"""Before a metric's name: the metric that is 1 for a client that gives that one, and 0 for one that does not."""
 
 
 class OtherCellsOpened(OwnFault):

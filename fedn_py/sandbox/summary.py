@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def summary_of(session: SessionView, rounds: Sequence[RoundView], timings: dict[
                 "metrics": dict(one.metrics),
                 "training_metrics": dict(one.training_metrics),
                 "model": one.model,
+                "masking": None if one.masking is None else asdict(one.masking),
             }
             for one in done
         ],

@@ -12,6 +12,8 @@ from werkzeug.exceptions import BadRequest
 
 from fedn_py.errors import FednError
 from fedn_py.identity import Digest, SessionId, parse_digest, parse_name
+from fedn_py.protocol.masked.options import DEFAULT_WEIGHT_CAP, MaskedOptions
+from fedn_py.protocol.messages import Masking
 from fedn_py.reducer.control import Role, SessionOptions, Severity, TokenView
 
 DAY_S = 86_400.0
@@ -87,6 +89,24 @@ class TokenPath(Request):
     token: str = Field(pattern=r"^[0-9a-f]{16}$", description="a token's id, 16 hex digits")
 
 
+class MaskedTerms(Request):
+    """The terms of a masked session; see MaskedOptions. What is 0 or empty follows from the size of each cell."""
+
+    clip: float = Field(default=1.0, gt=0, description="values of an update are clipped to +-this, in model units")
+    n_max: int = Field(default=0, ge=0, description="clients in one cell at most; 0: 64, or as many as it has")
+    weight_cap: int = Field(default=DEFAULT_WEIGHT_CAP, ge=1, description="largest weight of one client")
+    weight_unit: int = Field(default=1, ge=1, description="samples for a weight of 1")
+    k: int = Field(default=0, ge=0, description="slots of a committee, which open a sum together")
+    r: int = Field(default=0, ge=0, description="replicas of each slot; one of them has to answer")
+    g_min: int = Field(default=0, ge=0, description="clients in an opened sum at least")
+    reopen: Literal["", "strict", "reducer"] = Field(
+        default="", description="who can release the clients of a sum that was never opened"
+    )
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="metrics summed under the masks; each with the bound of its values"
+    )
+
+
 class StartSession(Request):
     """What a session shall be; see SessionOptions."""
 
@@ -106,12 +126,15 @@ class StartSession(Request):
     retry_delay_s: float = Field(default=2.0, ge=0, le=DAY_S, description="between two attempts, s")
     gather_timeout_s: float = Field(default=10.0, ge=0, le=DAY_S, description="wait for clients_wanted, s")
     parameters: dict[str, Any] = Field(default_factory=dict, description="handed to the package's entry points")
-    masking: Literal["none"] = Field(default="none", description="how updates are hidden")
+    masking: Masking = Field(default="none", description="how updates are hidden")
+    masked: MaskedTerms = Field(default_factory=MaskedTerms, description="terms of a session that is masked")
 
     def options(self) -> SessionOptions:
         """Return the options that this request asks for."""
         fields = self.model_dump(by_alias=True)
-        return SessionOptions(**{**fields, "package": Digest(self.package), "seed_model": Digest(self.seed_model)})
+        masked = MaskedOptions(**fields.pop("masked"))
+        digests = {"package": Digest(self.package), "seed_model": Digest(self.seed_model)}
+        return SessionOptions(**{**fields, **digests, "masked": masked})
 
 
 class CreateToken(Request):

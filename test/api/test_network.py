@@ -2,12 +2,14 @@ import hashlib
 import socket
 import ssl
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from web_server import Served
 
 from fedn_py.api import Network, NotFromHere, ReducerUnreachable, RemoteRefusal, SessionOptions, WaitedTooLong
+from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.reducer.control import EventView, SessionView
 
 
@@ -37,6 +39,21 @@ def test_a_session_is_started_watched_and_ended(served: Served, network: Network
     assert network.resume_session(session.id).status == "running"
     assert network.stop_session(session.id).status == "stopped"
     assert network.sessions() == [network.session(session.id)]
+
+
+def test_a_masked_session_keeps_its_terms_and_its_rounds_show_who_held_the_masks(
+    served: Served, network: Network, tmp_path: Path
+) -> None:
+    plain = a_session(network, tmp_path)
+    network.stop_session(plain.id)
+    masked = MaskedOptions(clip=0.25, k=3, r=2, metrics={"loss": 8.0})
+    session = network.start_session(replace(plain.options, masking="pet", masked=masked))
+    assert (session.options.masking, session.options.masked) == ("pet", masked)
+    assert network.session(session.id) == session
+    told = served.control.mask_round(session.id, 1)
+    view = network.round(session.id, 1)
+    assert view == told
+    assert [client.samples for client in view.clients] == [None, None]
 
 
 def test_waiting_ends_with_the_session(served: Served, network: Network, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from web_server import Served
 
 from fedn_py.cli.main import main
+from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.reducer.control import EventView
 
 
@@ -86,6 +87,43 @@ def test_a_session_is_started_from_files_with_its_options(run: Run, profile: Pat
     assert ended.data["options"]["parameters"] == {"epochs": 2}
 
 
+PET = (
+    "--masking", "pet", "--clip", 0.5, "--n-max", 20, "--weight-cap", 500, "--weight-unit", 10, "--slots", 3,
+    "--replicas", 2, "--g-min", 8, "--reopen", "strict", "--metric", "loss=8", "--metric", "a=b=0.5",
+)  # fmt: skip
+
+
+def test_a_masked_session_is_started_with_its_terms_and_shows_them(run: Run, started: str) -> None:
+    run("session", "stop")
+    package = run("package", "list", "--json").data[0]["digest"]
+    model = run("model", "list", "--json").data[0]["digest"]
+    ended = run("session", "start", "--package", package, "--model", model, *PET, "--json")
+    assert ended.code == 0, ended.err
+    assert ended.data["options"]["masking"] == "pet"
+    assert ended.data["options"]["masked"] == {
+        "clip": 0.5, "n_max": 20, "weight_cap": 500, "weight_unit": 10, "k": 3, "r": 2, "g_min": 8,
+        "reopen": "strict", "metrics": {"loss": 8.0, "a=b": 0.5},
+    }  # fmt: skip
+    shown = run("session", "show").out
+    for part in ("pet: clip 0.5", "weight cap 500", "slots 3", "g_min 8", "reopen strict", "loss within 8"):
+        assert part in shown
+
+
+def test_a_session_that_is_told_nothing_of_masking_has_the_defaults(run: Run, started: str) -> None:
+    options = run("session", "show", "--json").data["options"]
+    assert options["masking"] == "none"
+    assert MaskedOptions(**options["masked"]) == MaskedOptions()
+    shown = [line.split() for line in run("session", "show").out.splitlines()]
+    assert ["masking", "none"] in shown
+
+
+@pytest.mark.parametrize("metric", ["loss", "loss=much", "=3", ""])
+def test_a_metric_without_a_bound_is_refused(run: Run, profile: Path, metric: str) -> None:
+    ended = run("session", "start", "--package", "x", "--model", "y", "--masking", "pet", "--metric", metric)
+    assert ended.code == 2
+    assert "NAME=BOUND" in ended.err
+
+
 def test_a_session_is_found_by_its_id_letters_number_or_name(run: Run, started: str) -> None:
     shown = run("session", "show", started, "--json").data
     for text in (started[:31] + started[31], str(shown["number"]), shown["name"]):
@@ -106,6 +144,28 @@ def test_rounds_are_shown(served: Served, run: Run, started: str) -> None:
     shown = run("round", "show", 1).out
     assert "anna" in shown
     assert "20" in shown
+
+
+def test_a_masked_round_shows_its_scheme_its_sum_and_who_held_the_masks(served: Served, run: Run, started: str) -> None:
+    served.control.mask_round(started, 1)  # type: ignore[arg-type]
+    listed = run("round", "list").out
+    assert "pet" in listed
+    assert "30" in listed
+    shown = run("round", "show", 1).out
+    assert "pet: k 2, r 1, g_min 3, reopen reducer" in shown
+    assert "clip_fraction 0.125" in shown
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["anna", "masked"] in rows
+    assert ["bert", "masked"] in rows
+    assert ["combiner-1", "5", "bert", "(0.0),", "anna", "(1.0,", "no", "answer)", "opened"] in rows
+    assert ["combiner-2", "0", "TooFewUpdates:", "1", "of", "3"] in rows
+    assert run("round", "show", 1, "--json").data["clients"][0] == {"name": "anna", "samples": None}
+
+
+def test_a_watched_masked_round_says_that_it_is(served: Served, run: Run, started: str) -> None:
+    served.control.mask_round(started, 1)  # type: ignore[arg-type]
+    run("session", "stop")
+    assert "round 1: 2 clients, 30 samples, masked (pet), 2.5 s" in run("session", "wait").err
 
 
 def test_waiting_for_a_session_that_is_stopped_shows_its_rounds_and_exits_1(

@@ -11,6 +11,7 @@ from awaiting import until
 from reducer_network import ANNA, Network, Stored, a_network, models_of
 
 from fedn_py.identity import Digest, InstanceId
+from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.messages import CellOrder, ValidationOrder
 from fedn_py.protocol.reducer import BY_OPERATOR
 from fedn_py.protocol.reducer_work import Failed, Gathering, Paused
@@ -48,6 +49,10 @@ def in_a_network(scratch: Path, story: Callable[[Network], Awaitable[None]]) -> 
         ({"parameters": {"x": object()}}, "no JSON object"),
         ({"parameters": {"x": "y" * 70_000}}, "larger than"),
         ({"name": "Bad Name!"}, "session name"),
+        ({"masked": MaskedOptions(clip=2.0)}, "masking is none"),
+        ({"masking": "pet", "clients_wanted": 2}, "needs at least 3 clients"),
+        ({"masking": "pet", "masked": MaskedOptions(g_min=8), "clients_wanted": 5}, "needs at least 8 clients"),
+        ({"masking": "pet", "masked": MaskedOptions(clip=0.0)}, "clip is 0.0"),
     ],
 )
 def test_a_session_that_cannot_be_is_refused_and_not_written(
@@ -66,6 +71,32 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         with pytest.raises(InvalidSession) as caught:
             await network.start_session(rounds=0, clients_required=0, update_timeout_s=-1.0)
         assert caught.value.message.count(";") == 2
+
+    in_a_network(tmp_path, story)
+
+
+def test_all_that_is_wrong_with_the_masking_is_said_at_once_and_with_the_rest(tmp_path: Path) -> None:
+    masked = MaskedOptions(clip=-1.0, weight_cap=2**30, k=1, g_min=2, metrics={"loss": -1.0})
+
+    async def story(network: Network) -> None:
+        with pytest.raises(InvalidSession) as caught:
+            await network.start_session(rounds=0, masking="pet", masked=masked)
+        for said in ("rounds is 0", "clip is -1.0", "weight_cap 1073741824 times n_max 64", "k is 1", "g_min is 2"):
+            assert said in caught.value.message
+        assert "bound of metric loss is -1.0" in caught.value.message
+
+    in_a_network(tmp_path, story)
+
+
+def test_the_terms_of_masking_are_kept(tmp_path: Path) -> None:
+    masked = MaskedOptions(
+        clip=0.5, n_max=20, weight_unit=10, k=3, r=2, g_min=8, reopen="strict", metrics={"loss": 8.0}
+    )
+
+    async def story(network: Network) -> None:
+        record = await network.sessions.begin(await network.options(masking="pet", masked=masked))
+        assert (record.terms.masking, record.terms.masked) == ("pet", masked)
+        assert (await network.sessions.get(record.terms.session)).terms.masked == masked
 
     in_a_network(tmp_path, story)
 

@@ -19,6 +19,7 @@ from builders import (
 )
 
 from fedn_py.identity import ClientName, Digest, Generation, TokenId
+from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.messages import RoundProgress
 from fedn_py.protocol.reducer import BY_OPERATOR
 from fedn_py.protocol.reducer_work import Committing, Failed, Gathering, Idle, Paused, Updating, Validating, Work
@@ -27,10 +28,13 @@ from fedn_py.reducer.records import (
     ExcludedClient,
     FailedAttempt,
     IncludedClient,
+    MaskedCellRecord,
+    MaskedRoundRecord,
     Measured,
     OrderedCell,
     RoundRecord,
     SessionRecord,
+    SumParticipant,
     TokenKept,
 )
 from fedn_py.transport.authentication import TokenRecord
@@ -167,6 +171,46 @@ def test_a_failed_round_shows_its_last_reason_and_a_later_success_hides_it() -> 
     view = views.round_view(failed, WORKS["failed"], {}, now=999.0)
     assert (view.status, view.reason, view.seconds) == ("failed", "second", 15.0)
     assert views.round_view(replace(COMMITTED, failures=failures), WORKS["idle"], {}, now=999.0).reason == ""
+
+
+def test_a_masked_round_shows_how_it_was_hidden_and_who_held_the_masks_but_no_count_of_a_single_client() -> None:
+    members = (
+        SumParticipant(ANNA, ClientName("anna"), 1, 0, answered=False),
+        SumParticipant(ANNA, ClientName("bert"), 0, 1, answered=True),
+        SumParticipant(ANNA, ClientName("carl"), 0, 0, answered=True),
+    )
+    cells = (
+        MaskedCellRecord(SOUTH, 0, (), out="TooFewUpdates: 2 of 3"),
+        MaskedCellRecord(NORTH, 5, members, opened=True),
+    )
+    masked = MaskedRoundRecord("pet", 2, 2, 3, "strict", cells)
+    included = (IncludedClient(ANNA, ClientName("anna"), NORTH, 0, Digest("a" * 64)),)
+    record = replace(COMMITTED, masked=masked, included=included, samples=500)
+    view = views.round_view(record, WORKS["idle"], {}, now=999.0)
+    assert ([one.samples for one in view.clients], view.samples) == ([None], 500)
+    assert view.training_metrics == {"loss": 0.25}
+    assert view.masking is not None
+    assert (view.masking.scheme, view.masking.k, view.masking.r, view.masking.g_min) == ("pet", 2, 2, 3)
+    assert view.masking.reopen == "strict"
+    north, south = view.masking.cells
+    assert (north.combiner, north.included, north.opened, south.reason) == (NORTH, 5, True, "TooFewUpdates: 2 of 3")
+    assert [(one.name, one.slot, one.replica, one.answered) for one in north.members] == [
+        ("carl", 0, 0, True),
+        ("bert", 0, 1, True),
+        ("anna", 1, 0, False),
+    ]
+
+
+def test_a_plain_round_is_shown_as_not_masked() -> None:
+    view = views.round_view(COMMITTED, WORKS["idle"], {}, now=999.0)
+    assert view.masking is None
+    assert [one.samples for one in view.clients] == [10]
+
+
+def test_a_session_shows_how_it_masks() -> None:
+    terms = some_terms(masking="pet", masked=MaskedOptions(clip=0.5, k=3, metrics={"loss": 8.0}))
+    view = views.session_view(replace(SESSION_RECORD, terms=terms), 0, None, Idle())
+    assert (view.options.masking, view.options.masked) == ("pet", terms.masked)
 
 
 def test_a_token_is_shown_without_its_hash() -> None:

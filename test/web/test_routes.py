@@ -3,6 +3,8 @@ import hashlib
 import pytest
 from web_server import Served
 
+from fedn_py.protocol.masked.options import MaskedOptions
+
 DIGEST = "ab" * 32
 
 
@@ -36,6 +38,42 @@ def test_a_session_is_started_paused_resumed_and_stopped(served: Served, admin: 
         answer = served.ask("POST", f"/api/v1/sessions/{session['id']}/{step}", token=admin)
         assert (answer.status, answer.json["status"]) == (200, status)
     assert served.ask("GET", f"/api/v1/sessions/{session['id']}", token=admin).json["status"] == "stopped"
+
+
+def test_a_masked_session_is_started_with_its_terms(served: Served, admin: str) -> None:
+    terms = {"clip": 0.5, "n_max": 20, "weight_cap": 500, "weight_unit": 10, "k": 3, "r": 2, "g_min": 8}
+    session = a_session(served, admin, masking="pet", masked={**terms, "reopen": "strict", "metrics": {"loss": 8.0}})
+    options = session["options"]
+    assert options["masking"] == "pet"  # type: ignore[index]
+    assert options["masked"] == {**terms, "reopen": "strict", "metrics": {"loss": 8.0}}  # type: ignore[index]
+    kept = served.control.session_views[session["id"]].options  # type: ignore[index]
+    assert kept.masked == MaskedOptions(**terms, reopen="strict", metrics={"loss": 8.0})
+
+
+def test_a_session_that_says_nothing_of_masking_is_not_masked(served: Served, admin: str) -> None:
+    session = a_session(served, admin)
+    kept = served.control.session_views[session["id"]].options  # type: ignore[index]
+    assert (kept.masking, kept.masked) == ("none", MaskedOptions())
+
+
+def test_terms_of_masking_that_cannot_be_read_are_told_with_their_places(served: Served, admin: str) -> None:
+    masked = {"clip": 0, "weight_unit": 0, "k": -1, "reopen": "never", "metrics": {"loss": "much"}, "mask": 1}
+    body = {"package": DIGEST, "seed_model": DIGEST, "rounds": 1, "masking": "xor", "masked": masked}
+    answer = served.ask("POST", "/api/v1/sessions", body, token=admin)
+    assert answer.status == 422
+    places = {"clip", "weight_unit", "k", "reopen", "metrics.loss", "mask"}
+    assert {fault["where"] for fault in answer.json["faults"]} == {"masking", *(f"masked.{place}" for place in places)}
+
+
+def test_a_masked_round_tells_no_count_of_a_single_client(served: Served, admin: str) -> None:
+    session = a_session(served, admin, masking="pet")
+    served.control.mask_round(session["id"], 1)  # type: ignore[arg-type]
+    view = served.ask("GET", f"/api/v1/sessions/{session['id']}/rounds/1", token=admin).json
+    assert view["clients"] == [{"name": "anna", "samples": None}, {"name": "bert", "samples": None}]
+    assert view["samples"] == 30
+    assert (view["masking"]["scheme"], view["masking"]["k"], view["masking"]["g_min"]) == ("pet", 2, 3)
+    assert view["masking"]["cells"][0]["members"][1] == {"name": "anna", "slot": 1, "replica": 0, "answered": False}
+    assert view["masking"]["cells"][1]["reason"] == "TooFewUpdates: 1 of 3"
 
 
 def test_rounds_come_in_pages(served: Served, admin: str) -> None:
@@ -213,6 +251,9 @@ def test_openapi_describes_every_route_and_its_answers(served: Served) -> None:
     assert "accuracy" not in str(schemas)
     assert set(schemas["SessionView"]["properties"]) >= {"id", "status", "rounds_done", "options"}
     assert schemas["StartSession"]["additionalProperties"] is False
+    assert schemas["StartSession"]["properties"]["masking"]["enum"] == ["none", "pet"]
+    assert all(field["description"] for field in schemas["MaskedTerms"]["properties"].values())
+    assert "masking" in schemas["RoundView"]["properties"]
     for methods in described["paths"].values():
         for operation in methods.values():
             assert operation["security"] == [{"token": []}]
