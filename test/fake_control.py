@@ -66,6 +66,7 @@ class FakeControl:
         self.token_views: dict[str, TokenView] = {}
         self.event_views: list[EventView] = []
         self.healthy = True
+        self.new_works = 0
         self._ids = itertools.count(1)
 
     def let_in(self, role: Role) -> str:
@@ -130,7 +131,8 @@ class FakeControl:
     async def pause_session(self, session: SessionId) -> SessionView:
         return await self.become(session, "paused", "paused")
 
-    async def resume_session(self, session: SessionId) -> SessionView:
+    async def resume_session(self, session: SessionId, *, new_work: bool = False) -> SessionView:
+        self.new_works += new_work
         return await self.become(session, "running", "resumed")
 
     async def stop_session(self, session: SessionId) -> SessionView:

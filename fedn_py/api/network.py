@@ -78,9 +78,14 @@ class Network:
         """Begin no further round after the one under way."""
         return self._one("POST", f"/sessions/{session}/pause", SessionView)
 
-    def resume_session(self, session: str) -> SessionView:
-        """Go on with a paused or failed session."""
-        return self._one("POST", f"/sessions/{session}/resume", SessionView)
+    def resume_session(self, session: str, *, new_work: bool = False) -> SessionView:
+        """Go on with a paused or failed session.
+
+        Args:
+            new_work: train anew from the same global model with another seed: the way out of a privacy hold.
+        """
+        query = _query(new_work="true" if new_work else None)
+        return self._one("POST", f"/sessions/{session}/resume{query}", SessionView)
 
     def stop_session(self, session: str) -> SessionView:
         """End a session for good."""

@@ -179,12 +179,27 @@ def pause_session(session: SessionArgument = None, profile: ProfileOption = None
 
 
 @sessions.command("resume")
-def resume_session(session: SessionArgument = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+def resume_session(
+    session: SessionArgument = None,
+    new_work: Annotated[
+        bool,
+        typer.Option(
+            "--new-work",
+            help="Masked: train anew from the same global model with another seed: the way out of a privacy hold.",
+        ),
+    ] = False,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Go on with a paused or failed session.
 
     Example: fedn-py session resume
     """
-    _change("resume", session, profile, as_json=as_json)
+    from fedn_py.cli.finding import find_session
+
+    network = open_network(profile)
+    view = network.resume_session(find_session(network, session).id, new_work=new_work)
+    print_data(view, lambda: _print_status(view), as_json=as_json)
 
 
 @sessions.command("stop")
@@ -242,9 +257,13 @@ def _change(change: str, session: str | None, profile: Path | None, *, as_json: 
 
     network = open_network(profile)
     found = find_session(network, session).id
-    changes = {"pause": network.pause_session, "resume": network.resume_session, "stop": network.stop_session}
+    changes = {"pause": network.pause_session, "stop": network.stop_session}
     view = changes[change](found)
-    print_data(view, lambda: print(f"session {view.name} is {view.status}"), as_json=as_json)
+    print_data(view, lambda: _print_status(view), as_json=as_json)
+
+
+def _print_status(view: "SessionView") -> None:
+    print(f"session {view.name} is {view.status}")
 
 
 def _print_session(view: "SessionView") -> None:

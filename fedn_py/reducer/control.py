@@ -478,8 +478,12 @@ class Control(Protocol):
         """Begin no further round after the one under way."""
         ...
 
-    async def resume_session(self, session: SessionId) -> SessionView:
-        """Go on with a paused or failed session."""
+    async def resume_session(self, session: SessionId, *, new_work: bool = False) -> SessionView:
+        """Go on with a paused or failed session.
+
+        Args:
+            new_work: train anew from the same global model with another seed: the way out of a privacy hold.
+        """
         ...
 
     async def stop_session(self, session: SessionId) -> SessionView:

@@ -212,9 +212,9 @@ class StoredControl:
         """Begin no further round after the one under way."""
         return await self._obeyed(session, PauseRequested(session), "paused")
 
-    async def resume_session(self, session: SessionId) -> control.SessionView:
+    async def resume_session(self, session: SessionId, *, new_work: bool = False) -> control.SessionView:
         """Go on with a paused session."""
-        return await self._obeyed(session, ResumeRequested(session), "resumed")
+        return await self._obeyed(session, ResumeRequested(session, new_work), "resumed")
 
     async def stop_session(self, session: SessionId) -> control.SessionView:
         """End a session for good."""

@@ -28,6 +28,7 @@ from fedn_py.web.schemas import (
     ModelQuery,
     NewToken,
     Paging,
+    ResumeQuery,
     RoundPath,
     SessionPath,
     StartSession,
@@ -103,9 +104,9 @@ def session_routes(control: Control, bridge: Bridge) -> APIBlueprint:
         return answer_json(bridge.call(control.pause_session(session_id(path))))
 
     @area.post("/sessions/<session>/resume", responses={200: session})
-    def resume_session(path: SessionPath) -> Response:
+    def resume_session(path: SessionPath, query: ResumeQuery) -> Response:
         """Go on with a paused or failed session."""
-        return answer_json(bridge.call(control.resume_session(session_id(path))))
+        return answer_json(bridge.call(control.resume_session(session_id(path), new_work=query.new_work)))
 
     @area.post("/sessions/<session>/stop", responses={200: session})
     def stop_session(path: SessionPath) -> Response:

@@ -65,6 +65,15 @@ class EventQuery(Request):
     severity: Severity | None = Field(default=None, description="of this severity only")
 
 
+class ResumeQuery(Request):
+    """How to go on with a session."""
+
+    new_work: bool = Field(
+        default=False,
+        description="train anew from the same global model with another seed: the way out of a privacy hold",
+    )
+
+
 class SessionPath(Request):
     """Which session."""
 

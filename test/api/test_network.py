@@ -37,6 +37,10 @@ def test_a_session_is_started_watched_and_ended(served: Served, network: Network
     assert network.round(session.id, 2).clients[1].samples == 20
     assert network.pause_session(session.id).status == "paused"
     assert network.resume_session(session.id).status == "running"
+    assert served.control.new_works == 0
+    network.pause_session(session.id)
+    assert network.resume_session(session.id, new_work=True).status == "running"
+    assert served.control.new_works == 1
     assert network.stop_session(session.id).status == "stopped"
     assert network.sessions() == [network.session(session.id)]
 

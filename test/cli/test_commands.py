@@ -137,6 +137,15 @@ def test_a_session_is_paused_resumed_and_stopped(run: Run, started: str) -> None
         assert run("session", word, "--json").data["status"] == status
 
 
+def test_a_session_is_resumed_with_a_new_work_where_that_is_said(served: Served, run: Run, started: str) -> None:
+    run("session", "pause")
+    run("session", "resume")
+    assert served.control.new_works == 0
+    run("session", "pause")
+    assert run("session", "resume", "--new-work").out == "session session-2 is running\n"
+    assert served.control.new_works == 1
+
+
 def test_rounds_are_shown(served: Served, run: Run, started: str) -> None:
     served.control.finish_round(started, 1, 0.75)  # type: ignore[arg-type]
     assert run("round", "list", "--json").data[0]["metrics"] == {"accuracy": 0.75}

@@ -1,6 +1,7 @@
 """What is kept and what goes on, as people see it, in every phase of the machine."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from builders import (
@@ -16,6 +17,18 @@ from builders import (
     a_plan,
     some_progress,
     some_terms,
+)
+from masked_attempts import (
+    NORTH_ANSWERS,
+    NORTH_CLOSED,
+    NORTH_FORMED,
+    SOUTH_ANSWERS,
+    SOUTH_CLOSED,
+    SOUTH_FORMED,
+    planning,
+    run,
+    running,
+    work_of,
 )
 
 from fedn_py.identity import ClientName, Digest, Generation, TokenId
@@ -78,6 +91,29 @@ SESSION_RECORD = SessionRecord("s", some_terms(parameters='{"lr": 0.1}'), "runni
 @pytest.mark.parametrize("phase", WORKS)
 def test_every_phase_has_its_name(phase: str) -> None:
     assert views.phase_of(WORKS[phase]) == phase
+
+
+@pytest.mark.parametrize(
+    ("heard", "phase"),
+    [
+        ((), "sum"),
+        ((NORTH_FORMED,), "sum"),
+        ((NORTH_FORMED, SOUTH_FORMED), "updating"),
+        ((NORTH_FORMED, SOUTH_FORMED, NORTH_CLOSED), "updating"),
+        ((NORTH_FORMED, SOUTH_FORMED, NORTH_CLOSED, SOUTH_CLOSED), "sum2"),
+        ((NORTH_FORMED, SOUTH_FORMED, NORTH_CLOSED, SOUTH_CLOSED, *NORTH_ANSWERS, *SOUTH_ANSWERS), "unmasking"),
+    ],
+)
+def test_a_masked_round_says_how_far_it_is(heard: tuple[Any, ...], phase: str) -> None:
+    work = work_of(run(running(), *heard)[0])
+    assert views.phase_of(work) == phase
+    assert views.round_number_of(work) == 1
+    assert views.round_view(RUNNING, work, {}, now=115.0).phase == phase
+
+
+def test_a_masked_round_that_is_being_planned_says_so() -> None:
+    work = planning().work
+    assert (views.phase_of(work), views.round_number_of(work)) == ("planning", 1)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,15 @@ def test_a_masked_round_tells_no_count_of_a_single_client(served: Served, admin:
     assert view["masking"]["cells"][1]["reason"] == "TooFewUpdates: 1 of 3"
 
 
+def test_a_session_is_resumed_with_a_new_work_where_that_is_said(served: Served, admin: str) -> None:
+    path = f"/api/v1/sessions/{a_session(served, admin)['id']}"
+    for query, works in (("", 0), ("?new_work=true", 1), ("?new_work=false", 1)):
+        served.ask("POST", f"{path}/pause", token=admin)
+        assert served.ask("POST", f"{path}/resume{query}", token=admin).status == 200
+        assert served.control.new_works == works
+    assert served.ask("POST", f"{path}/resume?new=true", token=admin).status == 422
+
+
 def test_rounds_come_in_pages(served: Served, admin: str) -> None:
     session = a_session(served, admin)
     for number in (1, 2, 3):
