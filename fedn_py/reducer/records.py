@@ -15,6 +15,7 @@ from fedn_py.errors import OwnFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId, TokenId
 from fedn_py.protocol.messages import Masking, Metrics, RoundPlan
 from fedn_py.protocol.reducer_terms import SessionTerms
+from fedn_py.reducer.masked_documents import MaskedDocument
 from fedn_py.store.ports import JSONValue
 from fedn_py.transport.authentication import TokenRecord
 
@@ -167,6 +168,7 @@ class RoundRecord:
         samples: over all clients in the model; in a masked round the sum that came out from under the masks.
         included: the samples of each are 0 in a masked round.
         masked: of a masked round; None in a plain one.
+        document: what the reducer goes on from in a masked round.
     """
 
     plan: RoundPlan
@@ -186,6 +188,7 @@ class RoundRecord:
     training: Measured = Measured()
     validation: Measured | None = None
     masked: MaskedRoundRecord | None = None
+    document: MaskedDocument | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,7 @@ class ClientRecord:
     Attributes:
         first_seen, last_seen: seconds since 1970.
         token: what it came by last, so that revoking that one finds it after a restart too.
+        chain: what makes it a registered client, as text; empty for one that is none.
     """
 
     client: ClientId
@@ -241,6 +245,7 @@ class ClientRecord:
     first_seen: float
     last_seen: float
     token: TokenId = _NO_TOKEN
+    chain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +257,18 @@ class CombinerRecord:
     max_clients: int
     software: str
     last_seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySeen:
+    """The highest policy of the operator that this network has seen.
+
+    Attributes:
+        hash: of its bytes, in hex.
+    """
+
+    version: int
+    hash: str
 
 
 @dataclass(frozen=True, slots=True)

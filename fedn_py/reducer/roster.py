@@ -6,6 +6,7 @@ Rules it keeps:
 - A client is let in at a combiner by a ticket made for the two of them; the combiner learns only its hash.
 - A combiner that is away for longer than the grace is lost; until then nobody is sent to it.
 - Who came by a token that was revoked, or was sent elsewhere, is dismissed wherever it shows up, at any later time.
+- Who was moved out of a masked cell that was too small does not come back to that combiner while the session runs.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, InstanceId, TokenId
 from fedn_py.protocol.assignment import Room, choose_combiner
+from fedn_py.protocol.masked.words import WordToClient
 from fedn_py.protocol.messages import (
     Assignment,
     AssignRequest,
@@ -24,9 +26,11 @@ from fedn_py.protocol.messages import (
     DismissClient,
     ExpectClient,
     ToCombiner,
+    WordForClients,
 )
 from fedn_py.protocol.reducer_work import ClientsChanged, CombinerJoined, CombinerLost, Event
 from fedn_py.reducer.event_log import EventLog
+from fedn_py.reducer.registrations import Registrations
 from fedn_py.transport.streams import Outbox
 from fedn_py.transport.tickets import new_ticket
 
@@ -52,6 +56,8 @@ class ConnectedCombiner:
     Attributes:
         outbox: to its stream; None while it is away.
         coming: clients that were sent there and are not attached yet.
+        registered: those of its clients that can take part in masked rounds here.
+        masking_key: what the operator certified it by; None where it runs no masked cells.
     """
 
     hello: CombinerHello
@@ -60,6 +66,8 @@ class ConnectedCombiner:
     clients: frozenset[ClientId] = frozenset()
     coming: set[ClientId] = field(default_factory=set)
     lost_timer: asyncio.TimerHandle | None = None
+    registered: frozenset[ClientId] = frozenset()
+    masking_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,14 @@ class AssignedClient:
 
     combiner: CombinerName
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A client that was sent away from a combiner, and where it is to go while there is room."""
+
+    away_from: CombinerName
+    targets: frozenset[CombinerName]
 
 
 @dataclass(slots=True)
@@ -97,6 +113,7 @@ class Roster:
         authority_pem: handed to clients, to check combiners' certificates with.
         known: the clients that were here before this process began.
         revoked: the tokens that were revoked before.
+        registrations: of clients and combiners with the operator; None in a network without one.
     """
 
     def __init__(
@@ -108,6 +125,7 @@ class Roster:
         limits: RosterLimits | None = None,
         *,
         revoked: Collection[TokenId] = (),
+        registrations: Registrations | None = None,
     ) -> None:
         self._tell_machine = tell_machine
         self._events = events
@@ -122,6 +140,10 @@ class Roster:
         for client, entry in known.items():
             self._note(client, entry)
         self._revoked = set(revoked)
+        self._registrations = registrations
+        self._moved: dict[ClientId, Moved] = {}
+        self.on_came: Callable[[frozenset[ClientId]], None] = lambda _: None
+        """Told of clients that have attached anywhere."""
         self._loop = asyncio.get_running_loop()
 
     # ---- combiners
@@ -140,12 +162,22 @@ class Roster:
             )
         if before is not None and before.lost_timer is not None:
             before.lost_timer.cancel()
-        entry = ConnectedCombiner(hello, token, outbox)
+        entry = ConnectedCombiner(hello, token, outbox, masking_key=self._masking_key(hello))
         if before is not None and before.hello.instance == hello.instance:
-            entry.clients, entry.coming = before.clients, before.coming
+            entry.clients, entry.coming, entry.registered = before.clients, before.coming, before.registered
         self._combiners[hello.name] = entry
-        self._tell_machine(CombinerJoined(hello.name, hello.instance))
+        self._tell_machine(CombinerJoined(hello.name, hello.instance, hello.max_clients))
         self._events.tell("combiner.joined", f"combiner {hello.name} joined from {hello.address}", combiner=hello.name)
+
+    def _masking_key(self, hello: CombinerHello) -> bytes | None:
+        if self._registrations is None or hello.certificate is None:
+            return None
+        try:
+            return self._registrations.combiner_key(hello.certificate)
+        except PeerFault as fault:
+            text = f"combiner {hello.name} runs no masked cells: {fault.code}: {fault.message}"
+            self._events.tell("combiner.not_certified", text, "error", combiner=hello.name)
+            return None
 
     def leave(self, name: CombinerName, instance: InstanceId) -> None:
         """Note that a combiner's stream has ended; it is lost unless it comes back in time."""
@@ -166,12 +198,14 @@ class Roster:
             return frozenset()
         now = frozenset(message.clients)
         self._dismiss_unwelcome(name, now)
-        if now == entry.clients:
+        registered = self._registered(entry, now)
+        if (now, registered) == (entry.clients, entry.registered):
             return frozenset()
         came, went = now - entry.clients, entry.clients - now
-        entry.clients = now
+        entry.clients, entry.registered = now, registered
         entry.coming -= now
-        self._tell_machine(ClientsChanged(name, instance, now))
+        self._tell_machine(ClientsChanged(name, instance, now, registered))
+        self.on_came(came)
         for client in sorted(came):
             self._events.tell(
                 "client.attached", f"{self.name_of(client)} attached to {name}", **self._who(client, name)
@@ -180,6 +214,11 @@ class Roster:
             text = f"{self.name_of(client)} is no longer attached to {name}"
             self._events.tell("client.detached", text, "warning", **self._who(client, name))
         return went
+
+    def _registered(self, entry: ConnectedCombiner, clients: frozenset[ClientId]) -> frozenset[ClientId]:
+        if self._registrations is None or entry.masking_key is None:
+            return frozenset()
+        return frozenset(client for client in clients if self._registrations.holds(client))
 
     def send(self, name: CombinerName, instance: InstanceId, message: ToCombiner) -> None:
         """Send to a combiner if that life of it is connected; otherwise its loss is noticed in its own time."""
@@ -192,6 +231,13 @@ class Roster:
         for entry in self._combiners.values():
             if entry.outbox is not None:
                 entry.outbox.send(message)
+
+    def say(self, clients: Collection[ClientId], word: WordToClient) -> None:
+        """Have a word passed on to clients, each through the combiner that it is attached to now."""
+        for entry in self._combiners.values():
+            here = tuple(sorted(client for client in clients if client in entry.clients))
+            if here and entry.outbox is not None:
+                entry.outbox.send(WordForClients(here, word))
 
     def combiners(self) -> dict[CombinerName, ConnectedCombiner]:
         """Return the combiners that have joined and are not lost."""
@@ -216,7 +262,10 @@ class Roster:
         Raises:
             NameTaken: another client is connected under its name.
             NoCombiner: there is none with room.
+            ChainOfAnother, Revoked, Expired, UnknownOperator: the operator does not vouch for it as it says.
         """
+        if self._registrations is not None:
+            self._registrations.admit(request)
         self._check_name(request)
         self._expect_no_longer()
         rooms = {
@@ -224,7 +273,7 @@ class Roster:
             for name, entry in self._combiners.items()
             if entry.outbox is not None
         }
-        chosen = choose_combiner(rooms, request.preferred_combiner)
+        chosen = choose_combiner(self._allowed(request.client, rooms), request.preferred_combiner)
         if chosen is None:
             full = f"all {len(rooms)} combiners are full" if rooms else "no combiner is connected"
             raise NoCombiner(full, remedy="Start a combiner, or raise max_clients of one; the client keeps trying.")
@@ -236,6 +285,40 @@ class Roster:
         assert entry.outbox is not None
         entry.outbox.send(ExpectClient(request.client, request.name, ticket_sha256, valid_s))
         return Assignment(chosen, entry.hello.address, self._authority_pem, ticket, valid_s)
+
+    def _allowed(self, client: ClientId, rooms: dict[CombinerName, Room]) -> dict[CombinerName, Room]:
+        """Return where a client may go: one that was moved goes where it was sent, as long as there is room."""
+        moved = self._moved.get(client)
+        if moved is None:
+            return rooms
+        others = {name: room for name, room in rooms.items() if name != moved.away_from}
+        if not others:  # better in a small cell than nowhere
+            del self._moved[client]
+            return rooms
+        free = {n: room for n, room in others.items() if n in moved.targets and room.clients < room.max_clients}
+        return free or others
+
+    def move(self, combiner: CombinerName, clients: Collection[ClientId], targets: frozenset[CombinerName]) -> None:
+        """Send clients away from a combiner for as long as the session runs."""
+        for client in sorted(clients):
+            self._moved[client] = Moved(combiner, targets)
+            if combiner in self._combiners:
+                self._dismiss(combiner, client, "its cell is too small; it attaches elsewhere")
+
+    def end_moves(self) -> None:
+        """Let every client go to any combiner again."""
+        self._moved.clear()
+
+    def hold_to_policy(self) -> None:
+        """Send away whom the operator no longer vouches for, and tell the machine who is left."""
+        for name, entry in self._combiners.items():
+            if entry.masking_key is not None:
+                entry.masking_key = self._masking_key(entry.hello)
+            self._dismiss_unwelcome(name, entry.clients)
+            registered = self._registered(entry, entry.clients)
+            if registered != entry.registered:
+                entry.registered = registered
+                self._tell_machine(ClientsChanged(name, entry.hello.instance, entry.clients, registered))
 
     def _check_name(self, request: AssignRequest) -> None:
         others = self._names.get(request.name, set()) - {request.client}
@@ -297,8 +380,14 @@ class Roster:
     def _dismiss_unwelcome(self, combiner: CombinerName, clients: Collection[ClientId]) -> None:
         for client in clients:
             known, sent = self._known.get(client), self._clients.get(client)
+            fault = self._registrations.fault_of(client) if self._registrations is not None else ""
+            moved = self._moved.get(client)
             if known is not None and known.token in self._revoked:
                 self._dismiss(combiner, client, _REVOKED)
+            elif fault:
+                self._dismiss(combiner, client, fault)
+            elif moved is not None and moved.away_from == combiner:
+                self._dismiss(combiner, client, "its cell is too small; it attaches elsewhere")
             elif sent is not None and sent.combiner != combiner and sent.combiner in self._combiners:
                 self._dismiss(combiner, client, "it attaches elsewhere")
 

@@ -103,7 +103,7 @@ def test_a_combiner_joins_and_says_who_is_attached() -> None:
         assert door.attach("north", ANNA, BERT) == frozenset()
         assert door.attach("north", BERT) == {ANNA}
         assert door.told == [
-            CombinerJoined(NORTH, life("north")),
+            CombinerJoined(NORTH, life("north"), 10),
             ClientsChanged(NORTH, life("north"), frozenset({ANNA, BERT})),
             ClientsChanged(NORTH, life("north"), frozenset({BERT})),
         ]
@@ -132,7 +132,7 @@ def test_another_life_takes_over_once_the_first_ones_stream_has_ended() -> None:
         door.attach("north", ANNA)
         door.roster.leave(NORTH, life("north"))
         door.join("north", number=2)
-        assert door.told[-1] == CombinerJoined(NORTH, life("north", 2))
+        assert door.told[-1] == CombinerJoined(NORTH, life("north", 2), 10)
         assert door.roster.where() == {}  # its clients attach to it anew
         assert door.attach("north", ANNA, number=1) == frozenset()
         assert door.roster.where() == {}

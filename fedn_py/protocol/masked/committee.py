@@ -34,9 +34,9 @@ class BadCommittee(PeerFault):
 class CellTooSmall(PeerFault):
     """A cell has too few clients to hide one among them."""
 
-    def __init__(self, clients: int) -> None:
+    def __init__(self, clients: int, needed: int = 3) -> None:
         super().__init__(
-            f"a cell of {clients} clients hides nobody: 3 are needed",
+            f"a cell of {clients} clients hides nobody: {needed} are needed",
             remedy="Assign them to another combiner, attach more clients, or use masking none if the policy lets you.",
         )
 
