@@ -4,20 +4,27 @@ import asyncio
 import contextlib
 import random
 import secrets
+import time
 from collections.abc import Callable
 
 import fedn_py
+from fedn_py.combiner.answer_streams import AnswerStreams
+from fedn_py.combiner.arrivals import Arrivals
 from fedn_py.combiner.calls import Calls
 from fedn_py.combiner.cells import Cells
+from fedn_py.combiner.masked_cells import MaskedCells
+from fedn_py.combiner.masking_trust import MaskingTrust
 from fedn_py.combiner.reducer_stream import ReducerVoice
 from fedn_py.combiner.shelf import Shelf
 from fedn_py.combiner.upstream import ReducerUpstream, StoreUpstream
+from fedn_py.combiner.words import Words
 from fedn_py.errors import FednError
 from fedn_py.identity import CombinerName, InstanceId
 from fedn_py.protocol.backoff import delay_s
 from fedn_py.protocol.combiner import step
 from fedn_py.protocol.combiner_work import Combiner
 from fedn_py.protocol.messages import CombinerHello, HelloAccepted
+from fedn_py.runtime.credential_files import read_server
 from fedn_py.runtime.lifetimes import work_until
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
@@ -47,11 +54,13 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
 
     Raises:
         CertificateProblem, AddressInUse: of its door.
+        CredentialUnreadable: of its masking credential.
         StoreUnavailable, StoreMisconfigured: of the object store of its settings.
     """
     async with contextlib.AsyncExitStack() as closing:
         certificate = read_server_certificate(settings.certificate.certificate_file, settings.certificate.key_file)
         authority_pem = read_authority_certificate(settings.authority_file)
+        trust = _read_trust(settings)
         token = bearer_of(settings.token_file.read_text(encoding="utf-8"))
         channel = secure_channel(settings.reducer, authority_pem, token)
         closing.push_async_callback(channel.close)
@@ -76,16 +85,27 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             spool,
             max_clients=settings.max_clients,
             heartbeat_s=settings.heartbeat_s,
+            trust=trust,
         )
         shelf = Shelf(upstream, empty_folder(settings.state_dir / "objects"))
-        cells = Cells(shelf, upstream, voice, calls.send, scratch)
+        arrivals, streams = Arrivals(), AnswerStreams(upstream, scratch)
+        masked = MaskedCells(
+            shelf, upstream, voice, calls.send, scratch, arrivals=arrivals, streams=streams, trust=trust
+        )
+        cells = Cells(shelf, upstream, voice, calls.send, scratch, arrivals=arrivals, masked=masked)
         mailbox = Mailbox("combiner", Combiner(settings.reconnect_grace_s), step, cells.perform)
         cells.attach(mailbox)
-        calls.attach(cells, mailbox)
+        calls.attach(cells, masked, Words(voice, calls.send, streams, clock), mailbox)
         places = TransferPlaces()
         clients = CombinerService(calls, spool, heartbeat_s=settings.heartbeat_s, places=places)
         objects = TransferService(
-            shelf, spool, sink=None, roles=frozenset({"client"}), status=clients.held, places=places
+            shelf,
+            spool,
+            sink=None if trust is None else streams,
+            roles=frozenset({"client"}),
+            status=clients.held,
+            places=places,
+            admit=streams.admit,
         )
         services: list[Service] = [clients, objects]
         server = await serve(settings.listen, services, certificate, tickets)
@@ -96,8 +116,15 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             settings.advertise,
             settings.max_clients,
             fedn_py.__version__,
+            None if trust is None else trust.certificate,
         )
         await work_until(stop, mailbox.run(), _stay_joined(channel, hello, voice, calls))
+
+
+def _read_trust(settings: CombinerSettings) -> MaskingTrust | None:
+    if settings.masking_credential_file is None:
+        return None
+    return MaskingTrust(read_server(settings.masking_credential_file), lambda: int(time.time()))
 
 
 async def _open_upstream(

@@ -1,7 +1,10 @@
 """What clients say to the combiner, and what the reducer does, turned into events of the combiner's machine."""
 
 from fedn_py.combiner.cells import Cells
+from fedn_py.combiner.masked_cells import MaskedCells
+from fedn_py.combiner.masking_trust import MaskingTrust
 from fedn_py.combiner.reducer_stream import ReducerVoice
+from fedn_py.combiner.words import Words
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, CombinerName
 from fedn_py.protocol.combiner_work import (
@@ -14,6 +17,12 @@ from fedn_py.protocol.combiner_work import (
     Ordered,
     TaskNotDone,
 )
+from fedn_py.protocol.machine import UnexpectedEvent
+from fedn_py.protocol.masked.cell_work import ClientBarred
+from fedn_py.protocol.masked.registry import Registered
+from fedn_py.protocol.masked.round_messages import BoxAck
+from fedn_py.protocol.masked.signing import Signed
+from fedn_py.protocol.masked.words import KeyOffer, WordFromClient
 from fedn_py.protocol.messages import (
     AttachedClients,
     CellCancelled,
@@ -25,7 +34,9 @@ from fedn_py.protocol.messages import (
     FromClient,
     GoElsewhere,
     HelloAccepted,
+    PolicyNews,
     RoundCommitted,
+    SaidByClient,
     TaskFailed,
     ToClient,
     ToCombiner,
@@ -33,6 +44,7 @@ from fedn_py.protocol.messages import (
     UpdateReceipt,
     ValidationOrder,
     ValidationResult,
+    WordForClients,
 )
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
@@ -64,6 +76,7 @@ class Calls:
         *,
         max_clients: int,
         heartbeat_s: float,
+        trust: MaskingTrust | None = None,
     ) -> None:
         self._name = name
         self._tickets = tickets
@@ -71,13 +84,20 @@ class Calls:
         self._spool = spool
         self._max_clients = max_clients
         self._heartbeat_s = heartbeat_s
+        self._trust = trust
+        self._policy: PolicyNews | None = None
         self._outboxes: dict[ClientId, Outbox[ToClient]] = {}
+        self._registered: dict[ClientId, Registered] = {}
         self._cells: Cells | None = None
+        self._masked: MaskedCells | None = None
+        self._words: Words | None = None
         self._mailbox: Mailbox[Combiner, Event, Effect] | None = None
 
-    def attach(self, cells: Cells, mailbox: Mailbox[Combiner, Event, Effect]) -> None:
+    def attach(
+        self, cells: Cells, masked: MaskedCells, words: Words, mailbox: Mailbox[Combiner, Event, Effect]
+    ) -> None:
         """Give the calls what they are for."""
-        self._cells, self._mailbox = cells, mailbox
+        self._cells, self._masked, self._words, self._mailbox = cells, masked, words, mailbox
 
     @property
     def _machine(self) -> Mailbox[Combiner, Event, Effect]:
@@ -89,6 +109,16 @@ class Calls:
         assert self._cells is not None
         return self._cells
 
+    @property
+    def _masked_updates(self) -> MaskedCells:
+        assert self._masked is not None
+        return self._masked
+
+    @property
+    def _relayed(self) -> Words:
+        assert self._words is not None
+        return self._words
+
     def send(self, client: ClientId, message: ToClient) -> None:
         """Send to a client if it is attached."""
         outbox = self._outboxes.get(client)
@@ -98,7 +128,7 @@ class Calls:
     # ---- clients
 
     async def client_attached(self, hello: ClientHello, caller: Caller, outbox: Outbox[ToClient]) -> None:
-        """Take a client in; raises NotYourName, CombinerFull."""
+        """Take a client in; raises NotYourName, CombinerFull, and why its chain does not make it a registered one."""
         if hello.client != caller.name:
             raise NotYourName(
                 "the ticket was made for another client", remedy="Each client needs a state folder of its own."
@@ -107,11 +137,23 @@ class Calls:
             raise CombinerFull(
                 f"combiner {self._name} has its {self._max_clients} clients", remedy="The client is assigned anew."
             )
+        self._look_at(hello)
         self._outboxes[hello.client] = outbox
         outbox.send(ClientWelcome(self._name, self._heartbeat_s))
+        if self._policy is not None:
+            outbox.send(self._policy)
         self._machine.post(ClientAttached(hello.client))
         self._tell_attached()
         _log.info("client attached", client=hello.name)
+
+    def _look_at(self, hello: ClientHello) -> None:
+        self._registered.pop(hello.client, None)
+        if self._trust is None:
+            return
+        if hello.chain is None:
+            self._trust.check_standing(hello.client, None)
+        else:
+            self._registered[hello.client] = self._trust.registered(hello.client, hello.chain)
 
     async def client_said(self, client: ClientId, message: FromClient) -> None:
         """Hear a client."""
@@ -120,22 +162,49 @@ class Calls:
                 self._machine.post(TaskNotDone(generation, client, reason, log))
             case ValidationResult():
                 self._updates.validated(client, message)
+            case SaidByClient(word):
+                await self._hear(client, word)
             case _:
                 pass  # a heartbeat has done its work by arriving
+
+    async def _hear(self, client: ClientId, word: WordFromClient) -> None:
+        """Take a word of a masked round; what is refused is named, and harms nobody else."""
+        try:
+            match word:
+                case KeyOffer():
+                    await self._masked_updates.keys_offered(client, word)
+                case Signed(said=BoxAck.kind):
+                    await self._masked_updates.boxes_acknowledged(word)
+                case _:
+                    self._relayed.from_client(client, self._registered.get(client), word)
+        except UnexpectedEvent:
+            pass  # late, and in the log already
+        except PeerFault as refused:
+            _log.warning(
+                "a client's word is refused",
+                client=self._tickets.name_of(client) or client,
+                reason=f"{refused.code}: {refused.message}",
+            )
 
     async def client_left(self, client: ClientId) -> None:
         """Note that a client's stream has ended."""
         self._outboxes.pop(client, None)
+        self._registered.pop(client, None)
         self._machine.post(ClientDetached(client))
         self._tell_attached()
         _log.info("client left", client=self._tickets.name_of(client) or client)
 
-    async def update_offered(self, header: UpdateHeader, caller: Caller) -> None:  # noqa: ARG002 - as the port says
-        """Raise why an update is not worth receiving."""
+    async def update_offered(self, header: UpdateHeader, caller: Caller) -> UpdateReceipt | None:
+        """Return or raise why an update is not worth receiving."""
+        if self._masked_updates.takes(header):
+            return await self._masked_updates.offer(ClientId(caller.name), header)
         self._updates.check_offer(header)
+        return None
 
     async def update_arrived(self, header: UpdateHeader, caller: Caller, update: SpooledUpload) -> UpdateReceipt:
         """Have a whole update judged."""
+        if header.masked is not None:
+            return await self._masked_updates.judge(ClientId(caller.name), header, update)
         return await self._updates.judge(ClientId(caller.name), header, update)
 
     def _tell_attached(self) -> None:
@@ -159,8 +228,39 @@ class Calls:
                 self._tickets.expect(client, name, ticket_sha256, valid_s)
             case DismissClient(client, reason):
                 self._dismiss(client, reason)
+            case WordForClients():
+                self._relayed.for_clients(message, self._outboxes)
+            case PolicyNews():
+                self._take_policy(message)
             case HelloAccepted():
                 pass  # taken by who keeps the stream
+
+    def _take_policy(self, news: PolicyNews) -> None:
+        """Go by a policy, pass it on, and part from those whom it no longer lets take part."""
+        if news == self._policy:
+            return
+        if self._trust is not None:
+            try:
+                self._trust.take_policy(news.policy)
+            except PeerFault as refused:
+                _log.warning("a policy is refused", reason=f"{refused.code}: {refused.message}")
+                return
+        self._policy = news
+        for client in list(self._outboxes):
+            self.send(client, news)
+        self._part_from_revoked()
+
+    def _part_from_revoked(self) -> None:
+        if self._trust is None:
+            return
+        for client in list(self._outboxes):
+            try:
+                self._trust.check_standing(client, self._registered.get(client))
+            except PeerFault as fault:
+                reason = f"{fault.code}: {fault.message}"
+                _log.warning("a client is dismissed", client=self._tickets.name_of(client) or client, reason=reason)
+                self._machine.post(ClientBarred(client, reason))
+                self._dismiss(client, reason)
 
     def _dismiss(self, client: ClientId, reason: str) -> None:
         self._tickets.dismiss(client)

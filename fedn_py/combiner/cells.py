@@ -1,12 +1,12 @@
 """Performs what the combiner's machine asks for: hands out tasks, adds updates, stores and reports sums."""
 
 import asyncio
-import itertools
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedn_py.combiner.arrivals import Arrivals
+from fedn_py.combiner.masked_cells import MaskedCells
 from fedn_py.combiner.ports import ReducerStream, Upstream
 from fedn_py.combiner.shelf import Shelf
 from fedn_py.combiner.sums import CellSum, ToldMetrics, summary_of, told_metrics
@@ -52,16 +52,6 @@ from fedn_py.transport.spool import SpooledUpload
 
 
 @dataclass(slots=True)
-class ArrivedUpdate:
-    """A whole update that waits to be judged."""
-
-    client: ClientId
-    header: UpdateHeader
-    upload: SpooledUpload
-    answer: asyncio.Future[UpdateReceipt]
-
-
-@dataclass(slots=True)
 class CellWork:
     """What is held for one generation.
 
@@ -80,6 +70,7 @@ class Cells:
     Args:
         send: puts a message into a client's outbox; drops it when the client is not attached.
         scratch: folder for sums on their way to the store.
+        masked: performs what is asked for masked cells.
     """
 
     def __init__(
@@ -89,6 +80,9 @@ class Cells:
         reducer: ReducerStream,
         send: Callable[[ClientId, ToClient], None],
         scratch: Path,
+        *,
+        arrivals: Arrivals,
+        masked: MaskedCells,
     ) -> None:
         self._shelf = shelf
         self._upstream = upstream
@@ -96,14 +90,14 @@ class Cells:
         self._send = send
         self._scratch = scratch
         self._work: dict[Generation, CellWork] = {}
-        self._arrived: dict[str, ArrivedUpdate] = {}
-        self._arrivals = itertools.count(1)
-        self._in_use: Counter[tuple[ClientId, str]] = Counter()
+        self._arrivals = arrivals
+        self._masked = masked
         self._mailbox: Mailbox[Combiner, Event, Effect] | None = None
 
     def attach(self, mailbox: Mailbox[Combiner, Event, Effect]) -> None:
         """Give the shell the machine that it serves."""
         self._mailbox = mailbox
+        self._masked.attach(mailbox)
 
     @property
     def _machine(self) -> Mailbox[Combiner, Event, Effect]:
@@ -121,22 +115,12 @@ class Cells:
 
     async def judge(self, client: ClientId, header: UpdateHeader, upload: SpooledUpload) -> UpdateReceipt:
         """Have the machine take or refuse a whole update, and free its bytes."""
-        answer: asyncio.Future[UpdateReceipt] = asyncio.get_running_loop().create_future()
-        # The same bytes may come again for the next attempt while they are being added to a sum that is given up: each
-        # arrival has an answer of its own, and the last one to be done with the bytes lets go of them.
-        key, shared = f"{client}/{header.upload_id}/{next(self._arrivals)}", (client, header.upload_id)
-        self._arrived[key] = ArrivedUpdate(client, header, upload, answer)
-        self._in_use[shared] += 1
         contribution = Contribution(client, header.samples, header.sha256)
-        try:
+
+        def tell(key: str) -> None:
             self._machine.post(UpdateArrived(header.generation, key, contribution))
-            return await answer
-        finally:
-            del self._arrived[key]
-            self._in_use[shared] -= 1
-            if not self._in_use[shared]:
-                del self._in_use[shared]
-                await upload.discard()
+
+        return await self._arrivals.judged(client, header, upload, tell)
 
     def validated(self, client: ClientId, result: ValidationResult) -> None:
         """Take a client's metrics of a model; its first answer counts."""
@@ -164,9 +148,7 @@ class Cells:
             case AddUpdate():
                 self._machine.spawn(self._add(effect))
             case AnswerUpload(upload_id, receipt):
-                arrived = self._arrived.get(upload_id)
-                if arrived is not None and not arrived.answer.done():
-                    arrived.answer.set_result(receipt)
+                self._arrivals.answer(upload_id, receipt)
             case StorePartialAggregate():
                 self._machine.spawn(self._store(effect))
             case ReportValidation():
@@ -177,6 +159,9 @@ class Cells:
                 self._reducer.mention(progress)
             case Forget(generation):
                 self._work.pop(generation, None)
+                self._masked.forget(generation)
+            case _:
+                self._masked.perform(effect)
         return None
 
     async def _fetch(self, effect: FetchObjects) -> list[Event]:
@@ -192,7 +177,7 @@ class Cells:
 
     async def _add(self, effect: AddUpdate) -> list[Event]:
         generation, upload_id = effect.generation, effect.upload_id
-        work, arrived = self._work.get(generation), self._arrived.get(upload_id)
+        work, arrived = self._work.get(generation), self._arrivals.get(upload_id)
         if work is None or work.total is None or arrived is None:
             return [UpdateNotAdded(generation, upload_id, "Late: the round ended while the update was being added")]
         try:

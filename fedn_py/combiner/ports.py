@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fedn_py.identity import Digest
-from fedn_py.protocol.messages import FromCombiner
+from fedn_py.protocol.messages import CommitteeFormed, FromCombiner, WordPassedOn
 
 
 class Upstream(Protocol):
@@ -28,4 +28,12 @@ class ReducerStream(Protocol):
 
     def mention(self, message: FromCombiner) -> None:
         """Send what need not be repeated."""
+        ...
+
+    def tell_committee(self, formed: CommitteeFormed) -> None:
+        """Say who a masked cell's committee is; it is said again after a reconnection while its cell is the newest."""
+        ...
+
+    def pass_on(self, word: WordPassedOn) -> None:
+        """Pass on what a client says; while the reducer is away it waits, with a number of others."""
         ...

@@ -1,33 +1,57 @@
 """The combiner's words to the reducer, over reconnections."""
 
 import asyncio
+from collections import deque
 
-from fedn_py.protocol.messages import AttachedClients, FromCombiner, RoundProgress, ToCombiner
+from fedn_py.protocol.messages import (
+    AttachedClients,
+    CellFailed,
+    CommitteeFormed,
+    FromCombiner,
+    MaskedPartial,
+    PartialAggregate,
+    RoundProgress,
+    ToCombiner,
+    ValidationReport,
+    WordPassedOn,
+)
+from fedn_py.runtime.logging import logger
 from fedn_py.transport.links import Link
 
 PROGRESS_EVERY_S = 0.2
+
+MOST_WORDS = 500
+"""Words of clients that wait for the reducer; fewer than a stream's outbox takes at once."""
+
+_log = logger("fedn_py.combiner")
 
 
 class ReducerVoice:
     """Says things to the reducer while it is connected; implements ``ReducerStream``.
 
     The last answer is said again on every new stream, as nobody knows whether the old one carried it: the reducer
-    takes it once. Progress is thinned out, the newest counts.
+    takes it once. So is the newest committee, before an answer that belongs to it. Progress is thinned out, the newest
+    counts. What clients say waits while the reducer is away, and goes out in its order.
     """
 
     def __init__(self) -> None:
         self._link: Link[FromCombiner, ToCombiner] | None = None
         self._last_report: FromCombiner | None = None
+        self._committee: CommitteeFormed | None = None
+        self._words: deque[WordPassedOn] = deque()
         self._attached = AttachedClients(())
         self._progress: RoundProgress | None = None
         self._thinning: asyncio.TimerHandle | None = None
 
     def connected(self, link: Link[FromCombiner, ToCombiner]) -> None:
-        """Go on with a new stream: say who is attached, and the last answer again."""
+        """Go on with a new stream: say who is attached, the last answer again, and what has waited."""
         self._link = link
         link.send(self._attached)
-        if self._last_report is not None:
-            link.send(self._last_report)
+        for again in (self._committee, self._last_report):
+            if again is not None:
+                link.send(again)
+        while self._words:
+            link.send(self._words.popleft())
 
     def disconnected(self) -> None:
         """Note that the stream has ended."""
@@ -46,8 +70,26 @@ class ReducerVoice:
     def report(self, message: FromCombiner) -> None:
         """Send an answer; it is sent again after a reconnection until the next one takes its place."""
         self._last_report = message
+        if self._committee is not None and _is_newer(message, self._committee):
+            self._committee = None
         if self._link is not None:
             self._link.send(message)
+
+    def tell_committee(self, formed: CommitteeFormed) -> None:
+        """Say who a cell's committee is; it is said again after a reconnection until a newer order is answered."""
+        self._committee = formed
+        if self._link is not None:
+            self._link.send(formed)
+
+    def pass_on(self, word: WordPassedOn) -> None:
+        """Pass on what a client says, now or when the reducer is back; of too much the oldest is dropped."""
+        if self._link is not None:
+            self._link.send(word)
+            return
+        if len(self._words) >= MOST_WORDS:
+            dropped = self._words.popleft()
+            _log.warning("a client's word is dropped: the reducer is away", client=dropped.client)
+        self._words.append(word)
 
     def mention(self, message: FromCombiner) -> None:
         """Send how far the work is, at most a few times a second."""
@@ -61,3 +103,8 @@ class ReducerVoice:
         self._thinning = None
         if self._link is not None and self._progress is not None:
             self._link.send(self._progress)
+
+
+def _is_newer(message: FromCombiner, committee: CommitteeFormed) -> bool:
+    reports = PartialAggregate | MaskedPartial | CellFailed | ValidationReport
+    return isinstance(message, reports) and message.generation > committee.generation

@@ -92,7 +92,7 @@ class CellSum:
     async def write(self, path: Path) -> Digest:
         """Write the sum to a file and return its sha256."""
         async with self._adding:
-            return await in_thread(_write, path, self._pieces())
+            return await in_thread(write_pieces, path, self._pieces())
 
     def _pieces(self) -> Iterator[bytes]:
         return self._sum.chunks(_PIECE_BYTES) if self._sum is not None else iter(())
@@ -102,7 +102,8 @@ class CellSum:
         return summary_of(self._told)
 
 
-def _write(path: Path, pieces: Iterator[bytes]) -> Digest:
+def write_pieces(path: Path, pieces: Iterator[bytes]) -> Digest:
+    """Write a file and return its sha256."""
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for piece in pieces:

@@ -37,8 +37,8 @@ class CombinerCalls(Protocol):
         """Learn that the stream of an attached client is over."""
         ...
 
-    async def update_offered(self, header: UpdateHeader, caller: Caller) -> None:
-        """Raise why an update is not wanted, before a byte of it is taken."""
+    async def update_offered(self, header: UpdateHeader, caller: Caller) -> UpdateReceipt | None:
+        """Return what becomes of an update that is not wanted, or raise why, before a byte of it is taken."""
         ...
 
     async def update_arrived(self, header: UpdateHeader, caller: Caller, update: SpooledUpload) -> UpdateReceipt:
@@ -140,7 +140,9 @@ class CombinerService(network_pb2_grpc.CombinerServicer):
         known = await self._judgements.known(owner, header)
         if known is not None:
             return known
-        await self._calls.update_offered(header, caller)
+        unwanted = await self._calls.update_offered(header, caller)
+        if unwanted is not None:
+            return unwanted
         start = UploadStart(header.upload_id, offset, header.size, header.sha256)
         update = await receive(self._spool, owner, start, context, self._stall_s)
         return await self._judgements.judge(owner, header, lambda: self._calls.update_arrived(header, caller, update))

@@ -77,6 +77,7 @@ class TransferService(transfer_pb2_grpc.TransferServicer):
         sink: None where objects are only given out.
         roles: who may download; the same may upload where there is a sink, and ask for their uploads' state.
         status: how many bytes of (owner, upload id) are held; the spool's own answer unless given.
+        admit: raises why an upload is not wanted, before a byte of it is taken.
     """
 
     def __init__(
@@ -89,8 +90,9 @@ class TransferService(transfer_pb2_grpc.TransferServicer):
         status: Callable[[str, str], int] | None = None,
         places: TransferPlaces | None = None,
         stall_s: float = STALL_S,
+        admit: Callable[[Caller, UploadStart], None] | None = None,
     ) -> None:
-        self._source, self._spool, self._sink = source, spool, sink
+        self._source, self._spool, self._sink, self._admit = source, spool, sink, admit
         self._status = status or spool.held
         self._places = places or TransferPlaces()
         self._stall_s = stall_s
@@ -162,7 +164,10 @@ class TransferService(transfer_pb2_grpc.TransferServicer):
         first = await read_part(context, self._stall_s)
         if first is None or first.WhichOneof("part") != "start":
             raise reading.malformed("the first part of an upload", "is no start")
-        upload = await receive(self._spool, owner_of(caller), _read_start(first.start), context, self._stall_s)
+        start = _read_start(first.start)
+        if self._admit is not None:
+            self._admit(caller, start)
+        upload = await receive(self._spool, owner_of(caller), start, context, self._stall_s)
         try:
             await self._sink.put(upload.chunks(), expected=upload.sha256)
         finally:

@@ -13,11 +13,16 @@ from builders import a_plan
 from grpc_network import a_spool, connected, serving
 from safetensors.numpy import save
 
+from fedn_py.combiner.answer_streams import AnswerStreams
+from fedn_py.combiner.arrivals import Arrivals
 from fedn_py.combiner.calls import Calls
 from fedn_py.combiner.cells import Cells
+from fedn_py.combiner.masked_cells import MaskedCells
+from fedn_py.combiner.masking_trust import MaskingTrust
 from fedn_py.combiner.reducer_stream import ReducerVoice
 from fedn_py.combiner.shelf import Shelf
 from fedn_py.combiner.upstream import StoreUpstream
+from fedn_py.combiner.words import Words
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, SessionId
 from fedn_py.protocol.combiner import step
 from fedn_py.protocol.combiner_work import Combiner
@@ -209,25 +214,45 @@ async def one_piece(content: bytes) -> AsyncIterator[bytes]:
 
 @contextlib.asynccontextmanager
 async def a_combiner(
-    folder: Path, *, grace_s: float = 0.0, max_clients: int = 100, memory_bytes: int = 1 << 20, store: Any = None
+    folder: Path,
+    *,
+    grace_s: float = 0.0,
+    acks_s: float = 10.0,
+    max_clients: int = 100,
+    memory_bytes: int = 1 << 20,
+    store: Any = None,
+    trust: MaskingTrust | None = None,
 ) -> AsyncIterator[Rig]:
     """Run a combiner's parts, joined to a reducer that listens."""
     store = store or MemoryObjects()
     upstream = StoreUpstream(store)
     tickets, voice, reducer = Tickets(asyncio.get_running_loop().time), ReducerVoice(), HeardByReducer()
     spool = await a_spool(folder / "spool", memory_bytes=memory_bytes, most_uploads=max_clients)
-    calls = Calls(CombinerName("east"), tickets, voice, spool, max_clients=max_clients, heartbeat_s=5.0)
+    calls = Calls(CombinerName("east"), tickets, voice, spool, max_clients=max_clients, heartbeat_s=5.0, trust=trust)
     for name in ("objects", "scratch"):
         (folder / name).mkdir(parents=True)
     shelf = Shelf(upstream, folder / "objects")
-    cells = Cells(shelf, upstream, voice, calls.send, folder / "scratch")
-    mailbox: Mailbox[Any, Any, Any] = Mailbox("combiner", Combiner(grace_s), step, cells.perform)
+    arrivals, streams = Arrivals(), AnswerStreams(upstream, folder / "scratch")
+    masked = MaskedCells(
+        shelf, upstream, voice, calls.send, folder / "scratch", arrivals=arrivals, streams=streams, trust=trust
+    )
+    cells = Cells(shelf, upstream, voice, calls.send, folder / "scratch", arrivals=arrivals, masked=masked)
+    words = Words(voice, calls.send, streams, asyncio.get_running_loop().time)
+    mailbox: Mailbox[Any, Any, Any] = Mailbox("combiner", Combiner(grace_s, acks_s=acks_s), step, cells.perform)
     cells.attach(mailbox)
-    calls.attach(cells, mailbox)
+    calls.attach(cells, masked, words, mailbox)
     voice.connected(reducer)  # type: ignore[arg-type]  # the one method of a link that it uses
     places = TransferPlaces()
     clients = CombinerService(calls, spool, heartbeat_s=5.0, places=places)
-    objects = TransferService(shelf, spool, sink=None, roles=frozenset({"client"}), status=clients.held, places=places)
+    objects = TransferService(
+        shelf,
+        spool,
+        sink=None if trust is None else streams,
+        roles=frozenset({"client"}),
+        status=clients.held,
+        places=places,
+        admit=streams.admit,
+    )
     running = asyncio.create_task(mailbox.run())
     try:
         async with serving(clients, objects, authenticator=tickets) as address:
