@@ -80,7 +80,7 @@ def test_the_network_that_the_page_has_one_start_by_hand_finishes_its_session(tm
     session, rounds = data("session.json"), data("rounds.json")
     assert session["status"] == "finished", printed
     assert [one["number"] for one in sorted(rounds, key=lambda one: one["number"])] == [1, 2, 3]
-    clients = [f"client-{number}" for number in range(1, 5)]
+    clients = [f"client-{number}" for number in range(1, 7)]
     for one in rounds:
         assert sorted(client["name"] for client in one["clients"]) == clients
         assert sorted(one["combiners"]) == ["combiner-1", "combiner-2"]
