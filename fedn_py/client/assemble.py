@@ -3,7 +3,11 @@
 import asyncio
 import contextlib
 
+from fedn_py.client.beliefs import Beliefs
 from fedn_py.client.combiner_side import CombinerSide
+from fedn_py.client.hearing import Hearing
+from fedn_py.client.masked_files import MaskedFiles
+from fedn_py.client.masked_side import MaskedSide
 from fedn_py.client.objects import ObjectFolder
 from fedn_py.client.package_learner import PackageLearner
 from fedn_py.client.ports import Learner
@@ -30,14 +34,16 @@ async def run_client(settings: ClientSettings, stop: asyncio.Event, learner: Lea
         learner: trains and validates; a compute package does where it is None.
 
     Raises:
-        StateFolderInUse, StateDamaged: of its state folder.
+        StateFolderInUse, StateDamaged, KeyExposed: of its state folder.
+        MemoryUnwritable: what it must not forget cannot be written.
     """
     async with contextlib.AsyncExitStack() as closing:
         folder = closing.enter_context(StateFolder(settings.state_dir))
         updates = UpdateFolder(empty_folder(folder.path / "updates"), ClientName(settings.name), settings.keep_updates)
         models = ObjectFolder(folder.path / "models", ".safetensors", _MODELS_KEPT)
         empty_folder(folder.path / "scratch")
-        combiner = CombinerSide(settings, folder)
+        files = MaskedFiles(folder.path / "masked", folder.memory)
+        combiner = CombinerSide(settings, folder.registration)
         work = ClientWork(
             learner or PackageLearner(settings),
             combiner,
@@ -47,8 +53,19 @@ async def run_client(settings: ClientSettings, stop: asyncio.Event, learner: Lea
             release_logs=settings.release_logs,
         )
         mailbox: Mailbox[Client, Event, Effect] = Mailbox("client", Client(), step, work.perform)
-        work.attach(mailbox)
-        combiner.attach(mailbox.post)
+        beliefs = Beliefs(folder.registration, folder.memory)
+        masked = MaskedSide(
+            folder.registration,
+            folder.memory,
+            files,
+            combiner,
+            release=settings.metrics_release,
+            beliefs=beliefs,
+            post=mailbox.post,
+        )
+        hearing = Hearing(masked, beliefs, combiner, mailbox.post)
+        work.attach(mailbox, masked)
+        combiner.attach(hearing)
         closing.push_async_callback(work.close)
         _log.info("client started", name=settings.name, reducer=settings.reducer)
-        await work_until(stop, mailbox.run(), combiner.run())
+        await work_until(stop, mailbox.run(), masked.run(), hearing.run(), combiner.run())

@@ -5,16 +5,18 @@ Downloads wait out lost connections; an upload belongs to the combiner that aske
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import fedn_py
-from fedn_py.client.state_folder import StateFolder
-from fedn_py.errors import FednError, OwnFault
+from fedn_py.client.durable_files import StateDamaged
+from fedn_py.client.masked_memory import MemoryUnwritable
+from fedn_py.client.ports import Listener
+from fedn_py.client.registration import Registration
+from fedn_py.errors import FednError
 from fedn_py.identity import ClientName, Digest
 from fedn_py.protocol.backoff import delay_s
-from fedn_py.protocol.client import Attached, Cancelled, Committed, Detached, Event, Tasked
 from fedn_py.protocol.messages import (
     Assignment,
     AssignRequest,
@@ -22,23 +24,19 @@ from fedn_py.protocol.messages import (
     ClientWelcome,
     FromClient,
     GoElsewhere,
-    RoundCommitted,
-    TaskCancelled,
-    ToClient,
-    TrainTask,
     UpdateHeader,
     UpdateReceipt,
-    ValidateTask,
 )
+from fedn_py.runtime.credential_files import read_token_file
 from fedn_py.runtime.logging import logger
-from fedn_py.runtime.secret_files import bearer_of
 from fedn_py.settings.roles import ClientSettings
 from fedn_py.transport.certificates import read_authority_certificate
 from fedn_py.transport.channels import Channel, secure_channel
 from fedn_py.transport.combiner_link import CombinerLink
+from fedn_py.transport.completion import in_thread
 from fedn_py.transport.reducer_link import assign
 from fedn_py.transport.status import PeerUnreachable, RemoteFault
-from fedn_py.transport.transfer import download, upload_update
+from fedn_py.transport.transfer import download, upload_object, upload_update
 
 _BASE_S = 0.5
 _LONGEST_S = 30.0
@@ -50,26 +48,21 @@ Result = TypeVar("Result")
 _log = logger("fedn_py.client")
 
 
-class TokenUnreadable(OwnFault):
-    """The file with this client's token cannot be read now."""
-
-
 class CombinerSide:
-    """Keeps the client attached to some combiner."""
+    """Keeps the client attached to some combiner; implements ``Combiner``."""
 
-    def __init__(self, settings: ClientSettings, folder: StateFolder) -> None:
-        self._settings = settings
-        self._hello = ClientHello(folder.client, ClientName(settings.name), fedn_py.__version__)
-        self._post: Callable[[Event], None] = lambda _: None
+    def __init__(self, settings: ClientSettings, registration: Registration) -> None:
+        self._settings, self._registration = settings, registration
+        self._listener: Listener | None = None
         self._link: CombinerLink | None = None
         self._channel: Channel | None = None
         self._attached = asyncio.Event()
         self._transfers: set[asyncio.Task[Any]] = set()
         self._told: set[tuple[str, str]] = set()
 
-    def attach(self, post: Callable[[Event], None]) -> None:
-        """Tell the client's machine of what happens, by ``post``."""
-        self._post = post
+    def attach(self, listener: Listener) -> None:
+        """Tell somebody of what comes."""
+        self._listener = listener
 
     # ---- what the work asks
 
@@ -99,10 +92,16 @@ class CombinerSide:
             raise PeerUnreachable("the combiner", "not attached")
         return await self._apart(self._channel, upload_update(self._channel, header, path))
 
+    async def upload_object(self, upload_id: str, digest: Digest, path: Path) -> None:
+        """Upload an object to the combiner that asked for it."""
+        if self._channel is None:
+            raise PeerUnreachable("the combiner", "not attached")
+        await self._apart(self._channel, upload_object(self._channel, upload_id, digest, path))
+
     # ---- the connection
 
     async def run(self) -> None:
-        """Stay attached until cancelled."""
+        """Stay attached until cancelled; raises StateDamaged or MemoryUnwritable of the client's own memory."""
         assignment: Assignment | None = None
         tries = failures = 0
         while True:
@@ -112,6 +111,8 @@ class CombinerSide:
                     assignment, tries = await self._assigned(), 0
                 tries += 1
                 ending = await self._one_stream(assignment)
+            except (StateDamaged, MemoryUnwritable):
+                raise  # no waiting helps
             except FednError as fault:
                 why = fault
                 ending = "refused" if isinstance(fault, RemoteFault) else "unreachable"
@@ -127,31 +128,41 @@ class CombinerSide:
         settings = self._settings
         authority_pem = await asyncio.to_thread(read_authority_certificate, settings.authority_file)
         # Read anew each time: a token that has run out can be replaced without a restart.
-        token = await asyncio.to_thread(_read_token, settings.token_file)
+        token = await asyncio.to_thread(read_token_file, settings.token_file)
+        await in_thread(self._registration.enter, token.join)
+        hello = self._hello()
         request = AssignRequest(
-            self._hello.client, self._hello.name, settings.preferred_combiner or "", fedn_py.__version__
+            hello.client, hello.name, settings.preferred_combiner or "", fedn_py.__version__, hello.chain
         )
-        async with secure_channel(settings.reducer, authority_pem, token) as channel:
+        async with secure_channel(settings.reducer, authority_pem, token.bearer) as channel:
             return await assign(channel, request)
+
+    def _hello(self) -> ClientHello:
+        """Return who this client is now: its first join credential gives it its id in the network."""
+        registration = self._registration
+        return ClientHello(
+            registration.client, ClientName(self._settings.name), fedn_py.__version__, registration.chain
+        )
 
     async def _one_stream(self, assignment: Assignment) -> Ending:
         """Attach to a combiner and listen to it until the stream ends; tell how it ended once it had begun."""
         channel = secure_channel(assignment.address, assignment.authority_pem, assignment.ticket)
         welcomed = False
         try:
-            async with CombinerLink(channel, self._hello) as link:
+            async with CombinerLink(channel, self._hello()) as link:
                 async for message in link.messages():
                     if isinstance(message, ClientWelcome):
                         welcomed, self._link, self._channel = True, link, channel
                         self._told.clear()
                         self._attached.set()
-                        self._post(Attached())
+                        if self._listener is not None:
+                            self._listener.attached()
                         _log.info("attached", combiner=message.combiner, address=assignment.address)
                     elif isinstance(message, GoElsewhere):
                         _log.info("the combiner sends this client elsewhere", reason=message.reason)
                         return "sent away"
-                    else:
-                        self._hear(message)
+                    elif self._listener is not None:
+                        self._listener.heard(message)
         except FednError as fault:
             if not welcomed:
                 raise
@@ -160,25 +171,14 @@ class CombinerSide:
         finally:
             self._attached.clear()
             self._link = self._channel = None
-            if welcomed:
-                self._post(Detached())
+            if welcomed and self._listener is not None:
+                self._listener.detached()
             # Before their channel: they would use it again, closed, after a wait.
             for transfer in self._transfers:
                 transfer.cancel()
             await asyncio.gather(*self._transfers, return_exceptions=True)
             await channel.close()
         return "lost"
-
-    def _hear(self, message: ToClient) -> None:
-        match message:
-            case TrainTask() | ValidateTask():
-                self._post(Tasked(message))
-            case TaskCancelled():
-                self._post(Cancelled(message))
-            case RoundCommitted():
-                self._post(Committed(message))
-            case _:
-                pass  # heartbeats have done their work by arriving
 
     def _tell(self, why: FednError | None) -> None:
         """Say why there is no combiner, once for each reason until there is one again."""
@@ -201,13 +201,3 @@ class CombinerSide:
         if task.cancelled():
             raise PeerUnreachable(channel.address, "the connection was closed")
         return task.result()
-
-
-def _read_token(file: Path) -> str:
-    try:
-        return bearer_of(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise TokenUnreadable(
-            f"the token in {file} cannot be read: {fault}",
-            remedy="Put the token there again; it is read anew each time.",
-        ) from fault

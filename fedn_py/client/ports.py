@@ -1,11 +1,11 @@
-"""What a client daemon needs: somebody who learns, and bytes from its combiner."""
+"""What a client daemon needs: somebody who learns, and a combiner to speak to."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from fedn_py.identity import Digest, SessionId
-from fedn_py.protocol.messages import Metrics
+from fedn_py.protocol.messages import FromClient, Metrics, ToClient, UpdateHeader, UpdateReceipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +61,36 @@ class Learner(Protocol):
 
     async def close(self) -> None:
         """End what still runs."""
+        ...
+
+
+class Combiner(Protocol):
+    """Whatever combiner the client is attached to now."""
+
+    def send(self, message: FromClient) -> None:
+        """Say something to it, if it is there."""
+        ...
+
+    async def upload(self, header: UpdateHeader, path: Path) -> UpdateReceipt:
+        """Upload an update; raises the fault of a transfer that cannot be finished."""
+        ...
+
+    async def upload_object(self, upload_id: str, digest: Digest, path: Path) -> None:
+        """Upload an object; raises the fault of a transfer that cannot be finished."""
+        ...
+
+
+class Listener(Protocol):
+    """Takes what comes from the combiner, in its order."""
+
+    def attached(self) -> None:
+        """Learn that a combiner has welcomed the client."""
+        ...
+
+    def detached(self) -> None:
+        """Learn that its stream is over."""
+        ...
+
+    def heard(self, message: ToClient) -> None:
+        """Take a message."""
         ...

@@ -1,33 +1,44 @@
-"""The client's own folder: its identity, made on its first start, and a lock, so that two do not share it."""
+"""The client's own folder: its key and its memory, made on its first start, and a lock, so that two do not share it."""
 
 import fcntl
-import json
 import re
 import secrets
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from nacl.signing import SigningKey
+
+from fedn_py.client.durable_files import StateDamaged, sync_folder
+from fedn_py.client.masked_memory import MaskedMemory, create_memory
+from fedn_py.client.registration import Registration
 from fedn_py.errors import OwnFault
-from fedn_py.identity import ClientId
 from fedn_py.runtime.secret_files import write_secret
 
-_ID_BYTES = 32
+KEY_FILE = "identity.key"
+MEMORY_FILE = "memory.sqlite"
+
+_KEY_BYTES = 32
+_LOSS = (
+    "Restore both from one backup; or give this client a new, empty state_dir and a new token: it joins as a new one."
+)
 
 
 class StateFolderInUse(OwnFault):
     """Another client runs with this state folder."""
 
 
-class StateDamaged(OwnFault):
-    """The identity in the state folder cannot be read."""
+class KeyExposed(OwnFault):
+    """Others on this host can read the client's key."""
 
 
 class StateFolder:
     """A client's state folder, held by this process; a context manager.
 
     Attributes:
-        client: the client's identity.
+        memory: what it must not forget.
+        registration: what makes it a client of its network.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +54,9 @@ class StateFolder:
                 remedy="Stop it, or give this client a state_dir of its own.",
             ) from fault
         try:
-            self.client = _identity(path / "identity.json")
+            key = _key_and_memory(path)
+            self.memory = MaskedMemory(path / MEMORY_FILE, bytes(key.verify_key))
+            self.registration = Registration(key, self.memory)
         except BaseException:
             self._lock.close()
             raise
@@ -54,21 +67,50 @@ class StateFolder:
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.memory.close()
         self._lock.close()
 
 
-def _identity(file: Path) -> ClientId:
+def _key_and_memory(folder: Path) -> SigningKey:
+    """Return the client's key, made with an empty memory where the folder has neither."""
+    file, memory, young = folder / KEY_FILE, folder / MEMORY_FILE, folder / f".{MEMORY_FILE}.new"
     if not file.exists():
-        client = secrets.token_hex(_ID_BYTES)
-        write_secret(file, json.dumps({"client": client}) + "\n")
-        return ClientId(client)
+        if memory.exists():
+            raise StateDamaged(f"{file} is missing, and {memory} is the memory of who held it", remedy=_LOSS)
+        _make(file, young)
+    key = _read_key(file)
+    if young.exists():  # its key is there, so its making has ended but for this
+        young.replace(memory)
+        sync_folder(folder)
+    if not memory.exists():
+        raise StateDamaged(f"{memory} is missing, and {file} is the key of who needs it", remedy=_LOSS)
+    return key
+
+
+def _make(file: Path, young: Path) -> None:
+    for left in young.parent.glob(f"{young.name}*"):  # by a first start that was cut short
+        left.unlink()
+    seed = secrets.token_bytes(_KEY_BYTES)
+    create_memory(young, bytes(SigningKey(seed).verify_key))
+    write_secret(file, seed.hex() + "\n")
+    sync_folder(file.parent)
+
+
+def _read_key(file: Path) -> SigningKey:
     try:
-        client = json.loads(file.read_text(encoding="utf-8"))["client"]
-        if not re.fullmatch(f"[0-9a-f]{{{2 * _ID_BYTES}}}", client):
-            raise ValueError(f"it is not {2 * _ID_BYTES} lower-case hex digits")
-    except (OSError, ValueError, KeyError, TypeError) as fault:
+        mode = stat.S_IMODE(file.stat().st_mode)
+        text = file.read_text(encoding="ascii").strip()
+        if not re.fullmatch(f"[0-9a-f]{{{2 * _KEY_BYTES}}}", text):
+            raise ValueError(f"it is not {2 * _KEY_BYTES} lower-case hex digits")
+    except (OSError, ValueError) as fault:
+        # The text that was read may be most of a key: a decoding fault would quote it.
+        reason = "it is not text" if isinstance(fault, UnicodeDecodeError) else str(fault)
         raise StateDamaged(
-            f"the identity in {file} cannot be read: {fault}",
-            remedy="Restore it from a backup; or remove it, and the client joins as a new one.",
-        ) from fault
-    return ClientId(client)
+            f"the key in {file} cannot be read: {reason}", remedy=f"Restore it from a backup. {_LOSS}"
+        ) from None
+    if mode & 0o077:
+        raise KeyExposed(
+            f"{file} can be read by others (mode {mode:04o})",
+            remedy=f"Run: chmod 600 {file}; and if others may have read it, give the client a new, empty state_dir.",
+        )
+    return SigningKey(bytes.fromhex(text))

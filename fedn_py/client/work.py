@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fedn_py.client.combiner_side import CombinerSide
+from fedn_py.client.masked_side import MaskedSide
 from fedn_py.client.objects import ObjectFolder
 from fedn_py.client.ports import Learned, Learner, LearningTask
+from fedn_py.client.update_sealing import OF_VALIDATION
 from fedn_py.client.updates import KeptUpdate, UpdateFolder
 from fedn_py.errors import FednError
 from fedn_py.execution.entry_points import EntryPointFault
@@ -31,7 +33,15 @@ from fedn_py.protocol.client import (
     Validate,
     WorkFailed,
 )
-from fedn_py.protocol.messages import MetricsRelease, TrainTask, UpdateReceipt, ValidationOrder, ValidationResult
+from fedn_py.protocol.masked.contexts import CellTerms
+from fedn_py.protocol.messages import (
+    Metrics,
+    MetricsRelease,
+    TrainTask,
+    UpdateReceipt,
+    ValidationOrder,
+    ValidationResult,
+)
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.scratch import disk_faults
@@ -67,10 +77,11 @@ class ClientWork:
         self._measured: tuple[Generation, Learned] | None = None
         self._job: tuple[Generation, asyncio.Task[None]] | None = None
         self._mailbox: Mailbox[Client, Event, Effect] | None = None
+        self._masked: MaskedSide | None = None
 
-    def attach(self, mailbox: Mailbox[Client, Event, Effect]) -> None:
-        """Give the shell the machine that it serves."""
-        self._mailbox = mailbox
+    def attach(self, mailbox: Mailbox[Client, Event, Effect], masked: MaskedSide) -> None:
+        """Give the shell the machine that it serves, and the way that masked updates go."""
+        self._mailbox, self._masked = mailbox, masked
 
     async def perform(self, effect: Effect) -> Iterable[Event] | None:
         """Do one effect."""
@@ -124,13 +135,30 @@ class ClientWork:
             plan.session, plan.round_number, plan.attempt, plan.package, plan.parameters, plan.update_timeout_s
         )
 
+        terms = None if self._masked is None else self._masked.terms_of(task)
+
         async def work() -> None:
             base = await self._model(plan.base_model)
             model = self._updates.new_model_path()
+            before = await self._measured_before(base, learning, terms)
             learned = await self._learner.train(base, model, learning, self._combiner.fetch)
-            self._kept = await self._updates.make(plan, base, model, learned)
+            encoding = None if terms is None else terms.encoding
+            self._kept = await self._updates.make(plan, base, model, learned, before=before, encoding=encoding)
 
-        return await self._tried(task.generation, work, lambda: UpdateReady(task.generation))
+        events = await self._tried(task.generation, work, lambda: UpdateReady(task.generation))
+        if self._masked is not None and any(isinstance(event, WorkFailed) for event in events):
+            self._masked.training_failed(task)
+        return events
+
+    async def _measured_before(self, base: Path, learning: LearningTask, terms: CellTerms | None) -> Metrics:
+        """Return the base model's metrics where a masked plan sums some; a package may not have any."""
+        if terms is None or not any(metric.name.startswith(OF_VALIDATION) for metric in terms.plan.metrics):
+            return {}
+        try:
+            return (await self._learner.validate(base, learning, self._combiner.fetch)).metrics
+        except EntryPointFault as fault:
+            _log.warning("the model could not be validated before training", reason=fault.message)
+            return {}
 
     async def _validate(self, order: ValidationOrder) -> list[Event]:
         _log.info("validating", round=order.round_number)
@@ -165,6 +193,8 @@ class ClientWork:
 
     async def _upload(self, task: TrainTask) -> list[Event]:
         kept = self._kept
+        if self._masked is not None and task.masked is not None:
+            return await self._masked.send_update(task, None if kept is None else kept.to_mask(self._release))
         if kept is None:
             return [UploadBroken(task.generation, "the update is no longer kept")]
         try:

@@ -5,6 +5,7 @@ Rules it keeps:
 - A newer task takes the place of an older one; an older one is ignored.
 - An update that is ready is sent again when the same work is asked for again, never trained a second time.
 - Training goes on while the connection is away; its outcome is told to whoever asks for it next.
+- Whether a masked update may be sent is decided elsewhere, by ``masked/participant.py``; it is withheld by name.
 """
 
 from dataclasses import dataclass, field, replace
@@ -162,6 +163,28 @@ class UploadBroken:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateKept:
+    """An update for this piece of work was found on disk, masked by an earlier life; it is not trained again."""
+
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateGone:
+    """What is kept for the task cannot serve it: the work has to be done again."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateWithheld:
+    """The update is not sent: it must not be, or cannot be masked."""
+
+    generation: Generation
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsReady:
     """Validation has ended well."""
 
@@ -178,6 +201,9 @@ Event = (
     | WorkFailed
     | UpdateAnswered
     | UploadBroken
+    | UpdateKept
+    | UpdateGone
+    | UpdateWithheld
     | MetricsReady
 )
 
@@ -285,6 +311,15 @@ def step(state: Client, event: Event) -> Result:
             # Where the combiner has the update after all, it has no use for this; else it need not wait any longer.
             given_up: list[Effect] = [TellFailed(TaskFailed(generation, f"UploadBroken: {reason}"))]
             return replace(state, work=Resting()), given_up if state.attached else []
+        case UpdateKept(piece):
+            return _keep(state, piece)
+        case UpdateGone(generation):
+            task = _the_upload(state, event, generation)
+            return replace(state, work=Training(task, generation), kept=None, accepted=Generation(0)), [Train(task)]
+        case UpdateWithheld(generation, reason):
+            _the_upload(state, event, generation)
+            withheld: list[Effect] = [TellFailed(TaskFailed(generation, reason))]
+            return replace(state, work=Resting()), withheld if state.attached else []
         case MetricsReady(generation):
             if not isinstance(state.work, Validating) or generation_of(state.work) != generation:
                 raise UnexpectedEvent(state.work, event)
@@ -321,9 +356,10 @@ def _the_training(state: Client, event: Event, generation: Generation) -> TrainT
     return state.work.task
 
 
-def _the_upload(state: Client, event: Event, generation: Generation) -> None:
+def _the_upload(state: Client, event: Event, generation: Generation) -> TrainTask:
     if not isinstance(state.work, Uploading) or state.work.task.generation != generation:
         raise UnexpectedEvent(state.work, event)
+    return state.work.task
 
 
 def _detach(state: Client) -> Result:
@@ -361,6 +397,13 @@ def _ready(state: Client, task: TrainTask) -> Result:
     if not state.attached:
         return replace(kept, work=Resting()), []
     return replace(kept, work=Uploading(task)), [Upload(task)]
+
+
+def _keep(state: Client, piece: Piece) -> Result:
+    if state.kept == piece or isinstance(state.work, Training | Uploading):
+        return state, []
+    dropped: list[Effect] = [] if state.kept is None else [DropUpdate(state.kept)]
+    return replace(state, kept=piece, accepted=Generation(0)), dropped
 
 
 def _validate(state: Client, order: ValidationOrder) -> Result:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from grpc_network import MemoryObjects, digest_of
+from masked_world import DEPLOYMENT, EPOCH_SEED, OPERATOR, TRUST
 from running_client import (
     MODEL,
     PACKAGE,
@@ -26,6 +27,9 @@ from fedn_py.client.state_folder import StateFolderInUse
 from fedn_py.errors import PeerFault
 from fedn_py.execution.entry_points import EntryPointFailed
 from fedn_py.identity import Digest, Generation
+from fedn_py.protocol.masked.certificates import JoinCredential, OperatorSecret
+from fedn_py.protocol.masked.issuing import issue_token
+from fedn_py.protocol.masked.registry import verify_chain
 from fedn_py.protocol.messages import (
     GoElsewhere,
     RoundCommitted,
@@ -33,7 +37,16 @@ from fedn_py.protocol.messages import (
     TaskFailed,
     ValidationResult,
 )
+from fedn_py.runtime.credential_files import TokenFile, write_token_file
 from fedn_py.runtime.scratch import DiskFull
+
+
+def a_join() -> JoinCredential:
+    """A join credential of ``masked_world``'s operator."""
+    operator = OperatorSecret(bytes(OPERATOR), DEPLOYMENT, EPOCH_SEED)
+    return issue_token(
+        operator, token_secret=b"j" * 32, token_id=b"i" * 16, site="a site", uses=1, not_after=2_000_000_000
+    )
 
 
 class NameTaken(PeerFault):
@@ -292,14 +305,16 @@ def test_a_token_that_is_replaced_is_used_without_a_restart(tmp_path: Path, caps
         await asyncio.sleep(0.6)  # it finds no token at first
         network.settings.token_file.write_text("viewer:nobody\n")
         await asyncio.sleep(1.0)  # then one of another role
-        network.settings.token_file.write_text("client:renewed\nfedn-join-1:AAAA\n")  # only the first line is shown
-        await network.combiner.heard("attached")
-        _, caller = await last_assignment(network)
-        assert caller.name == "renewed"
+        write_token_file(network.settings.token_file, TokenFile("client:renewed", a_join()), replace=True)
+        hello = await network.combiner.heard("attached")
+        request, caller = await last_assignment(network)
+        assert caller.name == "renewed"  # of the file, only the first line and the chain are shown
+        assert request.chain == hello.chain
+        assert verify_chain(request.chain, TRUST).client_id.hex() == request.client == hello.client
 
     story(tmp_path, told)
     out = capsys.readouterr().out
-    assert out.count("TokenUnreadable") == 1
+    assert out.count("CredentialUnreadable") == 1
 
 
 async def last_assignment(network: Network) -> Any:

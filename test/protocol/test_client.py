@@ -37,7 +37,10 @@ from fedn_py.protocol.client import (
     Train,
     Training,
     UpdateAnswered,
+    UpdateGone,
+    UpdateKept,
     UpdateReady,
+    UpdateWithheld,
     Upload,
     UploadBroken,
     Uploading,
@@ -270,6 +273,31 @@ def test_nothing_is_told_while_the_connection_is_away() -> None:
         assert (after.work, effects) == (Resting(), [])
 
 
+# ---- masked updates
+
+
+def test_a_masked_update_that_an_earlier_life_kept_is_uploaded_and_not_trained_again() -> None:
+    state, effects = step(Client(attached=True), UpdateKept(PIECE))
+    assert (state, effects) == (Client(attached=True, kept=PIECE), [])
+    assert step(state, Tasked(TASK)) == (uploading(), [Upload(TASK)])
+    assert step(state, UpdateKept(PIECE)) == (state, [])
+    other = Piece.of(NEXT_ROUND.plan)
+    assert step(state, UpdateKept(other)) == (Client(attached=True, kept=other), [DropUpdate(PIECE)])
+
+
+def test_a_kept_update_that_cannot_serve_after_all_is_trained_again() -> None:
+    state, effects = step(uploading(), UpdateGone(GENERATION))
+    assert (state, effects) == (training(), [Train(TASK)])
+
+
+def test_a_withheld_update_is_told_by_name_and_kept() -> None:
+    state, effects = step(uploading(), UpdateWithheld(GENERATION, "MayBeOpened: it may"))
+    assert state == a_client(kept=PIECE)
+    assert effects == [TellFailed(TaskFailed(GENERATION, "MayBeOpened: it may"))]
+    away = replace(uploading(), attached=False)
+    assert step(away, UpdateWithheld(GENERATION, ""))[1] == []
+
+
 # ---- validation
 
 
@@ -306,6 +334,9 @@ FITTING = by_name(
         WorkFailed(GENERATION, ""),
         UpdateAnswered(GENERATION, ACCEPTED),
         UploadBroken(GENERATION, ""),
+        UpdateKept(PIECE),
+        UpdateGone(GENERATION),
+        UpdateWithheld(GENERATION, ""),
         MetricsReady(GENERATION),
     ]
 )
@@ -320,6 +351,9 @@ UpdateReady     refused  moves     refused    refused
 WorkFailed      refused  moves     refused    moves
 UpdateAnswered  refused  refused   moves      refused
 UploadBroken    refused  refused   moves      refused
+UpdateKept      moves    ignored   ignored    moves
+UpdateGone      refused  refused   moves      refused
+UpdateWithheld  refused  refused   moves      refused
 MetricsReady    refused  refused   refused    moves
 """)
 

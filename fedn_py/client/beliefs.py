@@ -1,0 +1,317 @@
+"""What this client believes of its network: the operator's policy, plans, beacons, committees, boxes.
+
+Everything that comes from servers passes through here before anything is done for it; what follows from it is on the
+disk before it is used.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from fedn_py.client.masked_memory import MaskedMemory
+from fedn_py.client.registration import Registration
+from fedn_py.errors import PeerFault
+from fedn_py.protocol.masked.beacon import BeaconTerms, KnownBeacon, WrongBeacon, follow, session_start
+from fedn_py.protocol.masked.boxes import BadBox, OpenedBox, open_box
+from fedn_py.protocol.masked.certificates import Policy
+from fedn_py.protocol.masked.committee import Committee, Member, check_committee
+from fedn_py.protocol.masked.contexts import CellTerms, policy_hash
+from fedn_py.protocol.masked.issuing import PLAIN
+from fedn_py.protocol.masked.lottery import check_session_number, slots_drawn
+from fedn_py.protocol.masked.plans import BelievedPlan, Standing, believe
+from fedn_py.protocol.masked.registry import (
+    KnownChains,
+    PolicyMark,
+    Registered,
+    accept_policy,
+    check_standing,
+    verify_server,
+)
+from fedn_py.protocol.masked.round_messages import BeaconLink, BoxFor, CommitteeBody, Plan
+from fedn_py.protocol.masked.signing import Signed, read_signed
+from fedn_py.protocol.masked.words import MaskedTerms
+from fedn_py.protocol.messages import RoundPlan, TrainTask
+from fedn_py.runtime.logging import logger
+from fedn_py.transport.completion import in_thread
+
+AskLinks = Callable[[bytes, int], Awaitable[Sequence[BeaconLink]]]
+"""Gets links of a session from a round on; none where nobody had them in time."""
+
+_log = logger("fedn_py.client")
+
+
+class NotRegistered(PeerFault):
+    """A masked task came to a client without a join credential."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this client has no join credential, so it can take no part in masked rounds",
+            remedy="Have the operator make a token with --operator-key, and put its file in the place of this one.",
+        )
+
+
+class PolicyUnknown(PeerFault):
+    """A task came before the operator's policy did."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no policy of the operator has reached this client",
+            remedy="Give the reducer the operator's policy file; it reaches clients through their combiner.",
+        )
+
+
+class PlainRefused(PeerFault):
+    """A round without masks, where the operator's policy does not let it be."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the operator's policy does not let this client send updates without masks",
+            remedy="Start the session with masking pet, or have the operator sign a policy that lists none too.",
+        )
+
+
+class ClearMetricsRefused(PeerFault):
+    """A validation by client, where the operator's policy lets metrics out in sums alone."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(
+            f"the operator's policy lets metrics go as far as {allowed!r}, and a validation task shows them by client",
+            remedy="Name the metrics in the session's masking options: they are then summed with the updates. Or have "
+            "the operator sign a policy with metrics client.",
+        )
+
+
+class PlanMismatch(PeerFault):
+    """A task says something else than the plan that the reducer signed."""
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        super().__init__(
+            f"the task differs from the plan that the reducer signed: {', '.join(fields)}",
+            remedy="The combiner, or somebody on the way, altered the task.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPolicy:
+    """The newest policy seen, with its signature."""
+
+    signed: Signed
+    policy: Policy
+    mark: PolicyMark
+
+
+class Beliefs:
+    """What is believed; for one event loop. Cryptography is done in worker threads, one piece at a time.
+
+    Args:
+        now_s: wall clock, seconds since 1970.
+    """
+
+    def __init__(
+        self, registration: Registration, memory: MaskedMemory, now_s: Callable[[], float] = time.time
+    ) -> None:
+        self._registration, self._memory, self._now_s = registration, memory, now_s
+        self._chains: KnownChains | None = None
+        # KnownChains is not for two threads at once.
+        self._turn = asyncio.Lock()
+        self._reducers = memory.reducers()
+        signed = memory.policy()
+        self._known = None if signed is None else _known(signed)
+
+    @property
+    def policy(self) -> Policy | None:
+        """The newest policy seen; None before the first."""
+        return None if self._known is None else self._known.policy
+
+    @property
+    def reducers(self) -> frozenset[bytes]:
+        """Keys of all reducers that the operator certified to this client, but for those withdrawn since."""
+        withdrawn = () if self._known is None else self._known.policy.revoked_servers
+        return self._reducers.difference(withdrawn)
+
+    @property
+    def registered(self) -> Registered:
+        """This client; raises NotRegistered."""
+        if self._registration.registered is None:
+            raise NotRegistered
+        return self._registration.registered
+
+    # ---- policy
+
+    async def take_policy(self, signed: Signed) -> Policy | None:
+        """Go by a policy from now on; return it where it is news.
+
+        Raises:
+            PeerFault: it is not the operator's, or goes back behind one that was seen.
+        """
+        if self._registration.trust is None or (self._known is not None and self._known.signed == signed):
+            return None
+        highest = None if self._known is None else self._known.mark
+        policy, mark = accept_policy(signed, self._registration.trust, highest, int(self._now_s()))
+        # A mark without its policy would refuse the policy's own return; they are one record.
+        await in_thread(self._memory.save_policy, signed)
+        self._known = KnownPolicy(signed, policy, mark)
+        return policy
+
+    def check_plain(self) -> None:
+        """Raise PlainRefused, or PolicyUnknown, where this client may not send updates without masks."""
+        if self._registration.registered is not None and PLAIN not in self._policy().policy.modes:
+            raise PlainRefused
+
+    def check_clear_metrics(self) -> None:
+        """Raise ClearMetricsRefused, or PolicyUnknown, where this client may not show its metrics under its name."""
+        if self._registration.registered is not None and self._policy().policy.metrics != "client":
+            raise ClearMetricsRefused(self._policy().policy.metrics)
+
+    def _policy(self) -> KnownPolicy:
+        if self._known is None:
+            raise PolicyUnknown
+        return self._known
+
+    def _standing(self) -> Standing:
+        registered, trust, known = self.registered, self._registration.trust, self._policy()
+        assert trust is not None
+        now_s = int(self._now_s())
+        accept_policy(known.signed, trust, known.mark, now_s)  # it may have ended since it came
+        check_standing(registered, known.policy, now_s)
+        if self._chains is None:
+            self._chains = KnownChains(trust)
+        return Standing(self._chains, known.policy, known.mark, now_s)
+
+    # ---- plans
+
+    async def believe(self, task: TrainTask, ask_links: AskLinks) -> BelievedPlan:
+        """Return what a masked task asks for, after all was looked at that does not depend on earlier uploads.
+
+        Raises:
+            PeerFault: names what cannot be believed.
+        """
+        standing = self._standing()
+        if task.masked is None:
+            raise PlanMismatch(["masked"])
+        terms = task.masked
+        known = await self._caught_up(terms, standing, ask_links)
+
+        def looked_at() -> BelievedPlan:
+            highest = self._memory.highest_session()
+            return believe(
+                terms.plan,
+                terms.order,
+                terms.certificate,
+                standing,
+                known=known,
+                highest_session=highest,
+                reducers=self.reducers,
+            )
+
+        async with self._turn:
+            believed = await in_thread(looked_at)
+            check_same(task, believed.terms)
+            await in_thread(self._memory.save_beacon, believed.beacon)
+        return believed
+
+    async def _caught_up(self, terms: MaskedTerms, standing: Standing, ask_links: AskLinks) -> KnownBeacon | None:
+        """Return the last known beacon of the plan's session, led on by the links of the rounds that were missed."""
+        cert = verify_server(terms.certificate, standing.chains.trust, "reducer", standing.policy, standing.now_s)
+        plan = read_signed(terms.plan, Plan, signer=cert.server_key)
+        if cert.server_key not in self._reducers:
+            await in_thread(self._memory.save_reducer, cert.server_key)
+            self._reducers |= {cert.server_key}
+        known = await in_thread(self._memory.beacon, plan.session)
+        reached = known.round if known is not None else 1
+        if reached >= plan.round - len(plan.beacon_proof):
+            return known
+        if known is None:
+            check_session_number(plan.session_number, await in_thread(self._memory.highest_session))
+            deployment, seed = standing.chains.trust.deployment, standing.policy.epoch_seed
+            known = session_start(deployment, plan.session, plan.session_number, seed)
+        elif known.session_number != plan.session_number:
+            raise WrongBeacon("the session has another number than it had")
+        beacon_terms = BeaconTerms(standing.chains, standing.policy, self.reducers)
+        while known.round < plan.round - len(plan.beacon_proof):
+            _log.info("asking for the rounds that this client missed", from_round=known.round, to_round=plan.round)
+            links = await ask_links(plan.session, known.round)
+            before = known.round
+            async with self._turn:
+                known = await in_thread(_followed, known, links, beacon_terms)
+            if known.round == before:
+                raise WrongBeacon(f"nobody has the links from round {before} to round {plan.round}")
+            await in_thread(self._memory.save_beacon, known)
+        return known
+
+    def drawn(self, believed: BelievedPlan) -> tuple[int, ...]:
+        """Return the slots that this client may serve, its best lot first."""
+        terms = believed.terms
+        return slots_drawn(terms.plan.beacon, terms.order.k, self.registered, terms.order.n_draw)
+
+    # ---- committees and boxes
+
+    async def committee(self, body: CommitteeBody, terms: CellTerms) -> Committee:
+        """Return a cell's committee after all was looked at that every client looks at; raises BadCommittee."""
+        standing = self._standing()
+        async with self._turn:
+            return await in_thread(
+                check_committee,
+                body,
+                terms.ctx0,
+                terms.order,
+                terms.plan.beacon,
+                standing.chains,
+                standing=(standing.policy, standing.now_s),
+            )
+
+    async def opened(
+        self, boxes: Sequence[BoxFor], seat: Member, secret_key: bytearray, committee: Committee, n_words: int
+    ) -> list[OpenedBox | BadBox]:
+        """Return what a member gets of each box."""
+        chains = self._standing().chains
+
+        def look() -> list[OpenedBox | BadBox]:
+            found: list[OpenedBox | BadBox] = []
+            for box in boxes:
+                try:
+                    key = bytes(secret_key)
+                    found.append(open_box(box, seat, key, committee=committee, n_words=n_words, chains=chains))
+                except BadBox as fault:
+                    found.append(fault)
+            return found
+
+        async with self._turn:
+            return await in_thread(look)
+
+
+def _known(signed: Signed) -> KnownPolicy:
+    policy = Policy.decode(signed.body)
+    return KnownPolicy(signed, policy, PolicyMark(policy.version, policy_hash(signed.body)))
+
+
+def _followed(known: KnownBeacon, links: Sequence[BeaconLink], terms: BeaconTerms) -> KnownBeacon:
+    for link in links:
+        if link.round == known.round:
+            known = follow(known, link, terms)
+    return known
+
+
+def check_same(task: TrainTask, terms: CellTerms) -> None:
+    """Raise PlanMismatch unless a task says what the reducer signed."""
+    told, plan, order = task.plan, terms.plan, terms.order
+    pairs: dict[str, tuple[object, object]] = {
+        "session": (told.session, plan.session.hex()),
+        "session_number": (told.session_number, plan.session_number),
+        "round": (told.round_number, plan.round),
+        "attempt": (told.attempt, plan.attempt),
+        "base model": (told.base_model, plan.base_sha256.hex()),
+        "package": (told.package, plan.package_sha256.hex()),
+        "parameters": (_params_sha256(told), plan.params_sha256),
+        "masking": (told.masking, plan.mode),
+        "generation": (task.generation % 2**32, order.generation),
+    }
+    wrong = [name for name, (said, signed) in pairs.items() if said != signed]
+    if wrong:
+        raise PlanMismatch(wrong)
+
+
+def _params_sha256(plan: RoundPlan) -> bytes:
+    return hashlib.sha256(plan.parameters.encode()).digest()

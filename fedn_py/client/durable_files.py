@@ -1,0 +1,37 @@
+"""Files that must outlive a power cut: whole or not there, and on the disk before anything is said of them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from fedn_py.errors import OwnFault
+
+
+class StateDamaged(OwnFault):
+    """Something in the state folder is missing or cannot be read; the client does not go on without it."""
+
+
+@contextmanager
+def durable(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write to; at the end it has its name, and file and folder are synced. A fault leaves nothing."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync a folder's list of names."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,172 @@
+"""An update made unreadable for all but the sum: encoded, masked and its seeds sealed, from one file into another.
+
+A few chunks are in memory at a time, whatever the update's size. Blocking, for a worker thread.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fedn_py.client.durable_files import durable
+from fedn_py.client.registration import Registration
+from fedn_py.client.schemes import SCHEMES
+from fedn_py.client.secret_bytes import DrawnForUpload
+from fedn_py.errors import OwnFault
+from fedn_py.masking.fixed_point import Encoder, Encoding, Reals
+from fedn_py.masking.hashing import DIGEST_BYTES
+from fedn_py.masking.keystream import CHUNK_WORDS, chunk_sizes
+from fedn_py.masking.scheme import Masking
+from fedn_py.protocol.masked.boxes import seal_seeds, update_header
+from fedn_py.protocol.masked.committee import Committee
+from fedn_py.protocol.masked.contexts import CellTerms
+from fedn_py.protocol.masked.round_messages import MetricBound
+from fedn_py.protocol.masked.words import MaskedUpload
+
+CLIP_FRACTION = "clip_fraction"
+WEIGHT_CAPPED = "weight_capped"
+OF_VALIDATION = "validate."
+"""Begins the name of a metric of the model that was trained from."""
+
+HAS = "has "
+"""Begins the name of the word that says whether a client gives a metric."""
+
+
+class UpdateNotOfPlan(OwnFault):
+    """The kept update has another length than the plan's."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainUpdate:
+    """An update before it is masked.
+
+    Attributes:
+        training: its metrics, as far as the site gives them.
+        validation: those of the model that it was trained from.
+    """
+
+    path: Path
+    samples: int
+    training: Mapping[str, float] = field(default_factory=dict)
+    validation: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All of them, by the names that plans know them by."""
+        return {**self.training, **{f"{OF_VALIDATION}{name}": value for name, value in self.validation.items()}}
+
+
+@dataclass(frozen=True, slots=True)
+class SealedUpdate:
+    """A masked update in its file, with what is sent before it.
+
+    Attributes:
+        sha256: of the file, as its size is.
+    """
+
+    upload: MaskedUpload
+    size: int
+    sha256: bytes
+
+
+def seal_update(
+    plain: PlainUpdate,
+    terms: CellTerms,
+    committee: Committee,
+    registration: Registration,
+    *,
+    drawn: DrawnForUpload,
+    upload_id: bytes,
+    into: Path,
+) -> SealedUpdate:
+    """Mask an update into a file.
+
+    Args:
+        drawn: fresh; the caller erases it.
+        into: there whole and synced, or not at all.
+
+    Raises:
+        NotFinite, CannotHold, UpdateNotOfPlan: it cannot be masked.
+    """
+    registered = registration.registered
+    assert registered is not None
+    client_id = registered.client_id
+    encoding, seeds = terms.encoding, [bytes(seed) for seed in drawn.seeds]
+    values = _Values(plain.path, encoding)
+    metrics = metric_words(terms.plan.metrics, {**plain.metrics, **_about(plain, values, encoding)})
+    if terms.plan.metrics_release == "none":
+        metrics = tuple(0.0 for _ in metrics)
+    encoder = Encoder(encoding, plain.samples, metrics, bytes(drawn.rounding))
+    masking = SCHEMES[terms.plan.mode].masking(encoder, committee.ctx, client_id, seeds)
+    sha256, blake2b = _write(masking, values, encoding, into)
+    sealed = seal_seeds(committee, client_id, seeds, [bytes(secret) for secret in drawn.ephemeral])
+    header = update_header(
+        committee, client_id, sealed, upload_id=upload_id, vector_hash=blake2b, n_words=encoding.n_words
+    )
+    upload = MaskedUpload(registered.chain, registration.signed(header), sealed.boxes)
+    return SealedUpdate(upload, 4 * encoding.n_words, sha256)
+
+
+def metric_words(bounds: Sequence[MetricBound], given: Mapping[str, float]) -> tuple[float, ...]:
+    """Return the values of a plan's metric words: 0 for what is not given, which its "has" word shows."""
+    return tuple(_word(bound.name, given) for bound in bounds)
+
+
+def weight_facts(encoding: Encoding, samples: int) -> dict[str, float]:
+    """Return what a masked update says of its weight, for the site's own eyes."""
+    return {
+        "weight": encoding.weight(samples),
+        "weight_cap": encoding.weight_cap,
+        "weight_unit": encoding.weight_unit,
+        "clip": encoding.clip,
+        "n_max": encoding.n_max,
+    }
+
+
+def _word(name: str, given: Mapping[str, float]) -> float:
+    if name not in given and name.startswith(HAS):
+        return float(name.removeprefix(HAS) in given)
+    return float(given.get(name, 0.0))
+
+
+class _Values:
+    """An update's floats, chunk by chunk, as often as they are asked for."""
+
+    def __init__(self, path: Path, encoding: Encoding) -> None:
+        self._path, self._count = path, encoding.n_parameters
+        size = path.stat().st_size
+        if size not in {4 * self._count, 8 * self._count}:
+            raise UpdateNotOfPlan(
+                f"the update has {size} bytes, the plan is for {self._count} parameters",
+                remedy="The global model is not the one that the plan was made for; the round is tried again.",
+            )
+        self._dtype = np.dtype("<f4" if size == 4 * self._count else "<f8")
+
+    def chunks(self) -> Iterator[Reals]:
+        with self._path.open("rb") as file:
+            for size in chunk_sizes(self._count):
+                yield np.fromfile(file, self._dtype, size)
+
+
+def _about(plain: PlainUpdate, values: _Values, encoding: Encoding) -> dict[str, float]:
+    beyond = sum(int(np.count_nonzero(np.abs(chunk) > encoding.clip)) for chunk in values.chunks())
+    capped = math.ceil(plain.samples / encoding.weight_unit) > encoding.weight_cap
+    return {CLIP_FRACTION: beyond / encoding.n_parameters, WEIGHT_CAPPED: float(capped)}
+
+
+def _write(masking: Masking, values: _Values, encoding: Encoding, into: Path) -> tuple[bytes, bytes]:
+    """Write the masked words; return their SHA-256 and BLAKE2b-256."""
+    sha256, blake2b = hashlib.sha256(), hashlib.blake2b(digest_size=DIGEST_BYTES)
+    out, chunks = np.empty(CHUNK_WORDS, np.uint32), values.chunks()
+    nothing = np.empty(0, np.float32)
+    with durable(into) as file:
+        for number, size in enumerate(chunk_sizes(encoding.n_words)):
+            masking.chunk(number, next(chunks, nothing), out[:size])
+            content = out[:size].astype("<u4", copy=False).data.cast("B")
+            sha256.update(content)
+            blake2b.update(content)
+            file.write(content)
+    return sha256.digest(), blake2b.digest()
