@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fedn_py.aggregation.metrics import InvalidMetrics, MetricSums, merge
-from fedn_py.errors import FednError, OwnFault
-from fedn_py.identity import ClientId, CombinerName, Digest
-from fedn_py.protocol.messages import Exclusion, MetricsSummary, PartialAggregate, RoundPlan
+from fedn_py.aggregation.metrics import InvalidMetrics
+from fedn_py.errors import FednError
+from fedn_py.identity import CombinerName, Digest
+from fedn_py.protocol.messages import Exclusion, PartialAggregate
 from fedn_py.protocol.reducer import BY_OPERATOR
 from fedn_py.protocol.reducer_terms import Cells
 from fedn_py.protocol.reducer_work import (
@@ -33,11 +33,10 @@ from fedn_py.protocol.reducer_work import (
     TellWaiting,
 )
 from fedn_py.reducer.event_log import EventLog, Severity
-from fedn_py.reducer.ledger import Ledger, NoRecord, RecordExists, Superseded
+from fedn_py.reducer.ledger import Ledger, Superseded
 from fedn_py.reducer.merging import next_model
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import (
-    ExcludedClient,
     FailedAttempt,
     IncludedClient,
     Measured,
@@ -48,19 +47,18 @@ from fedn_py.reducer.records import (
     with_failure,
 )
 from fedn_py.reducer.roster import Roster
+from fedn_py.reducer.round_records import (
+    CommittedElsewhere,
+    measured,
+    named,
+    tell_commit,
+    tell_excluded,
+    tell_started,
+    write_attempt,
+)
 from fedn_py.reducer.token_book import now_ms
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.ports import Objects, ObjectStat
-
-
-class CommittedElsewhere(OwnFault):
-    """The round at hand was changed by another reducer on the same stores."""
-
-    def __init__(self, plan: RoundPlan) -> None:
-        super().__init__(
-            f"round {plan.round_number} of session {plan.session} was changed by another reducer",
-            remedy="Only one reducer may run on these stores; start this one again, and it goes on from what is there.",
-        )
 
 
 class Rounds:
@@ -130,42 +128,18 @@ class Rounds:
 
     async def _open_attempt(self, effect: OpenAttempt) -> None:
         plan, now = effect.plan, self._clock()
-        key = round_key(plan.session, plan.round_number)
         cells = tuple(
             OrderedCell(name, cell.instance, cell.generation, tuple(sorted(cell.clients)))
             for name, cell in effect.cells.items()
         )
         fresh = RoundRecord(plan, "running", effect.generation, cells, started=now, attempt_started=now)
-
-        def reopened(record: RoundRecord) -> RoundRecord:
-            if record.status == "committed":
-                raise CommittedElsewhere(plan)
-            return replace(fresh, started=record.started, failures=record.failures)
-
-        async def reopen() -> None:
-            await self._ledger.change("rounds", key, RoundRecord, reopened, status="running")
-
-        try:
-            await reopen()
-        except NoRecord:
-            number = plan.round_number
-            try:
-                await self._ledger.add("rounds", key, fresh, session=plan.session, number=number, status="running")
-            except RecordExists:  # written before and the answer was lost, or by an older reducer: it becomes ours
-                await reopen()
-        asked = sum(len(cell.clients) for cell in effect.cells.values())
-        again = f", attempt {plan.attempt}" if plan.attempt > 1 else ""
-        self._events.tell(
-            "round.started",
-            f"round {plan.round_number}{again}: {asked} clients on {len(cells)} combiners",
-            session=plan.session,
-            round=str(plan.round_number),
-        )
+        await write_attempt(self._ledger, fresh)
+        tell_started(self._events, fresh)
 
     async def _close_failed(self, effect: CloseFailedAttempt) -> None:
         plan = effect.plan
         failure = FailedAttempt(plan.attempt, effect.reason, self._clock())
-        excluded = self._named(effect.excluded)
+        excluded = named(effect.excluded, self._network.name_of)
 
         def failed(record: RoundRecord) -> RoundRecord:
             already = any(known.attempt == plan.attempt for known in record.failures)
@@ -174,7 +148,7 @@ class Rounds:
         key = round_key(plan.session, plan.round_number)
         await self._ledger.change("rounds", key, RoundRecord, failed, status="failed")
         where = {"session": plan.session, "round": str(plan.round_number)}
-        self._tell_excluded(excluded, where)
+        tell_excluded(self._events, excluded, where)
         text = f"round {plan.round_number}, attempt {plan.attempt} failed: {effect.reason}"
         self._events.tell("round.failed", text, "error", **where)
 
@@ -191,7 +165,7 @@ class Rounds:
             model = await self.patience.until_done(
                 lambda: next_model(self._objects, plan.base_model, digests, weights, self._scratch)
             )
-            training = measured([partial.training_metrics for partial in partials.values()], self._network)
+            training = measured([partial.training_metrics for partial in partials.values()], self._network.name_of)
             now = self._clock()  # once: a write that is repeated is the same write
             record = await self.patience.until_done(lambda: self._write_commit(effect, model, partials, training, now))
         except (Superseded, CommittedElsewhere):
@@ -200,7 +174,7 @@ class Rounds:
             await self._drop(digests)
             return [RoundNotSaved(*attempt, reason=f"{fault.code}: {fault.message}")]
         await self._drop(digests)
-        self._tell_commit(record)
+        tell_commit(self._events, record)
         return [RoundSaved(*attempt, model=model.digest)]
 
     async def _write_commit(
@@ -217,7 +191,7 @@ class Rounds:
             for combiner, partial in sorted(partials.items())
             for c in partial.included
         )
-        excluded = self._named(_excluded(effect.cells))
+        excluded = named(_excluded(effect.cells), self._network.name_of)
 
         def committed(record: RoundRecord) -> RoundRecord:
             if record.plan != plan or (record.status == "committed" and record.model != model.digest):
@@ -251,27 +225,12 @@ class Rounds:
                 text = f"a partial aggregate could not be removed: {fault.message}"
                 self._events.tell("object.kept", text, "warning", object=digest)
 
-    def _tell_commit(self, record: RoundRecord) -> None:
-        plan = record.plan
-        where = {"session": plan.session, "round": str(plan.round_number)}
-        self._tell_excluded(record.excluded, where)
-        text = (
-            f"round {plan.round_number} committed: {len(record.included)} clients, {record.samples} samples, "
-            f"{record.seconds:.1f} s, model {str(record.model)[:12]}"
-        )
-        self._events.tell("round.committed", text, model=str(record.model), **where)
-
-    def _tell_excluded(self, excluded: Sequence[ExcludedClient], where: Mapping[str, str]) -> None:
-        for client in excluded:
-            text = f"{client.name} is not in round {where['round']}: {client.reason}"
-            self._events.tell("update.refused", text, "warning", client=client.name, **where)
-
     # ---- after it
 
     async def _record_validation(self, effect: RecordValidation) -> None:
         where = {"session": effect.session, "round": str(effect.round_number)}
         try:
-            result = measured([report.metrics for report in effect.reports], self._network)
+            result = measured([report.metrics for report in effect.reports], self._network.name_of)
         except InvalidMetrics as fault:
             self._events.tell("validation.refused", fault.message, "error", **where)
             return
@@ -279,7 +238,7 @@ class Rounds:
             result,
             clients=sum(report.validated for report in effect.reports),
             samples=sum(report.samples for report in effect.reports),
-            excluded=self._named(tuple(e for report in effect.reports for e in report.excluded)),
+            excluded=named(tuple(e for report in effect.reports for e in report.excluded), self._network.name_of),
         )
         key = round_key(effect.session, effect.round_number)
         await self._ledger.change("rounds", key, RoundRecord, lambda record: replace(record, validation=result))
@@ -305,25 +264,8 @@ class Rounds:
         severity: Severity = "warning" if effect.status == "paused" and effect.reason != BY_OPERATOR else "info"
         self._events.tell(f"session.{effect.status}", text, severity, session=effect.session)
 
-    def _named(self, excluded: Sequence[Exclusion]) -> tuple[ExcludedClient, ...]:
-        return tuple(ExcludedClient(e.client, self._network.name_of(e.client), e.reason, e.log) for e in excluded)
-
 
 def _excluded(cells: Cells) -> tuple[Exclusion, ...]:
     from_partials = [e for cell in cells.values() if cell.partial for e in cell.partial.excluded]
     lost = [Exclusion(client, cell.lost) for cell in cells.values() if cell.lost for client in sorted(cell.clients)]
     return (*from_partials, *lost)
-
-
-def measured(summaries: Sequence[MetricsSummary], names: Roster) -> Measured:
-    """Merge combiners' metrics into means over all clients.
-
-    Raises:
-        InvalidMetrics: a combiner's sums cannot be.
-    """
-    sums = merge(MetricSums(dict(summary.weighted_sums), dict(summary.weights)) for summary in summaries)
-    by_client: dict[ClientId, Mapping[str, float]] = {}
-    for summary in summaries:
-        by_client.update(summary.by_client)
-    released = {names.name_of(client): metrics for client, metrics in by_client.items()}
-    return Measured(means=sums.means(), by_client=released)
