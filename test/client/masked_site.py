@@ -1,0 +1,302 @@
+"""One client's masked side between a combiner and a learner of the test's own; its folder can be started again."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import masked_world as world
+import numpy as np
+from masked_world import CLIENTS, REDUCER, AClient
+
+from fedn_py.client.beliefs import Beliefs
+from fedn_py.client.hearing import Hearing
+from fedn_py.client.masked_files import MaskedFiles
+from fedn_py.client.masked_memory import MaskedMemory, create_memory
+from fedn_py.client.masked_side import MaskedSide
+from fedn_py.client.memory_rows import Pinned
+from fedn_py.client.state_folder import KEY_FILE, MEMORY_FILE, StateFolder
+from fedn_py.client.update_sealing import PlainUpdate
+from fedn_py.identity import Digest, Generation, SessionId
+from fedn_py.protocol.client import Event, Tasked
+from fedn_py.protocol.masked.certificates import Policy
+from fedn_py.protocol.masked.committee import Committee, check_committee
+from fedn_py.protocol.masked.contexts import CellTerms, cell_terms, plan_hash
+from fedn_py.protocol.masked.lottery import Candidate, choose
+from fedn_py.protocol.masked.round_messages import CellOrder, CommitteeBody, CommitteeRow, KeyMessage, Plan
+from fedn_py.protocol.masked.signing import Signed, sign
+from fedn_py.protocol.masked.words import KeyOffer, MaskedTerms
+from fedn_py.protocol.messages import (
+    FromClient,
+    MetricsRelease,
+    PolicyNews,
+    RoundPlan,
+    SaidByClient,
+    SaidToClient,
+    TaskFailed,
+    ToClient,
+    TrainTask,
+    UpdateHeader,
+    UpdateReceipt,
+)
+from fedn_py.runtime.secret_files import write_secret
+
+PARAMETERS = "{}"
+N = 20
+WITHIN_S = 20.0
+
+Found = TypeVar("Found")
+
+
+# ---- what a reducer and a combiner say
+
+
+def a_masked_plan(**changed: Any) -> Plan:
+    return world.a_plan(**{"params_sha256": hashlib.sha256(PARAMETERS.encode()).digest(), **changed})
+
+
+def an_order(plan: Plan, **changed: Any) -> CellOrder:
+    return world.an_order(plan, **changed)
+
+
+def a_task(plan: Plan | None = None, order: CellOrder | None = None, **changed: Any) -> TrainTask:
+    """A masked task as an honest reducer and combiner give it."""
+    plan = plan or a_masked_plan()
+    order = order or an_order(plan)
+    told = RoundPlan(
+        session=SessionId(plan.session.hex()),
+        session_number=plan.session_number,
+        round_number=plan.round,
+        attempt=plan.attempt,
+        base_model=Digest(plan.base_sha256.hex()),
+        package=Digest(plan.package_sha256.hex()),
+        parameters=PARAMETERS,
+        masking="pet",
+        update_timeout_s=plan.update_ms / 1_000,
+    )
+    terms = MaskedTerms(world.a_certificate(), sign(plan, REDUCER), sign(order, REDUCER))
+    return replace(TrainTask(told, Generation(order.generation), terms), **changed)
+
+
+def terms_of(task: TrainTask) -> CellTerms:
+    assert task.masked is not None
+    return cell_terms(world.DEPLOYMENT, task.masked.plan.body, task.masked.order.body)
+
+
+def policy_news(policy: Policy = world.POLICY) -> PolicyNews:
+    return PolicyNews(sign(policy, world.OPERATOR))
+
+
+def committee_of(task: TrainTask, offers: list[KeyOffer]) -> CommitteeBody:
+    """The committee that a combiner makes of its clients' offers."""
+    terms = terms_of(task)
+    candidates, keys = [], {}
+    for offer in offers:
+        client = world.verify_chain(offer.chain, world.TRUST)
+        for key in offer.keys:
+            slot = KeyMessage.decode(key.body).slot
+            candidates.append(Candidate(slot, client))
+            keys[client.client_id, slot] = (offer.chain, key)
+    chosen = choose(terms.plan.beacon, terms.order.k, terms.order.r, candidates)
+    rows = [CommitteeRow(one.slot, one.replica, *keys[one.client.client_id, one.slot]) for one in chosen]
+    return CommitteeBody(terms.ctx0, tuple(rows))
+
+
+def checked(task: TrainTask, body: CommitteeBody) -> Committee:
+    terms = terms_of(task)
+    return check_committee(
+        body, terms.ctx0, terms.order, terms.plan.beacon, world.chains(), standing=world.STANDING
+    )
+
+
+# ---- the client
+
+
+@dataclass
+class FakeCombiner:
+    """Takes what a client says and uploads; implements ``Combiner``."""
+
+    said: list[FromClient] = field(default_factory=list)
+    uploads: list[tuple[UpdateHeader, bytes]] = field(default_factory=list)
+    objects: dict[str, bytes] = field(default_factory=dict)
+    receipts: list[UpdateReceipt | Exception] = field(default_factory=list)
+    record: list[str] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def send(self, message: FromClient) -> None:
+        what = message.word if isinstance(message, SaidByClient) else message
+        self.record.append(f"say {what.said if isinstance(what, Signed) else type(what).__name__}")
+        self.said.append(message)
+        self.changed.set()
+
+    async def upload(self, header: UpdateHeader, path: Path) -> UpdateReceipt:
+        self.record.append("upload")
+        self.uploads.append((header, path.read_bytes()))
+        self.changed.set()
+        answer = self.receipts.pop(0) if self.receipts else UpdateReceipt(accepted=True)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def upload_object(self, upload_id: str, digest: Digest, path: Path) -> None:
+        self.objects[digest] = path.read_bytes()
+
+    def words(self, kind: type[Found]) -> list[Found]:
+        return [one.word for one in self.said if isinstance(one, SaidByClient) and isinstance(one.word, kind)]
+
+    def signed(self, kind: str) -> list[Signed]:
+        return [word for word in self.words(Signed) if word.said == kind]
+
+    @property
+    def failures(self) -> list[TaskFailed]:
+        return [one for one in self.said if isinstance(one, TaskFailed)]
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not reached():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+def a_state_folder(path: Path, client: AClient) -> Path:
+    """The folder of a client of the masked world that has joined."""
+    path.mkdir(parents=True, mode=0o700)
+    public = bytes(client.key.verify_key)
+    create_memory(path / MEMORY_FILE, public)
+    write_secret(path / KEY_FILE, bytes(client.key).hex() + "\n")
+    memory = MaskedMemory(path / MEMORY_FILE, public)
+    memory.save_pinned(Pinned(world.TRUST.operator_key, world.DEPLOYMENT, client.chain))
+    memory.close()
+    return path
+
+
+@dataclass
+class Site:
+    """A running client without its learner; ``events`` is what its own machine is told."""
+
+    client: AClient
+    folder: StateFolder
+    combiner: FakeCombiner
+    side: MaskedSide
+    hearing: Hearing
+    files: Path
+    events: list[Event]
+
+    def hear(self, *messages: ToClient) -> None:
+        for message in messages:
+            self.hearing.heard(message)
+
+    def hear_words(self, *words: Any) -> None:
+        self.hear(*(SaidToClient(word) for word in words))
+
+    async def settled(self) -> None:
+        """Wait until all that was heard is taken."""
+        last = TrainTask(a_plain_round(), Generation(0))
+        self.hear(last)
+        async with asyncio.timeout(WITHIN_S):
+            while not (Tasked(last) in self.events or any(one.generation == 0 for one in self.combiner.failures)):
+                await asyncio.sleep(0.002)
+        self.combiner.said = [one for one in self.combiner.said if not _is_marker(one)]
+
+    async def offered(self, task: TrainTask) -> KeyOffer:
+        """Give it a task and wait for its offer."""
+        before = len(self.combiner.words(KeyOffer))
+        self.hear(task)
+        await self.combiner.until(lambda: len(self.combiner.words(KeyOffer)) > before)
+        return self.combiner.words(KeyOffer)[-1]
+
+    def plain_update(self, n: int = N, samples: int = 50, **metrics: Any) -> PlainUpdate:
+        path = self.files / f"plain-{self.client.name}"
+        path.write_bytes(world.the_values(self.client, n).astype("<f4").tobytes())
+        return PlainUpdate(path, samples, **metrics)
+
+    async def send(self, task: TrainTask, plain: PlainUpdate | None = None, *, trained: bool = True) -> list[Event]:
+        """Do what the client's own work does when there is an update."""
+        return await self.side.send_update(task, (plain or self.plain_update()) if trained else None)
+
+
+def _is_marker(message: FromClient) -> bool:
+    return isinstance(message, TaskFailed) and message.generation == 0
+
+
+def a_plain_round() -> RoundPlan:
+    return RoundPlan(SessionId("ff" * 16), 1, 1, 1, Digest("0" * 64), Digest("0" * 64), "{}", "none", 60.0)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    path: Path,
+    client: AClient = CLIENTS[0],
+    *,
+    policy: Policy | None = world.POLICY,
+    release: MetricsRelease = "client",
+    combiner: FakeCombiner | None = None,
+) -> AsyncIterator[Site]:
+    """Run a client over its folder, made where it is not there yet."""
+    if not path.exists():
+        a_state_folder(path, client)
+    combiner, events = combiner or FakeCombiner(), []
+    with StateFolder(path) as folder:
+        beliefs = Beliefs(folder.registration, folder.memory, now_s=lambda: world.NOW_S)
+        side = MaskedSide(
+            folder.registration,
+            folder.memory,
+            MaskedFiles(path / "masked", folder.memory),
+            combiner,
+            release=release,
+            beliefs=beliefs,
+            post=events.append,
+        )
+        hearing = Hearing(side, beliefs, combiner, events.append)
+        tasks = [asyncio.ensure_future(side.run()), asyncio.ensure_future(hearing.run())]
+        site = Site(client, folder, combiner, side, hearing, path, events)
+        try:
+            hearing.attached()
+            if policy is not None:
+                site.hear(policy_news(policy))
+            yield site
+            for task in tasks:
+                assert not task.done(), task.exception()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def recorded(site: Site) -> Iterator[list[str]]:
+    """Write down the order in which a client writes to its disk and speaks."""
+    memory, record = site.folder.memory, site.combiner.record
+    for name in [name for name in dir(memory) if name.startswith("save_")]:
+        setattr(memory, name, _noted(getattr(memory, name), name, record))
+    yield record
+
+
+def _noted(save: Callable[..., None], name: str, record: list[str]) -> Callable[..., None]:
+    def noted(*values: Any) -> None:
+        save(*values)
+        record.append(name)
+
+    return noted
+
+
+def opened_mean(task: TrainTask, partial: np.ndarray, sums: list[np.ndarray], clients: int) -> tuple[np.ndarray, int]:
+    """What a reducer makes of a cell."""
+    from fedn_py.masking.fixed_point import decoded_mean
+    from fedn_py.masking.keystream import chunk_sizes
+    from fedn_py.masking.pet import CellOpening
+
+    encoding = terms_of(task).encoding
+    opening, parts, start = CellOpening(encoding, clients), [], 0
+    for number, size in enumerate(chunk_sizes(len(partial))):
+        part = slice(start, start + size)
+        parts.append(opening.chunk(number, partial[part], [words[part] for words in sums]).copy())
+        start += size
+    weight = opening.tail().weight
+    return decoded_mean(encoding, np.concatenate(parts), weight), weight
+
+
+__all__ = ["plan_hash"]
