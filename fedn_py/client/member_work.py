@@ -96,6 +96,7 @@ class MemberWork:
         self._combiner, self._aborted = combiner, aborted
         self._acks: list[BoxAck] = []
         self._made: KeptAnswer | None = None
+        self._serves = False
         self.mailbox: Mailbox[State, Event, work.Effect] = Mailbox(
             "sum participant", state, step, self.perform, on_fault=machines.stops(self.close)
         )
@@ -134,7 +135,7 @@ class MemberWork:
                 self._combiner.send(SaidByClient(answer))
             case work.EraseKeys():
                 self.erase()
-                if isinstance(self.state, work.Silent):
+                if self._serves and isinstance(self.state, work.Silent):
                     _log.info("serves no longer as a sum participant; its keys are erased", why=self.state.reason)
             case work.SaveAbort(ctx):
                 await in_thread(memory.save_abort, ctx)
@@ -178,9 +179,10 @@ class MemberWork:
             await self.mailbox.deliver(work.DeadlinePassed())  # seated by another of its offers
             return False
         await self.mailbox.deliver(work.CommitteeFormed(committee))
+        self._serves = seat is not None
         if seat is not None:
             _log.info("serves as a sum participant", slot=seat.slot, replica=seat.replica)
-        return seat is not None
+        return self._serves
 
     async def take_boxes(self, boxes: Sequence[BoxFor], beliefs: Beliefs) -> None:
         """Open boxes and acknowledge them."""

@@ -185,7 +185,8 @@ class ParticipantWork:
                     return UpdateGone(generation)
                 await self.mailbox.deliver(work.TrainingEnded(under.work))
             case work.Checking(under) if under.ctx0 == terms.ctx0:
-                _log.info("the update is ready; waiting for the cell's committee")
+                if not committee.done():
+                    _log.info("the update is ready; waiting for the cell's committee")
                 formed = await asyncio.shield(committee)
                 await self.mailbox.deliver(work.CommitteeChecked(formed, under))
             case work.Sealing(under, formed, tries) if under.ctx0 == terms.ctx0:

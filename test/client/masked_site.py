@@ -21,12 +21,16 @@ from fedn_py.client.memory_rows import Pinned
 from fedn_py.client.state_folder import KEY_FILE, MEMORY_FILE, StateFolder
 from fedn_py.client.update_sealing import PlainUpdate
 from fedn_py.identity import Digest, Generation, SessionId
+from fedn_py.masking.fixed_point import decoded_mean
+from fedn_py.masking.keystream import chunk_sizes
+from fedn_py.masking.pet import CellOpening
 from fedn_py.protocol.client import Event, Tasked
+from fedn_py.protocol.masked.answers import AnswerPlace, open_stream, unseal_key
 from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.committee import Committee, check_committee
-from fedn_py.protocol.masked.contexts import CellTerms, cell_terms, plan_hash
+from fedn_py.protocol.masked.contexts import CellTerms, cell_terms
 from fedn_py.protocol.masked.lottery import Candidate, choose
-from fedn_py.protocol.masked.round_messages import CellOrder, CommitteeBody, CommitteeRow, KeyMessage, Plan
+from fedn_py.protocol.masked.round_messages import Answer, CellOrder, CommitteeBody, CommitteeRow, KeyMessage, Plan
 from fedn_py.protocol.masked.signing import Signed, sign
 from fedn_py.protocol.masked.words import KeyOffer, MaskedTerms
 from fedn_py.protocol.messages import (
@@ -107,9 +111,7 @@ def committee_of(task: TrainTask, offers: list[KeyOffer]) -> CommitteeBody:
 
 def checked(task: TrainTask, body: CommitteeBody) -> Committee:
     terms = terms_of(task)
-    return check_committee(
-        body, terms.ctx0, terms.order, terms.plan.beacon, world.chains(), standing=world.STANDING
-    )
+    return check_committee(body, terms.ctx0, terms.order, terms.plan.beacon, world.chains(), standing=world.STANDING)
 
 
 # ---- the client
@@ -134,7 +136,7 @@ class FakeCombiner:
 
     async def upload(self, header: UpdateHeader, path: Path) -> UpdateReceipt:
         self.record.append("upload")
-        self.uploads.append((header, path.read_bytes()))
+        self.uploads.append((header, _content(path)))
         self.changed.set()
         answer = self.receipts.pop(0) if self.receipts else UpdateReceipt(accepted=True)
         if isinstance(answer, Exception):
@@ -142,7 +144,7 @@ class FakeCombiner:
         return answer
 
     async def upload_object(self, upload_id: str, digest: Digest, path: Path) -> None:
-        self.objects[digest] = path.read_bytes()
+        self.objects[digest] = _content(path)
 
     def words(self, kind: type[Found]) -> list[Found]:
         return [one.word for one in self.said if isinstance(one, SaidByClient) and isinstance(one.word, kind)]
@@ -162,7 +164,9 @@ class FakeCombiner:
 
 
 def a_state_folder(path: Path, client: AClient) -> Path:
-    """The folder of a client of the masked world that has joined."""
+    """The folder of a client of the masked world that has joined; made where it is not there."""
+    if path.exists():
+        return path
     path.mkdir(parents=True, mode=0o700)
     public = bytes(client.key.verify_key)
     create_memory(path / MEMORY_FILE, public)
@@ -197,8 +201,8 @@ class Site:
         last = TrainTask(a_plain_round(), Generation(0))
         self.hear(last)
         async with asyncio.timeout(WITHIN_S):
-            while not (Tasked(last) in self.events or any(one.generation == 0 for one in self.combiner.failures)):
-                await asyncio.sleep(0.002)
+            while not (Tasked(last) in self.events or any(one.generation == 0 for one in self.combiner.failures)):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
         self.combiner.said = [one for one in self.combiner.said if not _is_marker(one)]
 
     async def offered(self, task: TrainTask) -> KeyOffer:
@@ -216,6 +220,10 @@ class Site:
     async def send(self, task: TrainTask, plain: PlainUpdate | None = None, *, trained: bool = True) -> list[Event]:
         """Do what the client's own work does when there is an update."""
         return await self.side.send_update(task, (plain or self.plain_update()) if trained else None)
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 def _is_marker(message: FromClient) -> bool:
@@ -236,8 +244,7 @@ async def running(
     combiner: FakeCombiner | None = None,
 ) -> AsyncIterator[Site]:
     """Run a client over its folder, made where it is not there yet."""
-    if not path.exists():
-        a_state_folder(path, client)
+    a_state_folder(path, client)
     combiner, events = combiner or FakeCombiner(), []
     with StateFolder(path) as folder:
         beliefs = Beliefs(folder.registration, folder.memory, now_s=lambda: world.NOW_S)
@@ -285,10 +292,6 @@ def _noted(save: Callable[..., None], name: str, record: list[str]) -> Callable[
 
 def opened_mean(task: TrainTask, partial: np.ndarray, sums: list[np.ndarray], clients: int) -> tuple[np.ndarray, int]:
     """What a reducer makes of a cell."""
-    from fedn_py.masking.fixed_point import decoded_mean
-    from fedn_py.masking.keystream import chunk_sizes
-    from fedn_py.masking.pet import CellOpening
-
     encoding = terms_of(task).encoding
     opening, parts, start = CellOpening(encoding, clients), [], 0
     for number, size in enumerate(chunk_sizes(len(partial))):
@@ -299,4 +302,8 @@ def opened_mean(task: TrainTask, partial: np.ndarray, sums: list[np.ndarray], cl
     return decoded_mean(encoding, np.concatenate(parts), weight), weight
 
 
-__all__ = ["plan_hash"]
+def read_answer(answer: Answer, client_id: bytes, stream: bytes, n_words: int) -> np.ndarray:
+    """What a reducer finds in a member's answer."""
+    place = AnswerPlace(answer.ctx, answer.included_hash, client_id, answer.slot)
+    key = unseal_key(place, answer.sealed_key, world.RSK)
+    return np.frombuffer(b"".join(open_stream(place, key, [stream], 4 * n_words)), np.uint32)

@@ -20,12 +20,15 @@ from grpc_network import (
     a_spool,
     digest_of,
 )
+from masked_world import DEPLOYMENT, EPOCH_SEED, OPERATOR, bytes_of
 from safetensors.numpy import load, load_file, save, save_file
 
 from fedn_py.client.assemble import run_client
 from fedn_py.client.ports import Fetch, Learned, Learner, LearningTask
 from fedn_py.errors import FednError
 from fedn_py.identity import ClientId, CombinerName, Generation, SessionId
+from fedn_py.protocol.masked.certificates import JoinCredential, OperatorSecret
+from fedn_py.protocol.masked.issuing import issue_token
 from fedn_py.protocol.messages import (
     Assignment,
     AssignRequest,
@@ -37,6 +40,7 @@ from fedn_py.protocol.messages import (
     ValidateTask,
     ValidationOrder,
 )
+from fedn_py.runtime.credential_files import TokenFile, write_token_file
 from fedn_py.settings.roles import ClientSettings
 from fedn_py.transport.authentication import Caller
 from fedn_py.transport.channels import Server, serve
@@ -59,6 +63,13 @@ def a_free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def a_join(site: str = "a site", operator: bytes = bytes(OPERATOR), **changed: Any) -> JoinCredential:
+    """A join credential of ``masked_world``'s operator, for one client."""
+    secret = OperatorSecret(operator, changed.pop("deployment", DEPLOYMENT), EPOCH_SEED)
+    plain = {"token_secret": bytes_of(f"join {site}"), "token_id": bytes_of(f"join {site}", 16), "uses": 1}
+    return issue_token(secret, site=site, not_after=2_000_000_000, **{**plain, **changed})  # type: ignore[arg-type]
 
 
 class AssigningReducer(RecordingReducer):
@@ -120,7 +131,12 @@ class CombinerServer:
         places = TransferPlaces()
         clients = CombinerService(self.calls, self._spool, heartbeat_s=2.0, places=places)
         objects = TransferService(
-            self.objects, self._spool, sink=None, roles=frozenset({"client"}), status=clients.held, places=places
+            self.objects,
+            self._spool,
+            sink=self.objects,
+            roles=frozenset({"client"}),
+            status=clients.held,
+            places=places,
         )
         self._server = await serve(self.address, [clients, objects], CERTIFICATE, Bearers())
 
@@ -257,9 +273,14 @@ def story(
     *,
     learner: Callable[[], Learner | None] = AddingLearner,
     objects: MemoryObjects | None = None,
+    join: JoinCredential | None = None,
     **changes: Any,
 ) -> None:
-    """Run a client in a network of one reducer and one combiner, and tell what happens to it."""
+    """Run a client in a network of one reducer and one combiner, and tell what happens to it.
+
+    Args:
+        join: makes it a client of masked rounds.
+    """
 
     async def main() -> None:
         reducer, combiner = ReducerServer(), CombinerServer(folder)
@@ -270,6 +291,8 @@ def story(
         await combiner.open()
         try:
             settings = client_settings(folder / "anna", reducer.port, **changes)
+            if join is not None:
+                write_token_file(settings.token_file, TokenFile("client:anna", join), replace=True)
             learning = learner()
             async with asyncio.timeout(100), running_client(settings, learning):
                 await told(Network(reducer, combiner, settings, learning))

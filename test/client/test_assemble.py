@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from grpc_network import MemoryObjects, digest_of
-from masked_world import DEPLOYMENT, EPOCH_SEED, OPERATOR, TRUST
+from masked_world import TRUST
 from running_client import (
     MODEL,
     PACKAGE,
     AddingLearner,
     CombinerServer,
     Network,
+    a_join,
     client_settings,
     running_client,
     story,
@@ -27,8 +28,6 @@ from fedn_py.client.state_folder import StateFolderInUse
 from fedn_py.errors import PeerFault
 from fedn_py.execution.entry_points import EntryPointFailed
 from fedn_py.identity import Digest, Generation
-from fedn_py.protocol.masked.certificates import JoinCredential, OperatorSecret
-from fedn_py.protocol.masked.issuing import issue_token
 from fedn_py.protocol.masked.registry import verify_chain
 from fedn_py.protocol.messages import (
     GoElsewhere,
@@ -39,14 +38,6 @@ from fedn_py.protocol.messages import (
 )
 from fedn_py.runtime.credential_files import TokenFile, write_token_file
 from fedn_py.runtime.scratch import DiskFull
-
-
-def a_join() -> JoinCredential:
-    """A join credential of ``masked_world``'s operator."""
-    operator = OperatorSecret(bytes(OPERATOR), DEPLOYMENT, EPOCH_SEED)
-    return issue_token(
-        operator, token_secret=b"j" * 32, token_id=b"i" * 16, site="a site", uses=1, not_after=2_000_000_000
-    )
 
 
 class NameTaken(PeerFault):

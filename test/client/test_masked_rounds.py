@@ -9,19 +9,30 @@ from typing import Any
 import masked_world as world
 import numpy as np
 import pytest
-from masked_site import N, Site, a_masked_plan, a_task, an_order, checked, committee_of, opened_mean, running, terms_of
+from masked_site import (
+    N,
+    Site,
+    a_masked_plan,
+    a_task,
+    an_order,
+    checked,
+    committee_of,
+    opened_mean,
+    read_answer,
+    running,
+    terms_of,
+)
 from masked_world import CLIENTS, REPLICATED
 
+from fedn_py.masking.hashing import plain_hash
 from fedn_py.protocol.client import Tasked, UpdateAnswered
-from fedn_py.protocol.masked.answers import AnswerPlace, open_stream, unseal_key
 from fedn_py.protocol.masked.boxes import check_header
 from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import included_hash
 from fedn_py.protocol.masked.round_messages import Answer, BoxAck, BoxFor, Echo, Included, IncludedRow
 from fedn_py.protocol.masked.signing import read_signed
-from fedn_py.protocol.masked.words import Boxes, KeyOffer, StreamSent, StreamWanted
+from fedn_py.protocol.masked.words import Boxes, StreamSent, StreamWanted
 from fedn_py.protocol.messages import RoundCommitted, SessionId, TrainTask, UpdateHeader
-from fedn_py.masking.hashing import plain_hash
 
 
 class Round:
@@ -46,9 +57,7 @@ class Round:
         return [(member, named[member.client.client_id]) for member in self.committee.members]
 
     async def upload(self, samples: int = 50, n: int = N) -> None:
-        done = await asyncio.gather(
-            *(site.send(self.task, site.plain_update(n, samples)) for site in self.sites)
-        )
+        done = await asyncio.gather(*(site.send(self.task, site.plain_update(n, samples)) for site in self.sites))
         for events in done:
             assert [type(event) for event in events] == [UpdateAnswered]
 
@@ -113,9 +122,7 @@ class Round:
         sent = site.combiner.words(StreamSent)[-1]
         stream = site.combiner.objects[sent.sha256.hex()]
         assert (plain_hash(stream), len(stream)) == (answer.stream_hash, answer.stream_bytes)
-        place = AnswerPlace(answer.ctx, answer.included_hash, site.client.id, answer.slot)
-        key = unseal_key(place, answer.sealed_key, world.RSK)
-        return np.frombuffer(b"".join(open_stream(place, key, [stream], 4 * self.terms.encoding.n_words)), np.uint32)
+        return read_answer(answer, site.client.id, stream, self.terms.encoding.n_words)
 
     def partial(self) -> np.ndarray:
         words = [np.frombuffer(site.combiner.uploads[-1][1], np.uint32) for site in self.sites]
