@@ -7,20 +7,27 @@ from pathlib import Path
 import fedn_py
 from fedn_py.errors import FednError, OwnFault
 from fedn_py.identity import ClientId, CombinerName
+from fedn_py.protocol.masked.certificates import Chain
 from fedn_py.protocol.messages import RoundProgress
 from fedn_py.protocol.reducer import step
-from fedn_py.protocol.reducer_work import Effect, Event
+from fedn_py.protocol.reducer_work import Effect, Event, SessionStarted
 from fedn_py.protocol.reducer_work import Reducer as State
 from fedn_py.reducer.calls import Calls
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import Control
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, take_fence, until_superseded
+from fedn_py.reducer.masked_documents import bytes_of
+from fedn_py.reducer.masked_rounds import MaskedRounds
+from fedn_py.reducer.masked_sessions import MaskingWasSetUp
+from fedn_py.reducer.masking_credentials import MaskingCredentials
 from fedn_py.reducer.records import ClientRecord
+from fedn_py.reducer.registrations import Registrations
 from fedn_py.reducer.roster import KnownClient, Roster
 from fedn_py.reducer.rounds import Rounds
 from fedn_py.reducer.service import Parts, StoredControl
 from fedn_py.reducer.sessions import Sessions
+from fedn_py.reducer.state_key import StateKey
 from fedn_py.reducer.token_book import TokenBook
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
@@ -98,14 +105,32 @@ class Reducer:
         tokens = TokenBook(ledger, events)
         await tokens.write_admin(settings.state_dir / "admin.token")
         catalogue = Catalogue(ledger, stores.objects, events, scratch)
-        sessions = Sessions(ledger, catalogue, events)
+        credentials = await self._credentials(ledger, events)
+        sessions = Sessions(ledger, catalogue, events, speaker=credentials)
         rounds = Rounds(ledger, stores.objects, events, scratch)
         mailbox = Mailbox("reducer", State(), step, rounds.perform)
         known, revoked = await _known_clients(ledger), await tokens.revoked()
-        roster = Roster(mailbox.post, events, authority_pem, known, revoked=revoked)
-        rounds.attach(roster, mailbox)
+        registrations = Registrations(credentials, await _known_chains(ledger)) if credentials is not None else None
+        roster = Roster(mailbox.post, events, authority_pem, known, revoked=revoked, registrations=registrations)
+        masked: MaskedRounds | None = None
+        if credentials is not None:
+            masked = MaskedRounds(
+                ledger,
+                stores.objects,
+                events,
+                scratch,
+                credentials=credentials,
+                state_key=StateKey.at(settings.state_dir / "state.key"),
+                patience=rounds.patience,
+                roster=roster,
+                mailbox=mailbox,
+            )
+        rounds.attach(roster, mailbox, masked)
         progress: dict[CombinerName, RoundProgress] = {}
-        calls = Calls(ledger, events, tokens, roster, mailbox, progress=progress, heartbeat_s=settings.heartbeat_s)
+        heartbeat_s = settings.heartbeat_s
+        calls = Calls(
+            ledger, events, tokens, roster, mailbox, progress=progress, heartbeat_s=heartbeat_s, masked=masked
+        )
         self._closing.push_async_callback(calls.close)
         self._mailbox = mailbox
         self._control = StoredControl(
@@ -134,6 +159,7 @@ class Reducer:
         self._closing.push_async_callback(self._end_tasks)
         under_way = await sessions.under_way()
         if under_way is not None:
+            await _take_up(under_way, masked)
             mailbox.post(under_way)
         self._server = await self._listen(stores, calls, tokens, certificate, scratch)
         self._closing.push_async_callback(self._server.stop, _GRACE_S)
@@ -148,6 +174,12 @@ class Reducer:
     async def stop(self) -> None:
         """Stop in good order: no new calls, what waits is written, the stores are closed."""
         await self._closing.aclose()
+
+    async def _credentials(self, ledger: Ledger, events: EventLog) -> MaskingCredentials | None:
+        masking = self._settings.masking
+        if masking is None:
+            return None
+        return await MaskingCredentials.open(masking.credential_file, masking.policy_file, ledger, events)
 
     async def _listen(
         self, stores: Stores, calls: Calls, tokens: TokenBook, certificate: ServerCertificate, scratch: Path
@@ -198,6 +230,21 @@ def minio_place(settings: MinIOSettings) -> MinIO:
 async def _known_clients(ledger: Ledger) -> dict[ClientId, KnownClient]:
     found = await ledger.find("clients", ClientRecord)
     return {record.client: KnownClient(record.name, record.token) for record in found}
+
+
+async def _known_chains(ledger: Ledger) -> dict[ClientId, Chain]:
+    found = await ledger.find("clients", ClientRecord)
+    return {record.client: Chain.decode(bytes_of(record.chain)) for record in found if record.chain}
+
+
+async def _take_up(under_way: SessionStarted, masked: MaskedRounds | None) -> None:
+    """Have the attempts of a masked session at hand; raises MaskingWasSetUp."""
+    terms = under_way.progress.terms
+    if terms.masking == "none":
+        return
+    if masked is None:
+        raise MaskingWasSetUp
+    await masked.restore(terms.session)
 
 
 async def _flushed(events: EventLog) -> None:

@@ -15,16 +15,21 @@ from fedn_py.protocol.messages import (
     AttachedClients,
     CellFailed,
     CombinerHello,
+    CommitteeFormed,
     FromCombiner,
     HelloAccepted,
+    MaskedPartial,
     PartialAggregate,
     RoundProgress,
     ToCombiner,
     ValidationReport,
+    WordPassedOn,
 )
 from fedn_py.protocol.reducer_work import CellGaveUp, Effect, Event, PartialArrived, Reducer, ValidationArrived
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, NoRecord
+from fedn_py.reducer.masked_documents import body_text
+from fedn_py.reducer.masked_rounds import MaskedRounds
 from fedn_py.reducer.records import ClientRecord, CombinerRecord
 from fedn_py.reducer.roster import Roster
 from fedn_py.reducer.token_book import TokenBook
@@ -38,6 +43,7 @@ class Calls:
 
     Args:
         progress: filled with what each combiner last told of its work.
+        masked: takes what is said of masked rounds; None where there are none.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class Calls:
         *,
         progress: dict[CombinerName, RoundProgress],
         heartbeat_s: float,
+        masked: MaskedRounds | None = None,
     ) -> None:
         self._ledger = ledger
         self._events = events
@@ -58,12 +65,15 @@ class Calls:
         self._mailbox = mailbox
         self._progress = progress
         self._heartbeat_s = heartbeat_s
+        self._masked = masked
         self._writing: set[asyncio.Task[None]] = set()
 
     async def combiner_joined(self, hello: CombinerHello, caller: Caller, outbox: Outbox[ToCombiner]) -> None:
         """Take a combiner in; raises NameTaken."""
         self._roster.join(hello, caller.token_id, outbox)
         outbox.send(HelloAccepted(self._heartbeat_s))
+        if self._masked is not None:
+            self._masked.welcome(hello.name, hello.instance)
         record = CombinerRecord(hello.name, hello.address, hello.max_clients, hello.software, time.time())
         self._write_behind(self._ledger.put("combiners", hello.name, record, name=hello.name))
 
@@ -82,6 +92,9 @@ class Calls:
                 self._mailbox.post(ValidationArrived(name, instance, message))
             case RoundProgress():
                 self._progress[name] = message
+            case CommitteeFormed() | MaskedPartial() | WordPassedOn():
+                if self._masked is not None:
+                    self._masked.heard(name, instance, message)
             case CombinerHello():
                 pass  # the first word is taken by combiner_joined; a second one says nothing new
 
@@ -91,7 +104,7 @@ class Calls:
         self._write_behind(self._note_left(name))
 
     async def assign(self, request: AssignRequest, caller: Caller) -> Assignment:
-        """Send a client to a combiner; raises NameTaken, NoCombiner."""
+        """Send a client to a combiner; raises what ``Roster.assign`` raises."""
         assignment = self._roster.assign(request, caller.token_id, await self._tokens.valid_s(caller.token_id))
         self._write_behind(self._remember(request, caller.token_id))
         return assignment
@@ -103,7 +116,8 @@ class Calls:
     async def _remember(self, request: AssignRequest, token: TokenId) -> None:
         now = time.time()
         before = await self._ledger.get("clients", request.client, ClientRecord)
-        fresh = ClientRecord(request.client, request.name, request.software, now, now, token)
+        chain = body_text(request.chain) if request.chain is not None else ""
+        fresh = ClientRecord(request.client, request.name, request.software, now, now, token, chain)
         record = replace(fresh, first_seen=before.first_seen) if before is not None else fresh
         await self._ledger.put("clients", request.client, record, name=request.name)
 

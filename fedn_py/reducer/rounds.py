@@ -12,7 +12,8 @@ from pathlib import Path
 from fedn_py.aggregation.metrics import InvalidMetrics
 from fedn_py.errors import FednError
 from fedn_py.identity import CombinerName, Digest
-from fedn_py.protocol.messages import Exclusion, PartialAggregate
+from fedn_py.protocol.masked_rounds_work import MaskedEffect, PlanMasked
+from fedn_py.protocol.messages import CellOrder, Exclusion, PartialAggregate
 from fedn_py.protocol.reducer import BY_OPERATOR
 from fedn_py.protocol.reducer_terms import Cells
 from fedn_py.protocol.reducer_work import (
@@ -20,7 +21,9 @@ from fedn_py.protocol.reducer_work import (
     CommitRound,
     Effect,
     Event,
+    MoveClients,
     OpenAttempt,
+    RecordNewWork,
     RecordSession,
     RecordValidation,
     Reducer,
@@ -34,6 +37,8 @@ from fedn_py.protocol.reducer_work import (
 )
 from fedn_py.reducer.event_log import EventLog, Severity
 from fedn_py.reducer.ledger import Ledger, Superseded
+from fedn_py.reducer.masked_rounds import MaskedRounds
+from fedn_py.reducer.masked_sessions import MaskingWasSetUp
 from fedn_py.reducer.merging import next_model
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import (
@@ -85,10 +90,13 @@ class Rounds:
         self.patience = Patience(events)
         self._roster: Roster | None = None
         self._mailbox: Mailbox[Reducer, Event, Effect] | None = None
+        self._masked: MaskedRounds | None = None
 
-    def attach(self, roster: Roster, mailbox: Mailbox[Reducer, Event, Effect]) -> None:
-        """Give the shell what it needs and what needs it."""
-        self._roster, self._mailbox = roster, mailbox
+    def attach(
+        self, roster: Roster, mailbox: Mailbox[Reducer, Event, Effect], masked: MaskedRounds | None = None
+    ) -> None:
+        """Give the shell what it needs and what needs it; without ``masked`` it runs plain rounds only."""
+        self._roster, self._mailbox, self._masked = roster, mailbox, masked
 
     @property
     def _network(self) -> Roster:
@@ -101,7 +109,15 @@ class Rounds:
             case OpenAttempt():
                 await self.patience.until_done(lambda: self._open_attempt(effect))
             case SendOrder(combiner, instance, order):
+                if isinstance(order, CellOrder) and order.plan.masking != "none":
+                    order = self._masked_rounds.order(combiner, order)
                 self._network.send(combiner, instance, order)
+            case PlanMasked():
+                return await self._masked_rounds.plan(effect)
+            case MaskedEffect():
+                return await self._masked_rounds.perform(effect)
+            case MoveClients():
+                self._move(effect)
             case SendCancel(combiner, instance, cancelled):
                 self._network.send(combiner, instance, cancelled)
             case CommitRound():
@@ -115,16 +131,38 @@ class Rounds:
                 await self.patience.until_done(lambda: self._record_validation(effect))
             case RecordSession():
                 await self.patience.until_done(lambda: self._record_session(effect))
+            case RecordNewWork():
+                await self.patience.until_done(lambda: self._record_new_work(effect))
             case TellWaiting(session, number, reason):
                 self._events.tell(
                     "round.waiting", f"round {number} waits: {reason}", session=session, round=str(number)
                 )
-            case TellRefused(combiner, reason):
-                text = f"the answer of combiner {combiner} was refused: {reason}"
-                self._events.tell("partial.refused", text, "error", combiner=combiner)
+            case TellRefused():
+                self._tell_refused(effect)
         return None
 
+    @property
+    def _masked_rounds(self) -> MaskedRounds:
+        if self._masked is None:
+            raise MaskingWasSetUp
+        return self._masked
+
+    def _tell_refused(self, effect: TellRefused) -> None:
+        combiner = effect.combiner
+        if effect.client is None:
+            text = f"the answer of combiner {combiner} was refused: {effect.reason}"
+            self._events.tell("partial.refused", text, "error", combiner=combiner)
+        else:
+            name = self._network.name_of(effect.client)
+            text = f"what client {name} said, through combiner {combiner}, was refused: {effect.reason}"
+            self._events.tell("word.refused", text, "warning", client=name, combiner=combiner)
+
     # ---- an attempt begins and fails
+
+    def _move(self, effect: MoveClients) -> None:
+        self._network.move(effect.combiner, effect.clients, effect.targets)
+        text = f"{len(effect.clients)} clients of combiner {effect.combiner} are sent elsewhere: {effect.reason}"
+        self._events.tell("cell.too_small", text, "warning", combiner=effect.combiner)
 
     async def _open_attempt(self, effect: OpenAttempt) -> None:
         plan, now = effect.plan, self._clock()
@@ -252,6 +290,14 @@ class Rounds:
             missing = f"combiner {combiner} did not report the validation of round {effect.round_number}"
             self._events.tell("validation.missing", missing, "warning", combiner=combiner, **where)
 
+    async def _record_new_work(self, effect: RecordNewWork) -> None:
+        def renewed(record: SessionRecord) -> SessionRecord:
+            return replace(record, terms=replace(record.terms, parameters=effect.parameters))
+
+        await self._ledger.change("sessions", effect.session, SessionRecord, renewed)
+        text = "the session does a new work on the same global model: its clients train anew, with another seed"
+        self._events.tell("session.new_work", text, "warning", session=effect.session)
+
     async def _record_session(self, effect: RecordSession) -> None:
         await self._ledger.change(
             "sessions",
@@ -260,6 +306,8 @@ class Rounds:
             lambda record: replace(record, status=effect.status, reason=effect.reason),
             status=effect.status,
         )
+        if effect.status in {"finished", "stopped"}:
+            self._network.end_moves()
         text = f"session {effect.status}" + (f": {effect.reason}" if effect.reason else "")
         severity: Severity = "warning" if effect.status == "paused" and effect.reason != BY_OPERATOR else "info"
         self._events.tell(f"session.{effect.status}", text, severity, session=effect.session)

@@ -7,18 +7,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from fedn_py.errors import FednError, PeerFault
-from fedn_py.identity import Generation, SessionId, parse_name
+from fedn_py.identity import ClientId, ClientName, Generation, SessionId, parse_name
 from fedn_py.protocol.masked.options import LEAST_CLIENTS, MaskedOptions, faults_of
 from fedn_py.protocol.reducer import first_generation
 from fedn_py.protocol.reducer_terms import Progress, SessionTerms
-from fedn_py.protocol.reducer_work import (
-    SessionStarted,
-)
+from fedn_py.protocol.reducer_work import SessionStarted
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import SessionOptions, SessionUnderWay, UnknownModel, UnknownSession
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Fields, Ledger
-from fedn_py.reducer.records import FailedAttempt, RoundRecord, SessionRecord, round_key, with_failure
+from fedn_py.reducer.masked_sessions import found_attempt, masked_terms, unfinished, with_history
+from fedn_py.reducer.planning import Speaker
+from fedn_py.reducer.records import (
+    ClientRecord,
+    FailedAttempt,
+    RoundRecord,
+    SeedModelRecord,
+    SessionRecord,
+    round_key,
+    with_failure,
+)
 
 INTERRUPTED = "ReducerRestarted: the reducer was started anew while the attempt ran"
 """Why an attempt failed that was under way when an earlier life of the reducer ended."""
@@ -38,11 +46,19 @@ class Sessions:
 
     Args:
         clock: seconds since 1970.
+        speaker: speaks for the reducer in masked rounds; None where it runs none.
     """
 
     def __init__(
-        self, ledger: Ledger, catalogue: Catalogue, events: EventLog, clock: Callable[[], float] = time.time
+        self,
+        ledger: Ledger,
+        catalogue: Catalogue,
+        events: EventLog,
+        clock: Callable[[], float] = time.time,
+        *,
+        speaker: Speaker | None = None,
     ) -> None:
+        self._speaker = speaker
         self._ledger = ledger
         self._catalogue = catalogue
         self._events = events
@@ -53,6 +69,7 @@ class Sessions:
 
         Raises:
             InvalidSession, UnknownPackage, UnknownModel: it cannot be.
+            MaskingNotSetUp, BeyondPolicy: it cannot be masked.
             SessionUnderWay: another one is.
         """
         _check(options)
@@ -65,7 +82,7 @@ class Sessions:
             if under_way:
                 raise SessionUnderWay(under_way[0].terms.session)
         number = await self._ledger.count("sessions") + 1
-        session = SessionId(secrets.token_hex(8))
+        session = SessionId(secrets.token_hex(16))
         terms = SessionTerms(
             session=session,
             number=number,
@@ -84,6 +101,9 @@ class Sessions:
             retry_delay_s=options.retry_delay_s,
             gather_timeout_s=options.gather_timeout_s,
         )
+        if terms.masking != "none":
+            size = model.parameters if isinstance(model, SeedModelRecord) else 1
+            terms = masked_terms(terms, self._speaker, size)
         name = options.name or f"session-{number}"
         record = SessionRecord(name, terms, "running", "", self._clock())
         await self._ledger.add("sessions", session, record, number=number, status="running")
@@ -129,7 +149,24 @@ class Sessions:
         last = progress.generation if newest is None else max(progress.generation, newest.generation)
         progress = replace(progress, generation=Generation(last + _VALIDATIONS_AT_MOST))
         paused = (record.reason or "it was paused") if record.status == "paused" else ""
+        if terms.masking != "none" and newest is not None:
+            return await self._masked(progress, newest, paused)
         return SessionStarted(progress, paused)
+
+    async def _masked(self, progress: Progress, newest: RoundRecord, paused: str) -> SessionStarted:
+        """Return where a masked session goes on: with the attempt that its newest round's document has."""
+        names = await self._client_names()
+        attempt = unfinished(newest)
+        if attempt is not None:
+            before = replace(progress, committed=newest.plan.round_number - 1, head=newest.plan.base_model)
+            before = with_history(before, newest, names)
+            return SessionStarted(before, paused, found_attempt(before, newest, attempt, INTERRUPTED))
+        if newest.status != "committed":
+            progress = with_history(progress, newest, names)
+        return SessionStarted(progress, paused)
+
+    async def _client_names(self) -> dict[ClientId, ClientName]:
+        return {record.client: record.name for record in await self._ledger.find("clients", ClientRecord)}
 
     async def _newest(self, equals: Fields) -> RoundRecord | None:
         found = await self._ledger.find("rounds", RoundRecord, equals, order_by="number", descending=True, limit=1)
@@ -146,7 +183,7 @@ class Sessions:
         ):
             key = round_key(session, newest.plan.round_number)
             seen = await self._ledger.change("rounds", key, RoundRecord, lambda old: old)
-            if seen.status == "running":
+            if seen.status == "running" and unfinished(seen) is None:
                 await self._close_interrupted(key, seen)
         return record
 
