@@ -185,7 +185,7 @@ class MaskedSide:
             session = bytes.fromhex(committed.session)
         except ValueError:
             return  # none that a masked round can have
-        self._participant.mailbox.post(RoundEnded(session, committed.round_number))
+        await self._participant.mailbox.deliver(RoundEnded(session, committed.round_number))
         await self._seats.round_committed(session, committed.round_number)
         for ctx0, cell in list(self._cells.items()):
             if cell.terms.plan.session == session and cell.terms.plan.round <= committed.round_number:
