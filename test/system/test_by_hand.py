@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import pymongo
 import pytest
 import yaml
 from minio import Minio
-from running_network import ROOT
+from running_network import ROOT, RunningNetwork
 from safetensors.numpy import load_file
 from servers.running import S3Server, free_port
 
-from fedn_py.settings import ReducerSettings, load_settings
+from fedn_py.protocol.masked.certificates import Policy
+from fedn_py.protocol.masked.signing import read_signed
+from fedn_py.runtime.credential_files import read_operator, read_policy, read_server, read_token_file
+from fedn_py.settings import CombinerSettings, ReducerSettings, load_settings
 
 HOW_TO = ROOT / "docs" / "how-to"
 LIMIT_S = 170.0
@@ -27,6 +30,13 @@ def blocks(page: str, language: str) -> list[str]:
     """Return a page's fenced blocks of one language, in order."""
     text = (HOW_TO / page).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def lines(page: str, *commands: str) -> list[str]:
+    """Return a page's indented lines that begin with one of these commands, in order."""
+    text = (HOW_TO / page).read_text(encoding="utf-8")
+    found = re.findall(r"^ {4}(fedn-py .*)$", text, re.MULTILINE)
+    return [line for line in found if line.startswith(tuple(f"fedn-py {command}" for command in commands))]
 
 
 def paste(script: Sequence[str], **environ: str) -> str:
@@ -88,6 +98,66 @@ def test_the_network_that_the_page_has_one_start_by_hand_finishes_its_session(tm
     assert load_file(network / "trained.safetensors")["coef_"].shape == (10, 64)
     for log in network.glob("*.log"):
         assert not re.search(r"^Traceback", log.read_text(), re.MULTILINE), log.read_text()
+
+
+HERE = 'export PATH="$PWD/.venv/bin:$PATH"; mkdir -p "$FOLDER"; cd "$FOLDER"'
+
+
+def test_the_commands_of_the_page_on_masking_make_what_its_settings_name(
+    start_network: Callable[..., RunningNetwork], tmp_path: Path
+) -> None:
+    network, folder = start_network(combiners=0), tmp_path / "operator"
+    page = "set-up-masking.md"
+
+    printed = paste(
+        [HERE, *lines(page, "operator", "token")], FOLDER=str(folder), FEDN_PROFILE=str(network.folder.profile)
+    )
+
+    policy = read_signed(read_policy(folder / "policy.signed"), Policy)
+    assert (policy.version, policy.g_min, policy.modes) == (3, 8, ("pet",))
+    assert [token.hex() for token in policy.revoked_tokens] == ["0123456789abcdef0123456789abcdef"]
+    token = read_token_file(folder / "hospital-a.token")
+    assert token.join is not None
+    assert token.join.deployment == read_operator(folder / "operator.key").deployment
+    assert token.bearer not in printed
+    reducer, combiner = (yaml.safe_load(block) for block in blocks(page, "yaml"))
+    assert read_server(folder / reducer["masking"]["credential_file"]).deployment == token.join.deployment
+    assert read_policy(folder / reducer["masking"]["policy_file"])
+    assert read_server(folder / combiner["masking_credential_file"]).deployment == token.join.deployment
+    assert set(reducer) <= set(ReducerSettings.model_fields)
+    assert set(combiner) <= set(CombinerSettings.model_fields)
+
+
+def test_the_commands_of_the_page_on_several_hosts_make_each_file_that_it_sends_somewhere(
+    start_network: Callable[..., RunningNetwork], tmp_path: Path
+) -> None:
+    network, folder = start_network(combiners=0), tmp_path / "trusted"
+    page = "run-across-hosts.md"
+
+    paste(
+        [HERE, *lines(page, "certificate", "operator", "token")],
+        FOLDER=str(folder),
+        FEDN_PROFILE=str(network.folder.profile),
+    )
+
+    made = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    assert made == {
+        "authority/authority.key",
+        "authority/authority.pem",
+        "reducer/reducer.pem",
+        "reducer/reducer.key",
+        "combiner-1/combiner-1.pem",
+        "combiner-1/combiner-1.key",
+        "operator.key",
+        "policy.signed",
+        "reducer.credential",
+        "combiner-1.credential",
+        "combiner-1.token",
+        "hospital-a.token",
+    }
+    public = {file for file in made if file.endswith(".pem")} | {"policy.signed"}
+    for file in made - public:
+        assert (folder / file).stat().st_mode & 0o777 == 0o600, file
 
 
 @pytest.mark.services
