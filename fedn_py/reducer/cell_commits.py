@@ -114,6 +114,7 @@ class CellCommits:
             wanted = {(ctx, member) for ctx in ctxs for member in opened.outcomes[ctx].wanted} - silent
             if not wanted:
                 return opened
+            del opened  # its total takes the room that the next one needs
             silent |= wanted & asked  # it came, and is wanted still: there is no use in it
             silent |= await self._still_missing(at, wanted - asked)
             asked |= wanted
@@ -148,6 +149,7 @@ class CellCommits:
         """Make the model of these cells and commit it; returns RoundSaved or RoundNotSaved."""
         try:
             if at.opened is None or at.opened.passed != frozenset(ctxs):
+                at.opened = None  # its total takes the room that the next one needs
                 at.opened = await self._opened(at, ctxs)
             opened, encoding = at.opened, encoding_of(at.plan_body)
             names = [metric.name for metric in at.plan_body.metrics]
