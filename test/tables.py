@@ -1,13 +1,14 @@
 """What a machine does with every pair of phase and event, as a table that cannot forget one.
 
 A table has a line for each event and a word for each phase: ``moves`` (the event belongs here), ``ignored`` (nothing
-changes and nothing is said), ``refused`` (UnexpectedEvent). Phases and events are found in the code, so a new one
-makes its table incomplete.
+changes and nothing is said), ``refused`` (UnexpectedEvent), ``late`` (the fault of that name). Phases and events are
+found in the code, so a new one makes its table incomplete.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
+from fedn_py.errors import PeerFault
 from fedn_py.protocol.machine import UnexpectedEvent
 
 Step = Callable[[Any, Any], tuple[Any, Sequence[Any]]]
@@ -26,11 +27,15 @@ def pairs_of(events: Any, phases: Any) -> set[tuple[str, str]]:
 
 
 def outcome(step: Step, state: Any, event: Any) -> str:
-    """Return what a machine does with an event; anything raised but UnexpectedEvent is passed on."""
+    """Return what a machine does with an event; anything raised but UnexpectedEvent and Late is passed on."""
     try:
         after, effects = step(state, event)
     except UnexpectedEvent:
         return "refused"
+    except PeerFault as fault:
+        if fault.code != "Late":
+            raise
+        return "late"
     return "ignored" if after == state and not effects else "moves"
 
 

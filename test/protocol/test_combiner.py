@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cell_world
 import pytest
 from builders import (
     ANNA,
@@ -17,6 +18,7 @@ from builders import (
     an_arrival,
     an_order,
 )
+from cell_world import FIVE
 from hypothesis import given
 from hypothesis import strategies as st
 from tables import by_name, outcome, pairs_of, read_table
@@ -59,6 +61,14 @@ from fedn_py.protocol.combiner_work import (
     Work,
 )
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
+from fedn_py.protocol.masked.cell_work import (
+    AcksOverdue,
+    ClientBarred,
+    KeysOverdue,
+    MemberStayedAway,
+    ReportingSum,
+    TermsChecked,
+)
 from fedn_py.protocol.messages import (
     CellCancelled,
     CellFailed,
@@ -561,6 +571,17 @@ def test_a_client_that_comes_back_validates_unless_it_has() -> None:
 
 # ---- every phase with every event
 
+MASKED_KEYS = cell_world.collecting_keys(*FIVE)
+MASKED_UPDATES = cell_world.collecting_updates(*FIVE)
+MEMBER, OTHER = cell_world.members_of(MASKED_UPDATES)
+OUTSIDE, TRAINING = [client for client in FIVE if client not in {MEMBER, OTHER}][:2]
+MASKED_ADDING = cell_world.run(
+    MASKED_UPDATES,
+    cell_world.begins(OUTSIDE),
+    *cell_world.acks(MASKED_UPDATES, cell_world.a_row(OUTSIDE)),
+    cell_world.arrives(OUTSIDE),
+    cell_world.begins(TRAINING),
+)[0]
 PHASES = by_name(
     [
         NoWork(last=GENERATION),
@@ -568,6 +589,9 @@ PHASES = by_name(
         collecting(training=frozenset({ANNA}), adding=(("bert/a", OF_BERT),)),
         Reporting(an_order(), ()),
         validating(),
+        MASKED_KEYS.work,
+        MASKED_ADDING.work,
+        ReportingSum(cell_world.an_order(*FIVE), frozenset()),
     ]
 )
 FITTING = by_name(
@@ -587,25 +611,56 @@ FITTING = by_name(
         DeadlinePassed(GENERATION),
         Reported(GENERATION),
         NotReported(GENERATION, ""),
+        TermsChecked(GENERATION, cell_world.the_terms()),
+        cell_world.offered(cell_world.the_terms(), TRAINING),
+        KeysOverdue(GENERATION),
+        cell_world.begins(MEMBER),
+        cell_world.arrives(TRAINING),
+        cell_world.ack(MASKED_UPDATES, MEMBER, cell_world.a_row(TRAINING)),
+        AcksOverdue(GENERATION, cell_world.id_of(MEMBER), 0, (cell_world.a_row(TRAINING),)),
+        MemberStayedAway(GENERATION, cell_world.id_of(MEMBER)),
+        ClientBarred(ANNA, ""),
     ]
 )
+ABOUT = cell_world.id_of(TRAINING)
+FITTING_MASKED = FITTING | by_name(
+    [
+        ClientAttached(cell_world.id_of(MEMBER)),
+        ClientDetached(cell_world.id_of(MEMBER)),
+        ClientStayedAway(GENERATION, ABOUT),
+        UpdateAdded(GENERATION, cell_world.arrival_of(OUTSIDE)),
+        UpdateNotAdded(GENERATION, cell_world.arrival_of(OUTSIDE), ""),
+        TaskNotDone(GENERATION, ABOUT, ""),
+        ClientBarred(ABOUT, ""),
+    ]
+)
+MASKED = {"CollectingKeys", "CollectingUpdates", "ReportingSum"}
 TABLE = read_table("""
-                    NoWork   Preparing  Collecting  Reporting  Validating
-Ordered             moves    moves      moves       moves      moves
-OrderCancelled      refused  moves      moves       moves      moves
-ObjectsFetched      refused  moves      refused     refused    refused
-ObjectsNotFetched   refused  moves      refused     refused    refused
-ClientAttached      moves    moves      moves       moves      moves
-ClientDetached      ignored  ignored    moves       ignored    moves
-ClientStayedAway    ignored  ignored    moves       ignored    moves
-UpdateArrived       moves    moves      moves       moves      moves
-UpdateAdded         refused  refused    moves       refused    refused
-UpdateNotAdded      refused  refused    moves       refused    refused
-TaskNotDone         refused  refused    moves       refused    moves
-ValidationReturned  refused  refused    refused     refused    moves
-DeadlinePassed      ignored  moves      moves       ignored    moves
-Reported            refused  refused    refused     moves      refused
-NotReported         refused  refused    refused     moves      refused
+                   NoWork   Preparing Collecting Reporting Validating CollectingKeys CollectingUpdates ReportingSum
+Ordered            moves    moves     moves      moves     moves      moves          moves             moves
+OrderCancelled     refused  moves     moves      moves     moves      moves          moves             moves
+ObjectsFetched     refused  moves     refused    refused   refused    refused        refused           refused
+ObjectsNotFetched  refused  moves     refused    refused   refused    refused        refused           refused
+ClientAttached     moves    moves     moves      moves     moves      moves          moves             moves
+ClientDetached     ignored  ignored   moves      ignored   moves      moves          moves             moves
+ClientStayedAway   ignored  ignored   moves      ignored   moves      moves          moves             ignored
+UpdateArrived      moves    moves     moves      moves     moves      moves          moves             moves
+UpdateAdded        refused  refused   moves      refused   refused    refused        moves             refused
+UpdateNotAdded     refused  refused   moves      refused   refused    refused        moves             refused
+TaskNotDone        refused  refused   moves      refused   moves      moves          moves             refused
+ValidationReturned refused  refused   refused    refused   moves      refused        refused           refused
+DeadlinePassed     ignored  moves     moves      ignored   moves      moves          moves             ignored
+Reported           refused  refused   refused    moves     refused    refused        refused           moves
+NotReported        refused  refused   refused    moves     refused    refused        refused           moves
+TermsChecked       refused  refused   refused    refused   refused    refused        refused           refused
+KeysOffered        refused  refused   refused    refused   refused    moves          ignored           refused
+KeysOverdue        ignored  ignored   ignored    ignored   ignored    moves          ignored           ignored
+UploadOffered      late     late      late       late      late       late           moves             late
+VectorArrived      moves    moves     moves      moves     moves      moves          moves             moves
+BoxesAcknowledged  refused  refused   refused    refused   refused    refused        moves             refused
+AcksOverdue        ignored  ignored   ignored    ignored   ignored    ignored        moves             ignored
+MemberStayedAway   ignored  ignored   ignored    ignored   ignored    ignored        moves             ignored
+ClientBarred       ignored  ignored   moves      ignored   moves      moves          moves             ignored
 """)
 
 
@@ -615,7 +670,32 @@ def test_the_table_has_every_phase_and_every_event() -> None:
 
 @pytest.mark.parametrize(("event", "phase"), TABLE)
 def test_each_phase_answers_an_event_as_the_table_says(event: str, phase: str) -> None:
-    assert outcome(step, a_combiner(PHASES[phase]), FITTING[event]) == TABLE[event, phase]
+    state = a_combiner(PHASES[phase])
+    if phase not in MASKED:
+        assert outcome(step, state, FITTING[event]) == TABLE[event, phase]
+        return
+    there = {cell_world.id_of(client) for client in FIVE}
+    there -= {
+        one for one in there if event in {"ClientAttached", "MemberStayedAway"} and one == cell_world.id_of(MEMBER)
+    }
+    there -= {ABOUT} if event == "ClientStayedAway" else set()
+    assert outcome(step, a_combiner(PHASES[phase], *there), FITTING_MASKED[event]) == TABLE[event, phase]
+
+
+def test_checked_terms_begin_a_masked_cell_and_fetched_objects_a_plain_one() -> None:
+    plain, masked = Preparing(an_order()), Preparing(cell_world.an_order(*FIVE))
+    assert outcome(step, a_combiner(masked), TermsChecked(GENERATION, cell_world.the_terms())) == "moves"
+    assert outcome(step, a_combiner(plain), TermsChecked(GENERATION, cell_world.the_terms())) == "refused"
+    assert outcome(step, a_combiner(masked), ObjectsFetched(GENERATION)) == "refused"
+
+
+def test_a_client_that_the_operator_has_revoked_is_out_of_a_plain_cell_and_of_a_validation_by_name() -> None:
+    state, _ = step(a_combiner(collecting(), ANNA, BERT), ClientBarred(ANNA, "Revoked: no"))
+    assert state.work == collecting(training=frozenset({BERT}), excluded=(Exclusion(ANNA, "Revoked: no"),))
+    state, effects = step(a_combiner(validating(waiting=frozenset({ANNA}))), ClientBarred(ANNA, "Revoked: no"))
+    assert ReportValidation(GENERATION, frozenset(), (Exclusion(ANNA, "Revoked: no"),)) in effects
+    included = a_combiner(collecting(training=frozenset({BERT}), included=(OF_ANNA,)))
+    assert step(included, ClientBarred(ANNA, "Revoked: no")) == (included, [])
 
 
 GENERATIONS = st.sampled_from([Generation(0), OLDER, GENERATION, NEWER])
