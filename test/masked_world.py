@@ -253,7 +253,8 @@ def masked_vector(terms: CellTerms, committee: Committee, client: AClient, uploa
     encoding = terms.encoding
     seeds = seeds_of(client, committee.slots, upload)
     keys = [mask_key(committee.ctx, client.id, slot, seed) for slot, seed in enumerate(seeds)]
-    masker = Masker(Encoder(encoding, 50, (), bytes_of(f"rounding {client.name} {upload}")), keys)
+    metrics = (0.0,) * len(encoding.metric_bounds)
+    masker = Masker(Encoder(encoding, 50, metrics, bytes_of(f"rounding {client.name} {upload}")), keys)
     out, values = np.empty(encoding.n_words, np.uint32), the_values(client, encoding.n_parameters)
     start = 0
     for number, size in enumerate(chunk_sizes(len(out))):

@@ -2,17 +2,21 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import masked_world as world
 from artifacts import a_model, a_package, a_sum, chunked
 from awaiting import until
 from unruly_store import Trouble, UnrulyDocuments, UnrulyObjects
 
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, InstanceId, SessionId, TokenId
 from fedn_py.protocol.machine import UnexpectedEvent
+from fedn_py.protocol.masked.certificates import Chain, Policy, ServerCredential
+from fedn_py.protocol.masked.signing import sign
 from fedn_py.protocol.messages import (
     AttachedClients,
     CellFailed,
@@ -36,13 +40,19 @@ from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import SessionOptions, SessionView
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, take_fence
+from fedn_py.reducer.masked_documents import bytes_of
+from fedn_py.reducer.masked_rounds import MaskedRounds
+from fedn_py.reducer.masking_credentials import MaskingCredentials
 from fedn_py.reducer.patience import Patience
-from fedn_py.reducer.records import EventRecord, RoundRecord
+from fedn_py.reducer.records import ClientRecord, EventRecord, RoundRecord
+from fedn_py.reducer.registrations import Registrations
 from fedn_py.reducer.roster import KnownClient, Roster, RosterLimits
 from fedn_py.reducer.rounds import Rounds
 from fedn_py.reducer.service import Parts, StoredControl
 from fedn_py.reducer.sessions import Sessions
+from fedn_py.reducer.state_key import StateKey
 from fedn_py.reducer.token_book import TokenBook
+from fedn_py.runtime.credential_files import write_policy, write_server
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.memory import MemoryDocuments, MemoryObjects
 from fedn_py.transport.authentication import Caller
@@ -65,6 +75,42 @@ class Stored:
 
     async def events(self) -> list[EventRecord]:
         return list(await Ledger(self.documents, 0).find("events", EventRecord, order_by="seq"))
+
+
+@dataclass
+class OperatorFiles:
+    """What the operator of masked rounds gave this reducer, in a folder that outlives it."""
+
+    folder: Path
+    policy: Policy = world.POLICY
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        if not self.credential_file.exists():
+            credential = ServerCredential(
+                world.TRUST.operator_key, world.DEPLOYMENT, world.a_certificate(), bytes(world.REDUCER)
+            )
+            write_server(self.credential_file, credential)
+        self.publish(self.policy)
+
+    @property
+    def credential_file(self) -> Path:
+        return self.folder / "reducer.credential"
+
+    @property
+    def policy_file(self) -> Path:
+        return self.folder / "policy"
+
+    def publish(self, policy: Policy) -> None:
+        """Sign a policy and put it where the reducer looks."""
+        before = self.policy_file.stat().st_mtime_ns if self.policy_file.exists() else 0
+        write_policy(self.policy_file, sign(policy, world.OPERATOR), replace=True)
+        os.utime(self.policy_file, ns=(before + 10**9, before + 10**9))
+
+    async def opened(self, ledger: Ledger, events: EventLog) -> MaskingCredentials:
+        return await MaskingCredentials.open(
+            self.credential_file, self.policy_file, ledger, events, clock=lambda: world.NOW_S
+        )
 
 
 @dataclass
@@ -140,8 +186,8 @@ class PlayedCombiner:
 class Network:
     """One life of a reducer on stores that outlive it."""
 
-    def __init__(self, stored: Stored, scratch: Path, trouble: Trouble) -> None:
-        self.stored, self.scratch, self.trouble = stored, scratch, trouble
+    def __init__(self, stored: Stored, scratch: Path, trouble: Trouble, operator: OperatorFiles | None = None) -> None:
+        self.stored, self.scratch, self.trouble, self.operator = stored, scratch, trouble, operator
         self.documents = UnrulyDocuments(stored.documents, trouble)
         self.objects = UnrulyObjects(stored.objects, trouble)
         self.tasks: list[asyncio.Task[None]] = []
@@ -155,13 +201,28 @@ class Network:
         self.events = await EventLog.open(Ledger(self.stored.documents, self.fence))
         self.tokens = TokenBook(self.ledger, self.events)
         self.catalogue = Catalogue(self.ledger, self.objects, self.events, self.scratch)
-        self.sessions = Sessions(self.ledger, self.catalogue, self.events)
+        self.credentials = await self.operator.opened(self.ledger, self.events) if self.operator else None
+        self.sessions = Sessions(self.ledger, self.catalogue, self.events, speaker=self.credentials)
         self.shell = Rounds(self.ledger, self.objects, self.events, self.scratch)
         self.shell.patience = Patience(self.events, base_s=0.0)
         self.mailbox: Mailbox[State, Event, Effect] = Mailbox("reducer", State(), step, self.shell.perform)
         known = {ANNA: KnownClient(ClientName("anna"), TokenId("")), BERT: KnownClient(ClientName("bert"), TokenId(""))}
-        self.roster = Roster(self.mailbox.post, self.events, b"PEM", known, RosterLimits(combiner_grace_s))
-        self.shell.attach(self.roster, self.mailbox)
+        registrations = None
+        if self.credentials is not None:
+            records = await self.ledger.find("clients", ClientRecord)
+            known |= {record.client: KnownClient(record.name, record.token) for record in records}
+            chains = {record.client: Chain.decode(bytes_of(record.chain)) for record in records if record.chain}
+            registrations = Registrations(self.credentials, chains)
+        self.roster = Roster(
+            self.mailbox.post,
+            self.events,
+            b"PEM",
+            known,
+            RosterLimits(combiner_grace_s),
+            registrations=registrations,
+        )
+        self.masked = self.masked_rounds() if self.credentials is not None else None
+        self.shell.attach(self.roster, self.mailbox, self.masked)
         self.calls = Calls(
             self.ledger,
             self.events,
@@ -170,6 +231,7 @@ class Network:
             self.mailbox,
             progress=self.progress,
             heartbeat_s=10.0,
+            masked=self.masked,
         )
         self.control = StoredControl(
             Parts(
@@ -192,7 +254,24 @@ class Network:
         self.running = asyncio.create_task(self.mailbox.run())
         under_way = await self.sessions.under_way()
         if under_way is not None:
+            if self.masked is not None:
+                await self.masked.restore(under_way.progress.terms.session)
             self.mailbox.post(under_way)
+
+    def masked_rounds(self) -> MaskedRounds:
+        assert self.credentials is not None
+        assert self.operator is not None
+        return MaskedRounds(
+            self.ledger,
+            self.objects,
+            self.events,
+            self.scratch,
+            credentials=self.credentials,
+            state_key=StateKey.at(self.operator.folder / "state.key"),
+            patience=self.shell.patience,
+            roster=self.roster,
+            mailbox=self.mailbox,
+        )
 
     async def end(self) -> None:
         self.mailbox.close()
@@ -242,10 +321,15 @@ class Network:
 
 @contextlib.asynccontextmanager
 async def a_network(
-    scratch: Path, stored: Stored | None = None, trouble: Trouble | None = None, **how: Any
+    scratch: Path,
+    stored: Stored | None = None,
+    trouble: Trouble | None = None,
+    *,
+    operator: OperatorFiles | None = None,
+    **how: Any,
 ) -> AsyncIterator[Network]:
-    """Run one life of a reducer."""
-    network = Network(stored or Stored(), scratch, trouble or Trouble())
+    """Run one life of a reducer; with ``operator`` one that can run masked rounds."""
+    network = Network(stored or Stored(), scratch, trouble or Trouble(), operator)
     await network.start(**how)
     try:
         yield network

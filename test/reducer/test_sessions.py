@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from awaiting import until
-from reducer_network import ANNA, Network, Stored, a_network, models_of
+from reducer_network import ANNA, Network, OperatorFiles, Stored, a_network, models_of
 
 from fedn_py.identity import Digest, InstanceId
 from fedn_py.protocol.masked.options import MaskedOptions
@@ -93,12 +93,14 @@ def test_the_terms_of_masking_are_kept(tmp_path: Path) -> None:
         clip=0.5, n_max=20, weight_unit=10, k=3, r=2, g_min=8, reopen="strict", metrics={"loss": 8.0}
     )
 
-    async def story(network: Network) -> None:
-        record = await network.sessions.begin(await network.options(masking="pet", masked=masked))
-        assert (record.terms.masking, record.terms.masked) == ("pet", masked)
-        assert (await network.sessions.get(record.terms.session)).terms.masked == masked
+    async def story() -> None:
+        async with a_network(tmp_path, operator=OperatorFiles(tmp_path / "operator")) as network:
+            options = await network.options(masking="pet", masked=masked, clients_required=12)
+            record = await network.sessions.begin(options)
+            assert (record.terms.masking, record.terms.masked) == ("pet", masked)
+            assert (await network.sessions.get(record.terms.session)).terms.masked == masked
 
-    in_a_network(tmp_path, story)
+    asyncio.run(story())
 
 
 def test_a_session_needs_a_package_and_a_model_that_are_here(tmp_path: Path) -> None:
