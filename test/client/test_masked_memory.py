@@ -1,0 +1,236 @@
+"""What a client must not forget: there after a restart, all or nothing, and never quietly replaced."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import masked_world as world
+import pytest
+from masked_world import CLIENTS, a_committee, an_answer, an_upload, the_terms
+
+from fedn_py.client import masked_memory
+from fedn_py.client.durable_files import StateDamaged, durable
+from fedn_py.client.masked_files import MaskedFiles
+from fedn_py.client.masked_memory import MaskedMemory, MemoryUnwritable, create_memory
+from fedn_py.client.memory_rows import KeptAnswer, KeptUpload, Measured, Pinned
+from fedn_py.protocol.masked.beacon import KnownBeacon
+from fedn_py.protocol.masked.differencing import MemberMemory, PromiseRecord, SentRecord
+from fedn_py.protocol.masked.participant_work import Seen
+from fedn_py.protocol.masked.signing import sign
+from fedn_py.protocol.masked.words import MaskedUpload
+
+OWNER = b"k" * 32
+LARGEST_ROUND = 2**64 - 1
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    create_memory(tmp_path / "memory.sqlite", OWNER)
+    return tmp_path / "memory.sqlite"
+
+
+@pytest.fixture
+def memory(path: Path) -> Iterator[MaskedMemory]:
+    opened = MaskedMemory(path, OWNER)
+    yield opened
+    opened.close()
+
+
+def again(path: Path) -> MaskedMemory:
+    return MaskedMemory(path, OWNER)
+
+
+def a_kept_upload(upload_id: bytes = b"u" * 16) -> KeptUpload:
+    terms = the_terms()
+    upload = an_upload(terms, a_committee(terms), CLIENTS[0])
+    masked = MaskedUpload(CLIENTS[0].chain, upload.header, upload.sealed.boxes)
+    return KeptUpload(b"0" * 32, b"c" * 32, upload_id, world.SESSION, LARGEST_ROUND, masked, 116, b"5" * 32)
+
+
+def a_kept_answer(ctx: bytes = b"c" * 32) -> KeptAnswer:
+    terms = the_terms()
+    committee = a_committee(terms)
+    uploads = [an_upload(terms, committee, client) for client in CLIENTS[:4]]
+    member = world.members_of(committee)[0]
+    answer, _ = an_answer(terms, committee, member, uploads)
+    return KeptAnswer(ctx, world.SESSION, 3, answer, 132, b"5" * 32)
+
+
+def a_promise(ctx: bytes, work: bytes = b"w" * 32) -> PromiseRecord:
+    return PromiseRecord(work, ctx, b"h" * 32, "strict", (b"a" * 32, b"b" * 32))
+
+
+RECORD = SentRecord(b"w" * 32, b"b" * 32, b"c" * 32, "reducer", (b"m" * 32,))
+
+
+def test_a_new_memory_remembers_nothing(memory: MaskedMemory) -> None:
+    assert (memory.pinned(), memory.policy(), memory.beacon(b"S" * 16), memory.highest_session()) == (None,) * 4
+    assert (memory.sent(), memory.uploads(), memory.answers(), memory.seen()) == ((), (), (), {})
+    assert memory.member() == MemberMemory()
+    assert memory.reducers() == memory.memberships() == memory.aborted() == frozenset()
+
+
+def test_everything_is_there_after_a_restart(memory: MaskedMemory, path: Path) -> None:
+    known = KnownBeacon(b"S" * 16, 7, LARGEST_ROUND, b"x" * 32, b"y" * 32)
+    seen = Seen(LARGEST_ROUND, 2**32 - 1, b"p" * 32)
+    pinned = Pinned(b"o" * 32, b"D" * 16, CLIENTS[0].chain)
+    policy = sign(world.POLICY, world.OPERATOR)
+    upload, answer, promise = a_kept_upload(), a_kept_answer(), a_promise(b"1" * 32)
+    memory.save_pinned(pinned)
+    memory.save_policy(policy)
+    memory.save_reducer(b"r" * 32)
+    memory.save_beacon(KnownBeacon(b"S" * 16, 7, 1, b"v" * 32, b"y" * 32))
+    memory.save_beacon(known)
+    memory.save_beacon(KnownBeacon(b"T" * 16, 3, 1, b"x" * 32, b"y" * 32))
+    memory.save_seen(b"S" * 16, Seen(1, 1, b"q" * 32))
+    memory.save_seen(b"S" * 16, seen)
+    memory.save_sent(RECORD, upload)
+    memory.save_membership(b"S" * 16, LARGEST_ROUND, 2)
+    memory.save_promise(promise)
+    memory.save_abort(b"9" * 32)
+    memory.save_answer(answer)
+    for one in (memory, again(path)):
+        assert (one.pinned(), one.policy(), one.reducers()) == (pinned, policy, {b"r" * 32})
+        assert (one.beacon(b"S" * 16), one.highest_session(), one.seen()) == (known, 7, {b"S" * 16: seen})
+        assert (one.sent(), one.uploads(), one.answers()) == ((RECORD,), (upload,), (answer,))
+        assert one.memberships() == {(b"S" * 16, LARGEST_ROUND, 2)}
+        assert one.member() == MemberMemory((promise,))
+        assert one.aborted() == {b"9" * 32}
+
+
+def test_that_something_was_sent_is_remembered_for_ever_its_bytes_are_not(memory: MaskedMemory, path: Path) -> None:
+    memory.save_sent(RECORD, a_kept_upload(b"1" * 16))
+    memory.save_sent(RECORD, a_kept_upload(b"2" * 16))  # sealed anew for the same committee
+    assert (memory.sent(), [row.upload_id for row in memory.uploads()]) == ((RECORD,), [b"2" * 16])
+    memory.drop_uploads()
+    assert (again(path).sent(), again(path).uploads()) == ((RECORD,), ())
+
+
+def test_of_many_promises_the_oldest_become_forgotten_works(path: Path) -> None:
+    memory, expected = MaskedMemory(path, OWNER, most_promises=2), MemberMemory()
+    for number in range(5):
+        promise = a_promise(bytes([number]) * 32, bytes([number // 2]) * 32)
+        memory.save_promise(promise)
+        expected = expected.with_promise(promise, 2)
+    assert memory.member() == MaskedMemory(path, OWNER, most_promises=2).member() == expected
+    assert expected.forgotten
+    memory.drop_answer(b"4" * 32)
+    assert memory.member() == expected
+
+
+def test_a_power_cut_behind_a_write_does_not_undo_it(memory: MaskedMemory) -> None:
+    """EXTRA: the folder is synced too when the journal goes, or it could come back."""
+    (level,) = memory._db.execute("PRAGMA synchronous").fetchone()
+    (journal,) = memory._db.execute("PRAGMA journal_mode").fetchone()
+    assert (level, journal) == (3, "delete")
+
+
+def test_a_write_that_is_cut_leaves_all_or_nothing(
+    memory: MaskedMemory, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_self: MaskedMemory, kind: str, key: bytes, value: Any) -> tuple[str, tuple[object, ...]]:
+        return ("INSERT INTO nowhere VALUES (?)", (key,)) if kind == "upload" else put(memory, kind, key, value)
+
+    put = MaskedMemory._put
+    monkeypatch.setattr(MaskedMemory, "_put", refused)
+    with pytest.raises(MemoryUnwritable, match="nowhere"):
+        memory.save_sent(RECORD, a_kept_upload())
+    assert (memory.sent(), again(path).sent()) == ((), ())
+
+
+# ---- a file that is not what it should be
+
+
+def test_a_damaged_memory_is_named_and_not_replaced(path: Path) -> None:
+    memory = again(path)
+    for number in range(200):
+        memory.save_membership(b"S" * 16, number, 1)
+    memory.close()
+    good = path.read_bytes()
+    for damage in (b"", b"no database", good[:5000], good[:4096] + bytes(4096) + good[8192:], good[::-1]):
+        path.write_bytes(damage)
+        with pytest.raises((StateDamaged, MemoryUnwritable), match=r"memory\.sqlite") as damaged:
+            again(path)
+        assert damaged.value.remedy
+        assert path.read_bytes() == damage
+
+
+def test_a_record_that_cannot_be_read_stops_the_client_at_its_start(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("INSERT INTO records (kind, key, value) VALUES ('sent', x'00', x'0102')")
+    database.commit()
+    with pytest.raises(StateDamaged, match="record of an upload") as damaged:
+        again(path)
+    assert "Never start it with an emptied memory" in damaged.value.remedy
+
+
+@pytest.mark.parametrize("change", ["UPDATE records SET value = zeroblob(32)", "PRAGMA user_version = 2"])
+def test_a_memory_of_another_client_or_another_version_is_refused(path: Path, change: str) -> None:
+    database = sqlite3.connect(path)
+    database.execute(change)
+    database.commit()
+    with pytest.raises(StateDamaged):
+        again(path)
+
+
+def test_a_memory_that_cannot_be_written_says_so(memory: MaskedMemory, path: Path) -> None:
+    memory._db.execute("PRAGMA query_only = 1")
+    with pytest.raises(MemoryUnwritable) as refused:
+        memory.save_abort(b"1" * 32)
+    assert "disk" in refused.value.remedy
+    assert again(path).aborted() == frozenset()
+    with pytest.raises(MemoryUnwritable):
+        again(path.with_name("nowhere.sqlite"))
+
+
+# ---- files
+
+
+def test_files_that_no_record_names_are_removed_at_the_start_and_others_stay(
+    memory: MaskedMemory, tmp_path: Path
+) -> None:
+    folder, upload, answer = tmp_path / "masked", a_kept_upload(), a_kept_answer()
+    folder.mkdir()
+    memory.save_sent(RECORD, upload)
+    memory.save_answer(answer)
+    for name in (upload.file_name, answer.file_name, "upload-left", "answer-left", ".upload-cut.partial"):
+        (folder / name).write_bytes(b"content")
+    files = MaskedFiles(folder, memory)
+    assert {file.name for file in folder.iterdir()} == {upload.file_name, answer.file_name}
+    assert files.path(upload).read_bytes() == b"content"
+    files.drop_answer(answer)
+    memory.drop_uploads()
+    files.tidy()
+    assert list(folder.iterdir()) == []
+    with pytest.raises(StateDamaged, match="upload-"):
+        files.path(upload)
+
+
+def test_a_durable_file_is_synced_with_its_folder_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fedn_py.client.durable_files as module
+
+    record: list[str] = []
+    monkeypatch.setattr(module.os, "fsync", lambda _: record.append("sync"))
+    with durable(tmp_path / "file") as file:
+        file.write(b"content")
+        record.append("written")
+    assert record == ["written", "sync", "sync"]
+    with pytest.raises(TypeError), durable(tmp_path / "other") as file:
+        file.writelines([b"half", "no bytes"])  # type: ignore[list-item]
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_metric_of_any_name_that_is_taken_is_kept(memory: MaskedMemory) -> None:
+    upload = replace(a_kept_upload(), metrics=(Measured("ß" * 64, 0.5),))
+    memory.save_sent(RECORD, upload)
+    assert memory.uploads() == (upload,)
+
+
+def test_every_kind_of_record_is_looked_at_when_the_file_is_opened() -> None:
+    source = Path(masked_memory.__file__).read_text()
+    assert set(re.findall(r'_put\("(\w+)"', source)) == set(masked_memory._KINDS)
