@@ -17,6 +17,7 @@ from fedn_py.protocol.reducer import BY_OPERATOR
 from fedn_py.protocol.reducer_work import Failed, Gathering, Paused
 from fedn_py.reducer.control import SessionUnderWay, UnknownModel, UnknownPackage, WrongSessionStatus
 from fedn_py.reducer.ledger import Ledger
+from fedn_py.reducer.masked_sessions import BeyondPolicy, MaskingNotSetUp
 from fedn_py.reducer.records import RoundRecord
 from fedn_py.reducer.sessions import INTERRUPTED, InvalidSession
 
@@ -99,6 +100,25 @@ def test_the_terms_of_masking_are_kept(tmp_path: Path) -> None:
             record = await network.sessions.begin(options)
             assert (record.terms.masking, record.terms.masked) == ("pet", masked)
             assert (await network.sessions.get(record.terms.session)).terms.masked == masked
+
+    asyncio.run(story())
+
+
+def test_a_masked_session_needs_an_operator(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        with pytest.raises(MaskingNotSetUp):
+            await network.start_session(masking="pet")
+        assert await network.ledger.count("sessions") == 0
+
+    in_a_network(tmp_path, story)
+
+
+def test_terms_beyond_the_policy_are_refused_when_the_session_begins(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with a_network(tmp_path, operator=OperatorFiles(tmp_path / "operator")) as network:
+            with pytest.raises(BeyondPolicy, match="clip 5000000"):
+                await network.start_session(masking="pet", masked=MaskedOptions(clip=5e6))
+            assert await network.ledger.count("sessions") == 0
 
     asyncio.run(story())
 
