@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,7 +94,7 @@ def policy_news(policy: Policy = world.POLICY) -> PolicyNews:
     return PolicyNews(sign(policy, world.OPERATOR))
 
 
-def committee_of(task: TrainTask, offers: list[KeyOffer]) -> CommitteeBody:
+def committee_of(task: TrainTask, offers: Sequence[KeyOffer]) -> CommitteeBody:
     """The committee that a combiner makes of its clients' offers."""
     terms = terms_of(task)
     candidates, keys = [], {}
@@ -107,6 +107,26 @@ def committee_of(task: TrainTask, offers: list[KeyOffer]) -> CommitteeBody:
     chosen = choose(terms.plan.beacon, terms.order.k, terms.order.r, candidates)
     rows = [CommitteeRow(one.slot, one.replica, *keys[one.client.client_id, one.slot]) for one in chosen]
     return CommitteeBody(terms.ctx0, tuple(rows))
+
+
+def offer_of(task: TrainTask, client: AClient, slot: int) -> KeyOffer:
+    """What a client of the masked world offers, for one slot."""
+    key = sign(world.a_key_message(terms_of(task), client, slot), client.key)
+    return KeyOffer(terms_of(task).ctx0, client.chain, (key,))
+
+
+def for_slot(offer: KeyOffer, slot: int) -> KeyOffer:
+    """An offer without its keys for other slots."""
+    return replace(offer, keys=tuple(key for key in offer.keys if KeyMessage.decode(key.body).slot == slot))
+
+
+def a_committee_with(task: TrainTask, offer: KeyOffer | None) -> CommitteeBody:
+    """A committee in which a client has slot 0, or none; all other seats are others'."""
+    order = terms_of(task).order
+    seats = [slot for slot in range(order.k) for _ in range(order.r)]
+    mine = [] if offer is None else [for_slot(offer, 0)]
+    others = zip(CLIENTS[1:], seats[len(mine) :], strict=False)
+    return committee_of(task, [*mine, *(offer_of(task, client, slot) for client, slot in others)])
 
 
 def checked(task: TrainTask, body: CommitteeBody) -> Committee:
@@ -188,6 +208,13 @@ class Site:
     hearing: Hearing
     files: Path
     events: list[Event]
+    tasks: "list[asyncio.Task[None]]"
+
+    async def ended(self) -> Exception:
+        """Wait until it has ended of a fault, and return that."""
+        (fault,) = await asyncio.gather(self.tasks.pop(0), return_exceptions=True)
+        assert isinstance(fault, Exception)
+        return fault
 
     def hear(self, *messages: ToClient) -> None:
         for message in messages:
@@ -211,6 +238,21 @@ class Site:
         self.hear(task)
         await self.combiner.until(lambda: len(self.combiner.words(KeyOffer)) > before)
         return self.combiner.words(KeyOffer)[-1]
+
+    async def seated(self, task: TrainTask) -> Committee:
+        """Give it a task and a seat in slot 0 of the committee."""
+        return await self._formed(task, serves=True)
+
+    async def formed(self, task: TrainTask) -> Committee:
+        """Give it a task and a committee that it is not in."""
+        return await self._formed(task, serves=False)
+
+    async def _formed(self, task: TrainTask, *, serves: bool) -> Committee:
+        offer = await self.offered(task)
+        body = a_committee_with(task, offer if serves else None)
+        self.hear_words(body)
+        await self.settled()
+        return checked(task, body)
 
     def plain_update(self, n: int = N, samples: int = 50, **metrics: Any) -> PlainUpdate:
         path = self.files / f"plain-{self.client.name}"
@@ -259,7 +301,7 @@ async def running(
         )
         hearing = Hearing(side, beliefs, combiner, events.append)
         tasks = [asyncio.ensure_future(side.run()), asyncio.ensure_future(hearing.run())]
-        site = Site(client, folder, combiner, side, hearing, path, events)
+        site = Site(client, folder, combiner, side, hearing, path, events, tasks)
         try:
             hearing.attached()
             if policy is not None:
