@@ -207,8 +207,6 @@ class MaskedCells:
             raise WrongShape("its boxes are not those that it names")
         if header.size != WORD_BYTES * n_words:
             raise WrongLength("a masked update", header.size, WORD_BYTES * n_words)
-        if header.samples:
-            raise WrongShape("it tells its samples, which are masked")
         check_metrics(header.metrics)
         return verified
 

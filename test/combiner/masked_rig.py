@@ -12,16 +12,17 @@ import masked_world as world
 import numpy as np
 from combiner_rig import QUICK, WITHIN_S, AttachedClient, Rig, a_combiner, a_model, digest_of
 from masked_world import AClient, AnUpload
+from nacl.signing import SigningKey
 
 from fedn_py.combiner.masking_trust import MaskingTrust
 from fedn_py.identity import ClientId, ClientName, Digest, Generation, SessionId
 from fedn_py.protocol.masked.boxes import BadBox, open_box
-from fedn_py.protocol.masked.certificates import ServerCredential
+from fedn_py.protocol.masked.certificates import Policy, ServerCredential
 from fedn_py.protocol.masked.committee import Committee, check_committee
 from fedn_py.protocol.masked.contexts import CellTerms, cell_terms
 from fedn_py.protocol.masked.lottery import slots_drawn
-from fedn_py.protocol.masked.round_messages import BoxAck, CellClosed, CommitteeBody, IncludedRow, Refused
-from fedn_py.protocol.masked.signing import read_signed, sign
+from fedn_py.protocol.masked.round_messages import BoxAck, CellClosed, CommitteeBody, IncludedRow, Plan, Refused
+from fedn_py.protocol.masked.signing import Signed, read_signed, sign
 from fedn_py.protocol.masked.words import Boxes, KeyOffer, MaskedTerms, MaskedUpload
 from fedn_py.protocol.messages import (
     CellOrder,
@@ -46,7 +47,6 @@ ANNA, BERT, CARL, DORA, EMIL, FRED, GINA, HANS = world.CLIENTS
 N_PARAMETERS = 20
 MODEL = a_model(N_PARAMETERS)
 PACKAGE = b"a package"
-POLICY = sign(world.POLICY, world.OPERATOR)
 SESSION = SessionId(world.SESSION.hex())
 
 
@@ -73,6 +73,9 @@ class MaskedRound:
     update_timeout_s: float = 60.0
     plan: dict[str, Any] = field(default_factory=dict)
     cell: dict[str, Any] = field(default_factory=dict)
+    policy: Policy | None = world.POLICY
+    reducer: SigningKey = world.REDUCER
+    certificate: Signed = field(default_factory=world.a_certificate)
 
     @property
     def signed_terms(self) -> MaskedTerms:
@@ -85,16 +88,17 @@ class MaskedRound:
             }
         )
         order = world.an_order(plan, **{"generation": self.generation, **self.cell})
-        return MaskedTerms(world.a_certificate(), sign(plan, world.REDUCER), sign(order, world.REDUCER))
+        return MaskedTerms(self.certificate, sign(plan, self.reducer), sign(order, self.reducer))
 
     @property
     def terms(self) -> CellTerms:
+        """What the signed terms say; of those whose order is for another plan, nothing."""
         signed = self.signed_terms
         return cell_terms(world.DEPLOYMENT, signed.plan.body, signed.order.body)
 
     @property
     def order(self) -> CellOrder:
-        plan = self.terms.plan
+        plan = Plan.decode(self.signed_terms.plan.body)
         unsigned = RoundPlan(
             SESSION,
             1,
@@ -185,6 +189,10 @@ class Scripted:
             elif not self.silent:
                 self._ack((row,), ())
 
+    def acknowledges(self, *accepted: IncludedRow) -> None:
+        """Say that these boxes are right, whoever's they are."""
+        self._ack(accepted, ())
+
     def _ack(self, accepted: tuple[IncludedRow, ...], rejected: tuple[Refused, ...]) -> None:
         assert self.committee is not None
         self.say(sign(BoxAck(self.committee.ctx, accepted, rejected), self.client.key))
@@ -260,13 +268,16 @@ class MaskedRig:
 
 
 @contextlib.asynccontextmanager
-async def masked_attached(rig: Rig, client: AClient, **hello: Any) -> AsyncIterator[AttachedClient]:
-    """Attach as a registered client; gives its stream from the policy on."""
+async def masked_attached(
+    rig: Rig, client: AClient, *, policy: bool = True, **hello: Any
+) -> AsyncIterator[AttachedClient]:
+    """Attach as a registered client; gives its stream from the policy on, where there is one."""
     said = replace(ClientHello(id_of(client), ClientName(client.name), "0.1.0", client.chain), **hello)
     async with rig.channel(id_of(client)) as channel, CombinerLink(channel, said) as link:
         messages = link.messages()
         assert isinstance(await anext(messages), ClientWelcome)
-        assert isinstance(await anext(messages), PolicyNews)
+        if policy:
+            assert isinstance(await anext(messages), PolicyNews)
         yield AttachedClient(channel, link, messages)
 
 
@@ -278,10 +289,13 @@ async def a_masked_cell(
     the_round = MaskedRound(clients, **changed)
     given = {"grace_s": 30.0, "trust": a_trust(), **(options or {})}
     async with asyncio.timeout(3 * WITHIN_S), a_combiner(folder, **given) as rig, contextlib.AsyncExitStack() as stack:
-        rig.calls.reducer_said(PolicyNews(POLICY))
+        if the_round.policy is not None:
+            rig.calls.reducer_said(PolicyNews(sign(the_round.policy, world.OPERATOR)))
         masked = MaskedRig(rig, the_round)
         for client in clients:
-            attached = await stack.enter_async_context(masked_attached(rig, client))
+            attached = await stack.enter_async_context(
+                masked_attached(rig, client, policy=the_round.policy is not None)
+            )
             masked.clients[client.name] = Scripted(client, the_round, attached)
         if order:
             await masked.order()

@@ -263,8 +263,6 @@ def receive(state: Combiner, event: VectorArrived) -> Result:
         return state, [AnswerUpload(event.upload_id, ACCEPTED)]  # the same upload again: it is in, once
     if upload is None or upload.row != event.row:
         return state, [_refused_as(event.upload_id, _why_unknown(work, event))]
-    if work.closing:
-        return state, [_refused_as(event.upload_id, Late())]
     if upload.arrival:
         return state, [_refused_as(event.upload_id, AlreadyIn())]
     work = replace(
@@ -334,9 +332,7 @@ def settle(state: Combiner, clients: Iterable[ClientId] | None = None) -> Result
     slot = _lost_slot(work)
     if slot is not None:
         return fail(state, f"NoSumParticipant: slot {slot} lost its members")
-    effects: list[Effect] = []
-    if not work.closing:
-        work, effects = _judge(state, work, clients)
+    work, effects = _judge(state, work, clients)
     full = len(work.included) >= work.order.updates_wanted  # what is being added may yet prove unfit
     work = replace(work, closing=work.closing or full or not (work.training or _whole(work)))
     if work.closing:

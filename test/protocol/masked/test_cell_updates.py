@@ -409,6 +409,20 @@ def test_a_member_that_refuses_what_is_in_the_sum_is_left_out_for_good() -> None
     assert ReportFailure(CellFailed(GENERATION, "NoSumParticipant: slot 0 lost its members")) in effects
 
 
+def test_a_member_that_refused_an_earlier_upload_is_not_at_odds_with_the_sum() -> None:
+    client, member = OUTSIDE[0], MEMBERS[0]
+    state, _ = run(REPLICATED, begins(client), arrives(client), ack(REPLICATED, member, refused=[a_row(client)]))
+    state, _ = run(state, begins(client, 1), *acks(state, a_row(client, 1), but=[member]), arrives(client, 1))
+    state, effects = run(state, AcksOverdue(GENERATION, id_of(member), 0, (a_row(client, 1),)))
+    assert effects == [AddVector(GENERATION, arrival_of(client, 1), a_row(client, 1))]
+    assert updates_of(state).struck == frozenset()
+
+
+def test_a_member_that_is_away_has_its_time_to_come_back_and_not_that_for_looking() -> None:
+    state, _ = run(CELL, begins(CARL), ClientDetached(id_of(FIRST)))
+    assert step(state, AcksOverdue(GENERATION, id_of(FIRST), 0, (a_row(CARL),))) == (state, [])
+
+
 @pytest.mark.parametrize(
     "stale",
     [
