@@ -84,7 +84,10 @@ def sandbox(
         Path | None,
         typer.Option(help="Project with fedn.yaml. Default: scikit-learn's digits.", exists=True, file_okay=False),
     ] = None,
-    masking: Annotated[Literal["none"], typer.Option(help="How updates are hidden.")] = "none",
+    masking: Annotated[
+        Literal["pet", "none"],
+        typer.Option(help="How updates are hidden: no server sees a single one (3 clients and more), or not at all."),
+    ] = "pet",
     split: Annotated[Literal["iid", "dirichlet"], typer.Option(help="How the data is split over the clients.")] = "iid",
     leave: Annotated[bool, typer.Option("--exit", help="End when the session has ended.")] = False,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what came of it (JSON).")] = None,

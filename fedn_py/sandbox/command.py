@@ -17,6 +17,7 @@ from rich.console import Console
 from fedn_py.api.faults import ReducerUnreachable
 from fedn_py.api.network import Network
 from fedn_py.api.profile import load_profile
+from fedn_py.client.package_learner import WARM_UP_METRIC
 from fedn_py.errors import OwnFault
 from fedn_py.execution.archive import unpack
 from fedn_py.execution.environment import own_environment
@@ -24,6 +25,8 @@ from fedn_py.execution.packing import create_package
 from fedn_py.execution.projects import prepare_data, project_folder
 from fedn_py.execution.runner import PackageRunner
 from fedn_py.identity import Digest
+from fedn_py.protocol.masked.committee import FEWEST_IN_CELL
+from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.reducer.control import SessionOptions, SessionView
 from fedn_py.sandbox.folder import Ports, SandboxFolder, Where
 from fedn_py.sandbox.options import SandboxOptions
@@ -37,6 +40,9 @@ _LOOK_EVERY_S = 0.2
 _ROUNDS_SHOWN = 15
 _UP_WITHIN_S = 120.0
 _UNDER_WAY = frozenset({"running", "waiting", "paused", "failed"})
+_SUMMED = {WARM_UP_METRIC: 600.0}
+"""Metrics of training that are summed under the masks, and their bounds."""
+
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -85,6 +91,7 @@ class Sandbox:
     def run(self) -> None:
         """Do everything that the options ask for."""
         options = self._options
+        _check(options)
         project = options.project or project_folder("sklearn")
         ports = self.folder.choose_ports(options.combiners, options.port)
         self._say(f"sandbox in {self.folder.path}: everything stays on this machine; not for production")
@@ -215,8 +222,9 @@ class Sandbox:
                 package=digest,
                 seed_model=seed,
                 rounds=self._options.rounds,
-                clients_required=max(1, self._options.clients // 2),
+                clients_required=max(_fewest(self._options), self._options.clients // 2),
                 masking=self._options.masking,
+                masked=MaskedOptions(metrics=_SUMMED if self._options.masking == "pet" else {}),
             )
         )
 
@@ -289,6 +297,20 @@ class Sandbox:
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def _fewest(options: SandboxOptions) -> int:
+    """Return how many clients a round needs at least."""
+    return 1 if options.masking == "none" else FEWEST_IN_CELL
+
+
+def _check(options: SandboxOptions) -> None:
+    """Raise SandboxFailed for a sandbox whose rounds could never succeed."""
+    if options.clients < _fewest(options):
+        raise SandboxFailed(
+            f"{options.clients} clients cannot hide one among them: masked rounds need {FEWEST_IN_CELL} and more",
+            remedy="Add --masking none, or more --clients.",
+        )
 
 
 def _typed() -> str:

@@ -28,7 +28,7 @@ class SandboxOptions:
     combiners: int = 2
     rounds: int = 5
     project: Path | None = None
-    masking: Literal["none"] = "none"
+    masking: Literal["pet", "none"] = "pet"
     split: Literal["iid", "dirichlet"] = "iid"
     exit_when_done: bool = False
     summary: Path | None = None

@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest
 
 from fedn_py.errors import FednError
 from fedn_py.identity import Digest, SessionId, parse_digest, parse_name
-from fedn_py.protocol.masked.options import DEFAULT_WEIGHT_CAP, MaskedOptions
+from fedn_py.protocol.masked.options import DEFAULT_CLIP, DEFAULT_WEIGHT_CAP, MaskedOptions
 from fedn_py.protocol.messages import Masking
 from fedn_py.reducer.control import Role, SessionOptions, Severity, TokenView
 
@@ -101,7 +101,9 @@ class TokenPath(Request):
 class MaskedTerms(Request):
     """The terms of a masked session; see MaskedOptions. What is 0 or empty follows from the size of each cell."""
 
-    clip: float = Field(default=1.0, gt=0, description="values of an update are clipped to +-this, in model units")
+    clip: float = Field(
+        default=DEFAULT_CLIP, gt=0, description="values of an update are clipped to +-this, in model units"
+    )
     n_max: int = Field(default=0, ge=0, description="clients in one cell at most; 0: 64, or as many as it has")
     weight_cap: int = Field(default=DEFAULT_WEIGHT_CAP, ge=1, description="largest weight of one client")
     weight_unit: int = Field(default=1, ge=1, description="samples for a weight of 1")

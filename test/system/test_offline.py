@@ -29,7 +29,7 @@ def test_a_sandbox_trains_where_no_network_is(alone: list[str], tmp_path: Path) 
     assert "unreachable" in nowhere.stderr
 
     command = [*alone, sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(tmp_path / "state"), "--exit"]
-    command += ["--clients", "2", "--combiners", "1", "--rounds", "1", "--project", str(ROOT / "test/digits-sklearn")]
+    command += ["--clients", "3", "--combiners", "1", "--rounds", "1", "--project", str(ROOT / "test/digits-sklearn")]
     command += ["--summary", str(tmp_path / "out.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
 

@@ -60,7 +60,7 @@ def test_documents_are_seen_in_mongodb_and_objects_in_minio(
     summary = sandbox(
         tmp_path,
         "--clients",
-        "4",
+        "6",
         "--combiners",
         "2",
         "--rounds",
@@ -157,6 +157,8 @@ def test_a_sandbox_whose_package_fails_says_why_and_exits_with_1(tmp_path: Path)
         "1",
         "--rounds",
         "1",
+        "--masking",
+        "none",
         "--project",
         str(project),
         "--exit",
@@ -171,6 +173,7 @@ def test_the_summary_of_a_sandbox_is_what_rest_says(tmp_path: Path) -> None:
     state = tmp_path / "state"
     command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "2", "--combiners", "1"]
     command += ["--port", "0", "--rounds", "1", "--project", str(UNEQUAL), "--summary", str(tmp_path / "out.json")]
+    command += ["--masking", "none"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -191,7 +194,7 @@ def test_the_summary_of_a_sandbox_is_what_rest_says(tmp_path: Path) -> None:
 
 def test_a_killed_client_is_told_and_the_session_goes_on_without_it(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "3", "--combiners", "1"]
+    command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "4", "--combiners", "1"]
     command += ["--port", "0", "--rounds", "100000", "--project", str(UNEQUAL)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -200,7 +203,7 @@ def test_a_killed_client_is_told_and_the_session_goes_on_without_it(tmp_path: Pa
         return next(line for line in process.stdout or () if re.search(pattern, line))
 
     try:
-        read_until(r"round \d+/100000: 3 clients")
+        read_until(r"round \d+/100000: 4 clients")
         pid = next(
             int(entry.parent.name)
             for entry in Path("/proc").glob("[0-9]*/cmdline")
@@ -208,7 +211,7 @@ def test_a_killed_client_is_told_and_the_session_goes_on_without_it(tmp_path: Pa
         )
         os.kill(pid, signal.SIGKILL)
         assert "exit code -9" in read_until("client-2 ended")
-        read_until(r"round \d+/100000: 2 clients")
+        read_until(r"round \d+/100000: 3 clients")
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
@@ -220,7 +223,7 @@ def test_a_session_under_way_is_not_gone_on_with_by_another_project(tmp_path: Pa
     shutil.copytree(UNEQUAL, project)
     state = tmp_path / "state"
     command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "2", "--combiners", "1"]
-    command += ["--port", "0", "--rounds", "100000", "--project", str(project)]
+    command += ["--port", "0", "--rounds", "100000", "--project", str(project), "--masking", "none"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert any("2 clients," in line for line in process.stdout)
@@ -229,7 +232,7 @@ def test_a_session_under_way_is_not_gone_on_with_by_another_project(tmp_path: Pa
     with (project / "model.py").open("a") as file:
         file.write("# edited\n")
     again = ["sandbox", "--dir", str(state), "--port", "0", "--clients", "2", "--combiners", "1"]
-    again += ["--rounds", "1", "--exit"]
+    again += ["--rounds", "1", "--exit", "--masking", "none"]
 
     refused = fedn_py(*again, "--project", str(project))
     assert refused.returncode == 1

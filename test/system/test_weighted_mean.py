@@ -55,6 +55,8 @@ def test_a_sandbox_keeps_updates_that_the_oracle_agrees_with(tmp_path: Path) -> 
         "2",
         "--project",
         str(UNEQUAL),
+        "--masking",
+        "none",
         "--keep-updates",
         str(kept),
     )

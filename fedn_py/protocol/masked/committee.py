@@ -13,6 +13,7 @@ from fedn_py.protocol.masked.round_messages import CellOrder, CommitteeBody, Com
 from fedn_py.protocol.masked.sealing import usable_key
 from fedn_py.protocol.masked.signing import read_signed
 
+FEWEST_IN_CELL = 3
 LARGEST_CELL = 4_096
 
 
@@ -74,7 +75,7 @@ def parameters_for(clients: int) -> CellParameters:
     Raises:
         CellTooSmall, CellTooLarge: no such cell is run.
     """
-    if clients < 3:
+    if clients < FEWEST_IN_CELL:
         raise CellTooSmall(clients)
     if clients > LARGEST_CELL:
         raise CellTooLarge(clients)

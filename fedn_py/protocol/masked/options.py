@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fedn_py.masking.fixed_point import CannotHold, Encoding
 from fedn_py.protocol.masked.round_messages import MOST_CLIENTS, MOST_METRICS, MOST_REPLICAS, MOST_SLOTS
 
+DEFAULT_CLIP = 10.0
 DEFAULT_WEIGHT_CAP = 10_000
 DEFAULT_N_MAX = 64
 LEAST_CLIENTS = 3
@@ -27,7 +28,8 @@ class MaskedOptions:
     """The terms of a session's masked rounds.
 
     Attributes:
-        clip: values of an update are clipped to +-clip, in model units.
+        clip: values of an update are clipped to +-clip, in model units; better too large, which costs a little
+            precision, than too small, which changes the training.
         n_max: clients in one cell, at most; 0 for 64, or as many as a larger cell has.
         weight_cap: the largest weight of one client; near the largest sample count, as the error grows with it.
         weight_unit: samples for a weight of 1.
@@ -37,7 +39,7 @@ class MaskedOptions:
         metrics: metric that is summed under the masks to the bound of its values.
     """
 
-    clip: float = 1.0
+    clip: float = DEFAULT_CLIP
     n_max: int = 0
     weight_cap: int = DEFAULT_WEIGHT_CAP
     weight_unit: int = 1
