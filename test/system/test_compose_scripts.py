@@ -22,6 +22,7 @@ FILES = ROOT / "config" / "docker"
 FOLDERS = re.compile(r"(?<![\w.])/(authority|operator-key|network|sites|state|etc/fedn_py)\b")
 SHARES = 3
 UP_WITHIN_S = 60.0
+DIGITS = ROOT / "test" / "digits-sklearn"
 
 
 class ComposeHere:
@@ -141,6 +142,14 @@ class ComposeHere:
             assert not dead, "\n".join(self.log(name).read_text() for name in dead)
             assert time.monotonic() < deadline, "\n".join(self.log(name).read_text() for name in self._running)
 
+    def masked_session(self) -> Any:
+        """Run one masked round and return its session."""
+        archive, seed = self.folder / "digits.tar.gz", self.folder / "seed.safetensors"
+        self.operator("package", "create", str(DIGITS), "--out", str(archive))
+        subprocess.run([sys.executable, str(DIGITS / "seed.py"), str(seed)], check=True, capture_output=True)
+        terms = ["--masking", "pet", "--clients-required", str(SHARES), "--rounds", "1"]
+        return self.operator("session", "start", "--package", str(archive), "--model", str(seed), *terms, "--wait")
+
     def stop(self) -> None:
         """End what runs."""
         for process in self._running.values():
@@ -187,6 +196,8 @@ def test_each_command_of_the_compose_file_does_its_part_and_does_it_once(here: C
     one_more = here.run("client")
     assert one_more.returncode == 1
     assert "tokens for 3 clients" in one_more.stderr
+    session = here.masked_session()
+    assert session["status"] == "finished", session
 
     key = here.shown("operator-key/operator.key")["operator_key"]
     servers = [here.shown(f"network/masking/{name}.credential") for name in ("reducer", "combiner-1", "combiner-2")]
