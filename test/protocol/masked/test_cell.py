@@ -166,6 +166,15 @@ def test_a_client_that_fails_or_is_gone_is_not_waited_for() -> None:
     assert not {id_of(DORA), id_of(EMIL)} & {one.client for one in effects if isinstance(one, SendCommittee)}
 
 
+def test_the_key_of_a_client_that_is_gone_is_not_used() -> None:
+    member = members_of(collecting_updates(*FIVE))[0]
+    state = collecting_keys(*FIVE)
+    terms = keys_of(state).terms
+    gone = (ClientDetached(id_of(member)), ClientStayedAway(GENERATION, id_of(member)))
+    state, _ = run(state, offered(terms, member), *gone, *(offered(terms, one) for one in FIVE if one != member))
+    assert member not in members_of(state)
+
+
 def test_the_end_of_the_phase_forms_the_committee_of_those_who_offered() -> None:
     state = collecting_keys(*FIVE)
     terms = keys_of(state).terms
@@ -277,6 +286,14 @@ def test_a_client_that_comes_back_gets_its_task_and_then_the_committee_again() -
     task = SendTask(id_of(other), TrainTask(order.plan, GENERATION, order.masked))
     state, effects = run(state, ClientAttached(id_of(other)))
     assert effects == [task, SendCommittee(id_of(other), updates_of(state).body)]
+
+
+def test_a_client_that_comes_back_to_a_closing_cell_gets_no_task() -> None:
+    state = collecting_updates(*FIVE)
+    late, other = [client for client in FIVE if client not in members_of(state)][:2]
+    state, _ = run(state, begins(other), *acks(state, a_row(other)), arrives(other), DeadlinePassed(GENERATION))
+    _, effects = run(state, ClientDetached(id_of(late)), ClientAttached(id_of(late)))
+    assert effects == []
 
 
 def test_a_member_that_comes_back_gets_all_boxes_so_far_and_its_time_begins_anew() -> None:

@@ -1,0 +1,84 @@
+"""Words that pass a combiner, both ways."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from combiner_rig import HeardByReducer, until
+from masked_rig import ANNA, BERT, CARL, MaskedRig, a_masked_cell, id_of
+
+from fedn_py.combiner.answer_streams import AnswerStreams
+from fedn_py.combiner.reducer_stream import ReducerVoice
+from fedn_py.combiner.words import AT_ONCE, EACH_S, Words
+from fedn_py.identity import ClientId
+from fedn_py.protocol.masked.round_messages import Abort, Echo
+from fedn_py.protocol.masked.signing import sign
+from fedn_py.protocol.masked.words import LinksWanted, StreamSent, StreamWanted
+from fedn_py.protocol.messages import SaidToClient, WordForClients, WordPassedOn
+
+CTX = b"x" * 32
+LINKS = LinksWanted(b"S" * 16, 3)
+
+
+def play(folder: Path, told: Callable[[MaskedRig], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        async with a_masked_cell(folder, ANNA, BERT, CARL, order=False) as cell:
+            await told(cell)
+
+    asyncio.run(main())
+
+
+def test_what_clients_say_to_the_reducer_is_passed_on_as_it_is_and_in_order(tmp_path: Path) -> None:
+    words = [sign(Echo(CTX, CTX), ANNA.key), sign(Abort(CTX, "no"), ANNA.key), StreamSent(CTX, CTX, 7), LINKS]
+
+    async def told(cell: MaskedRig) -> None:
+        for word in words:
+            cell[ANNA].say(word)
+        cell[BERT].say(LINKS)
+
+        def passed(client: Any) -> list[Any]:
+            heard = [one for one in cell.rig.reducer.messages if isinstance(one, WordPassedOn)]
+            return [one.word for one in heard if one.client == id_of(client)]
+
+        await until(lambda: len(passed(ANNA)) == len(words) and bool(passed(BERT)))
+        assert (passed(ANNA), passed(BERT)) == (words, [LINKS])
+
+    play(tmp_path, told)
+
+
+def test_what_the_reducer_says_goes_to_those_named_or_to_everybody(tmp_path: Path) -> None:
+    async def told(cell: MaskedRig) -> None:
+        first, second = sign(Echo(CTX, CTX), BERT.key), StreamWanted(CTX)
+        away = ClientId("dd" * 32)
+        cell.rig.calls.reducer_said(WordForClients((id_of(ANNA), away), first))
+        cell.rig.calls.reducer_said(WordForClients((), second))
+        assert (await cell[ANNA].attached.next(SaidToClient)).word == first
+        for client in (ANNA, BERT, CARL):
+            assert (await cell[client].attached.next(SaidToClient)).word == second
+
+    play(tmp_path, told)
+
+
+def test_a_client_that_floods_is_cut_short_and_others_are_heard(tmp_path: Path) -> None:
+    async def told() -> None:
+        now, upstream = 0.0, Any
+        voice, reducer = ReducerVoice(), HeardByReducer()
+        stream: Any = reducer
+        voice.connected(stream)
+        words = Words(voice, lambda *_: None, AnswerStreams(upstream, tmp_path), lambda: now)  # type: ignore[arg-type]
+        one, other = ClientId("a1" * 32), ClientId("be" * 32)
+
+        def heard(client: ClientId) -> int:
+            return sum(isinstance(said, WordPassedOn) and said.client == client for said in reducer.messages)
+
+        for _ in range(3 * AT_ONCE):
+            words.from_client(one, None, LINKS)
+        words.from_client(other, None, LINKS)
+        assert (heard(one), heard(other)) == (AT_ONCE, 1)
+        now = 5 * EACH_S
+        for _ in range(AT_ONCE):
+            words.from_client(one, None, LINKS)
+        assert heard(one) == AT_ONCE + 5
+
+    asyncio.run(told())
