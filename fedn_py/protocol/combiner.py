@@ -65,6 +65,7 @@ from fedn_py.protocol.masked.cell_work import (
     MemberStayedAway,
     ReportingSum,
     TermsChecked,
+    UpdatesOverdue,
     UploadOffered,
     VectorArrived,
 )
@@ -160,7 +161,7 @@ def _step(state: Combiner, event: Event) -> Result:
             return state, [AnswerUpload(upload_id, UpdateReceipt(accepted=False, reason=NO_LONGER))]
         case UploadOffered():
             raise Late
-        case KeysOverdue() | AcksOverdue() | MemberStayedAway():
+        case KeysOverdue() | UpdatesOverdue() | AcksOverdue() | MemberStayedAway():
             return state, []
         case Ordered() | OrderCancelled() | TermsChecked() | KeysOffered() | BoxesAcknowledged():
             raise UnexpectedEvent(state.work, event)

@@ -68,6 +68,7 @@ from fedn_py.protocol.masked.cell_work import (
     MemberStayedAway,
     ReportingSum,
     TermsChecked,
+    UpdatesOverdue,
 )
 from fedn_py.protocol.messages import (
     CellCancelled,
@@ -614,6 +615,7 @@ FITTING = by_name(
         TermsChecked(GENERATION, cell_world.the_terms()),
         cell_world.offered(cell_world.the_terms(), TRAINING),
         KeysOverdue(GENERATION),
+        UpdatesOverdue(GENERATION),
         cell_world.begins(MEMBER),
         cell_world.arrives(TRAINING),
         cell_world.ack(MASKED_UPDATES, MEMBER, cell_world.a_row(TRAINING)),
@@ -649,12 +651,13 @@ UpdateAdded        refused  refused   moves      refused   refused    refused   
 UpdateNotAdded     refused  refused   moves      refused   refused    refused        moves             refused
 TaskNotDone        refused  refused   moves      refused   moves      moves          moves             refused
 ValidationReturned refused  refused   refused    refused   moves      refused        refused           refused
-DeadlinePassed     ignored  moves     moves      ignored   moves      moves          moves             ignored
+DeadlinePassed     ignored  moves     moves      ignored   moves      ignored        ignored           ignored
 Reported           refused  refused   refused    moves     refused    refused        refused           moves
 NotReported        refused  refused   refused    moves     refused    refused        refused           moves
 TermsChecked       refused  refused   refused    refused   refused    refused        refused           refused
 KeysOffered        refused  refused   refused    refused   refused    moves          ignored           refused
 KeysOverdue        ignored  ignored   ignored    ignored   ignored    moves          ignored           ignored
+UpdatesOverdue     ignored  ignored   ignored    ignored   ignored    ignored        moves             ignored
 UploadOffered      late     late      late       late      late       late           moves             late
 VectorArrived      moves    moves     moves      moves     moves      moves          moves             moves
 BoxesAcknowledged  refused  refused   refused    refused   refused    refused        moves             refused

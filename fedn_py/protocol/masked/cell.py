@@ -6,6 +6,7 @@ Rules it keeps, beside those of ``protocol/combiner.py``, which hold here too:
   sealed to it before the reducer was told.
 - A vector is added when it is whole and every live member has accepted its box: nothing is ever subtracted.
 - A slot that has lost its members, and a client that the operator has revoked, end their part in it by name.
+- Each phase has its time: the keys ``sum_ms`` from the task, the updates ``update_ms`` from the committee.
 - The set is what was added when the cell closed; with fewer than g_min nothing is signed that could be opened.
 
 This module has the phase of the keys, and who comes and goes; ``cell_updates.py`` has what becomes of uploads.
@@ -52,6 +53,7 @@ from fedn_py.protocol.masked.cell_work import (
     ReportingSum,
     SendCommittee,
     TellCommittee,
+    UpdatesOverdue,
     UploadOffered,
     VectorArrived,
 )
@@ -72,7 +74,6 @@ from fedn_py.protocol.messages import (
 Result: TypeAlias = tuple[Combiner, list[Effect]]
 
 UNMASKED = UpdateReceipt(accepted=False, reason="NotMasked: this round takes masked updates alone")
-TOO_LATE = "Late: the committee was not formed before the round's deadline"
 
 
 def begin(state: Combiner, work: Preparing, terms: CellTerms) -> Result:
@@ -121,8 +122,10 @@ def step(state: Combiner, event: Event) -> Result:
             return state, [AnswerUpload(upload_id, UNMASKED)]
         case VectorArrived():
             return updates.receive(state, event)
-        case DeadlinePassed(generation):
-            return _deadline(state, generation)
+        case UpdatesOverdue(generation):
+            return updates.over(state, generation)
+        case DeadlinePassed():
+            return state, []  # of the objects, which are here; each phase has a timer of its own
         case UploadOffered():
             return updates.offered(state, event)
         case BoxesAcknowledged():
@@ -203,7 +206,10 @@ def _form(state: Combiner) -> Result:
         visits=dict.fromkeys(members, 0),
     )
     told = sorted(collecting.training | set(members))
-    effects: list[Effect] = [TellCommittee(CommitteeFormed(generation, body))]
+    effects: list[Effect] = [
+        StartTimer(work.terms.plan.update_ms / 1000, UpdatesOverdue(generation)),
+        TellCommittee(CommitteeFormed(generation, body)),
+    ]
     effects += [SendCommittee(client, body) for client in told if client in state.attached]
     effects += [updates.wait_for_member(state, generation, one) for one in members if one not in state.attached]
     state, more = updates.settle(replace(state, work=collecting))
@@ -306,18 +312,6 @@ def _bar(state: Combiner, client: ClientId, reason: str) -> Result:
 
 
 # ---- the end
-
-
-def _deadline(state: Combiner, generation: Generation) -> Result:
-    if _generation(state) != generation:
-        return state, []
-    match state.work:
-        case CollectingKeys():
-            return updates.fail(state, TOO_LATE)
-        case CollectingUpdates() as work:
-            return updates.settle(replace(state, work=replace(work, closing=True)))
-        case _:
-            return state, []
 
 
 def _reported(state: Combiner, event: Reported | NotReported) -> Result:

@@ -416,6 +416,14 @@ def _progress(work: CollectingUpdates) -> Effect:
 # ---- the end
 
 
+def over(state: Combiner, generation: Generation) -> Result:
+    """Take no more updates; what is being added is awaited."""
+    work = state.work
+    if not isinstance(work, CollectingUpdates) or work.order.generation != generation:
+        return state, []
+    return settle(replace(state, work=replace(work, closing=True)))
+
+
 def _close(state: Combiner, work: CollectingUpdates) -> Result:
     generation, rows = work.order.generation, tuple(sorted(work.included.values(), key=lambda row: row.client_id))
     excluded = (

@@ -134,6 +134,13 @@ class KeysOverdue:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdatesOverdue:
+    """The time to send updates, which begins with the committee, is over."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
 class UploadOffered:
     """A client begins an upload: its header and boxes are here and were found right, its bytes are to come."""
 
@@ -195,6 +202,7 @@ CellEvent: TypeAlias = (
     TermsChecked
     | KeysOffered
     | KeysOverdue
+    | UpdatesOverdue
     | UploadOffered
     | VectorArrived
     | BoxesAcknowledged

@@ -73,6 +73,7 @@ from fedn_py.protocol.masked.cell_work import (
     SendCommittee,
     TellCommittee,
     TermsChecked,
+    UpdatesOverdue,
 )
 from fedn_py.protocol.masked.committee import check_committee
 from fedn_py.protocol.masked.lottery import lot
@@ -135,9 +136,9 @@ def test_the_committee_is_formed_when_everybody_has_said_what_it_offers() -> Non
         body, terms.ctx0, terms.order, terms.plan.beacon, world.chains(), standing=world.STANDING
     )
     assert updates_of(state).acknowledged.committee == committee
-    assert isinstance(effects[0], TellCommittee)
-    assert effects[0].formed.committee == body
-    assert effects[1:] == [SendCommittee(client, body) for client in sorted(ids_of(*FIVE))]
+    assert isinstance(effects[1], TellCommittee)
+    assert effects[1].formed.committee == body
+    assert effects[2:] == [SendCommittee(client, body) for client in sorted(ids_of(*FIVE))]
 
 
 def lot_of(beacon: bytes, slot: int, client: world.AClient) -> int:
@@ -199,7 +200,11 @@ def test_a_slot_without_anybody_fails_the_cell_by_name_and_frees_its_clients() -
 
 def test_the_end_of_another_phase_changes_nothing() -> None:
     keys, updates = collecting_keys(*FIVE), collecting_updates(*FIVE)
-    for state, stale in ((keys, KeysOverdue(OLDER)), (updates, KeysOverdue(GENERATION)), (keys, DeadlinePassed(OLDER))):
+    for state, stale in (
+        (keys, KeysOverdue(OLDER)),
+        (updates, KeysOverdue(GENERATION)),
+        (updates, UpdatesOverdue(OLDER)),
+    ):
         assert step(state, stale) == (state, [])
 
 
@@ -253,11 +258,16 @@ def test_a_member_whose_training_failed_serves_all_the_same() -> None:
     assert id_of(member) not in updates_of(state).training
 
 
-def test_the_deadline_before_there_is_a_committee_fails_the_cell() -> None:
-    state, effects = run(collecting_keys(*FIVE), DeadlinePassed(GENERATION))
+def test_updates_have_their_time_from_the_committee_on() -> None:
+    state = collecting_keys(*FIVE)
+    terms = keys_of(state).terms
+    objects_late = DeadlinePassed(GENERATION)
+    assert step(state, objects_late) == (state, [])
+    state, effects = run(state, *(offered(terms, client) for client in FIVE))
+    assert effects[0] == StartTimer(terms.plan.update_ms / 1000, UpdatesOverdue(GENERATION))
+    assert step(state, objects_late) == (state, [])
+    state, _ = run(state, UpdatesOverdue(GENERATION))
     assert state.work == NoWork(last=GENERATION)
-    assert isinstance(effects[0], ReportFailure)
-    assert effects[0].failure.reason.startswith("Late: ")
 
 
 def test_those_who_watch_are_told_of_the_committee_s_phase() -> None:
@@ -291,7 +301,7 @@ def test_a_client_that_comes_back_gets_its_task_and_then_the_committee_again() -
 def test_a_client_that_comes_back_to_a_closing_cell_gets_no_task() -> None:
     state = collecting_updates(*FIVE)
     late, other = [client for client in FIVE if client not in members_of(state)][:2]
-    state, _ = run(state, begins(other), *acks(state, a_row(other)), arrives(other), DeadlinePassed(GENERATION))
+    state, _ = run(state, begins(other), *acks(state, a_row(other)), arrives(other), UpdatesOverdue(GENERATION))
     _, effects = run(state, ClientDetached(id_of(late)), ClientAttached(id_of(late)))
     assert effects == []
 
@@ -432,6 +442,6 @@ def test_a_slot_that_loses_its_revoked_member_fails_the_cell() -> None:
 
 def test_a_client_that_is_late_is_excluded_by_name() -> None:
     state = collecting_updates(*FIVE)
-    _, effects = run(state, DeadlinePassed(GENERATION))
+    _, effects = run(state, UpdatesOverdue(GENERATION))
     reports = [one for one in effects if hasattr(one, "excluded")]
     assert reports[0].excluded == tuple(Exclusion(client, LATE) for client in sorted(ids_of(*FIVE)))

@@ -44,7 +44,6 @@ from fedn_py.protocol.combiner_work import (
     ClientDetached,
     ClientStayedAway,
     Combiner,
-    DeadlinePassed,
     Effect,
     Event,
     Forget,
@@ -78,6 +77,7 @@ from fedn_py.protocol.masked.cell_work import (
     ReportUnclosed,
     SendBoxes,
     StoreSum,
+    UpdatesOverdue,
     UploadOffered,
     VectorArrived,
 )
@@ -153,7 +153,7 @@ def test_an_upload_whose_bytes_were_lost_is_replaced_by_a_new_one() -> None:
                 begins(BERT),
                 *acks(CELL, a_row(BERT)),
                 arrives(BERT),
-                DeadlinePassed(GENERATION),
+                UpdatesOverdue(GENERATION),
             )[0],
             begins(CARL),
             Late,
@@ -245,7 +245,7 @@ def test_a_vector_that_is_not_awaited_is_refused_by_name_and_changes_nothing(
 def test_a_vector_that_is_whole_one_event_after_the_deadline_is_late() -> None:
     state = with_in_sum(CELL, ANNA, DORA)
     state, _ = run(state, begins(BERT), begins(CARL), *acks(state, a_row(BERT), a_row(CARL)), arrives(BERT))
-    state, effects = run(state, DeadlinePassed(GENERATION))
+    state, effects = run(state, UpdatesOverdue(GENERATION))
     assert effects == [DropBoxes(GENERATION, a_row(CARL))]
     state, effects = run(state, arrives(CARL))
     assert refusals(effects) == ["Late"]
@@ -429,7 +429,7 @@ def test_a_member_that_is_away_has_its_time_to_come_back_and_not_that_for_lookin
         AcksOverdue(OLDER, id_of(FIRST), 0, (a_row(CARL),)),
         AcksOverdue(GENERATION, id_of(FIRST), 7, (a_row(CARL),)),
         MemberStayedAway(OLDER, id_of(FIRST)),
-        DeadlinePassed(OLDER),
+        UpdatesOverdue(OLDER),
     ],
 )
 def test_a_timer_of_another_order_or_visit_changes_nothing(stale: Event) -> None:
@@ -471,14 +471,14 @@ def test_what_waits_for_members_is_waited_for_until_the_deadline() -> None:
     state, _ = run(state, TaskNotDone(GENERATION, id_of(DORA), "no"), begins(EMIL))
     state, effects = run(state, arrives(EMIL))
     assert (type(state.work), effects) == (CollectingUpdates, [])
-    state, effects = run(state, DeadlinePassed(GENERATION))
+    state, effects = run(state, UpdatesOverdue(GENERATION))
     assert set(listed_in(effects)) == ids_of(ANNA, BERT, CARL)
     assert refusals(effects) == ["Late"]
 
 
 def test_with_fewer_than_g_min_nothing_is_signed_that_could_be_opened() -> None:
     state = with_in_sum(CELL, ANNA, BERT)
-    state, effects = run(state, DeadlinePassed(GENERATION))
+    state, effects = run(state, UpdatesOverdue(GENERATION))
     assert state.work == NoWork(last=GENERATION)
     excluded = tuple(Exclusion(client, LATE) for client in sorted(ids_of(CARL, DORA, EMIL)))
     assert effects[-2:] == [ReportUnclosed(GENERATION, 2, excluded), Forget(GENERATION)]
@@ -532,7 +532,7 @@ def disturbances() -> st.SearchStrategy[Event]:
         st.builds(
             lambda c: ClientBarred(id_of(c), "no"), st.sampled_from([c for c in FIVE if c not in {FIRST, SECOND}])
         ),
-        st.just(DeadlinePassed(GENERATION)),
+        st.just(UpdatesOverdue(GENERATION)),
     )
 
 
@@ -547,7 +547,7 @@ def mixtures(draw: st.DrawFn) -> list[Event]:
         at = draw(st.integers(0, len(stories) - 1))
         mixed.append(stories[at].pop(0))
         stories = [story for story in stories if story]
-    return [*mixed, DeadlinePassed(GENERATION), *ADDED]
+    return [*mixed, UpdatesOverdue(GENERATION), *ADDED]
 
 
 def listed_arrivals(effect: StoreSum) -> set[str]:
