@@ -1,0 +1,213 @@
+"""A reducer that ends in the middle of a masked attempt, and what the next one makes of its document."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import masked_world as world
+import pytest
+from awaiting import until
+from masked_network import MaskedCombiner, a_masked_combiner
+from masked_world import CLIENTS
+from reducer_network import Network, OperatorFiles, Stored, a_network
+
+from fedn_py.protocol.masked.differencing import Proofs
+from fedn_py.protocol.masked.opening_work import Attempt, GivenUp
+from fedn_py.protocol.masked.round_messages import Included, NotOpened, OpenSum2, Plan
+from fedn_py.protocol.masked.signing import read_signed
+from fedn_py.protocol.masked_rounds_work import MaskedEvent
+from fedn_py.protocol.messages import CellOrder
+from fedn_py.protocol.reducer_work import Failed
+from fedn_py.reducer.masked_documents import attempt_of
+from fedn_py.reducer.records import RoundRecord
+from fedn_py.reducer.sessions import INTERRUPTED
+
+FIVE = CLIENTS[:5]
+Wait = Callable[[Network, MaskedCombiner], Awaitable[None]]
+
+
+async def for_ever(*_: Any) -> Any:
+    await asyncio.Event().wait()
+
+
+async def the_round(stored: Stored) -> RoundRecord:
+    return (await stored.rounds())[-1]
+
+
+def attempts_of(record: RoundRecord) -> list[Attempt]:
+    assert record.document is not None
+    return [attempt_of(kept) for kept in record.document.attempts]
+
+
+def sets_of(*combiners: MaskedCombiner) -> dict[bytes, set[bytes]]:
+    """Every H(U) that members were asked for, under each ctx."""
+    asked: dict[bytes, set[bytes]] = {}
+    for combiner in combiners:
+        for word in combiner.words(Included):
+            one = read_signed(word.opening, OpenSum2)
+            asked.setdefault(one.ctx, set()).add(one.included_hash)
+    return asked
+
+
+def released(*combiners: MaskedCombiner) -> set[bytes]:
+    """Every ctx that was said never to have been opened: to clients, or in a plan."""
+    said = {read_signed(word, NotOpened).ctx for one in combiners for word in one.words(NotOpened.kind)}
+    for combiner in combiners:
+        for order in combiner.orders:
+            assert isinstance(order, CellOrder)
+            assert order.masked is not None
+            proofs = Proofs()
+            for void in Plan.decode(order.masked.plan.body).voids:
+                proofs = proofs.with_void(void, world.REDUCERS)
+            said |= proofs.voids
+    return said
+
+
+async def story(scratch: Path, first_life: Wait, **combiner: Any) -> tuple[Stored, MaskedCombiner, MaskedCombiner]:
+    """Let one reducer work until ``first_life`` is over, and another one finish the session."""
+    files, stored = OperatorFiles(scratch / "operator"), Stored()
+    async with a_network(scratch, stored, operator=files) as network:
+        first = await a_masked_combiner(network, **combiner)
+        await network.start_session(masking="pet", clients_wanted=5)
+        await first_life(network, first)
+    async with a_network(scratch, stored, operator=files) as network:
+        second = await a_masked_combiner(network, cells=dict(first.cells))
+        await network.at_rest()
+        await network.calls.close()
+    record = await the_round(stored)
+    assert record.status == "committed"
+    assert record.document is not None
+    assert record.document.round_key == ""
+    assert all(len(sets) == 1 for sets in sets_of(first, second).values())
+    opened = {ctx for attempt in attempts_of(record) for ctx in attempt.opening}
+    assert not opened & released(first, second)
+    return stored, first, second
+
+
+def test_before_a_cell_has_its_committee_the_attempt_is_given_up(tmp_path: Path) -> None:
+    async def until_ordered(network: Network, combiner: MaskedCombiner) -> None:
+        await until(lambda: combiner.orders)
+
+    stored, *_ = asyncio.run(story(tmp_path, until_ordered, silent=True))
+    record = asyncio.run(the_round(stored))
+    assert [failure.reason for failure in record.failures] == [INTERRUPTED]
+    assert [attempt.stage for attempt in attempts_of(record)] == ["given up", "committed"]
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_what_was_not_opened_is_given_up_and_released(tmp_path: Path, closes: bool) -> None:
+    async def until_there(network: Network, combiner: MaskedCombiner) -> None:
+        await until(lambda: combiner.words(Included) if closes else combiner.cells)
+        await network.settled()
+
+    mute = {client.name for client in FIVE}
+    _, first, second = asyncio.run(story(tmp_path, until_there, closes=closes, mute=mute))
+    ((ctx, _),) = list(first.cells.items())[:1]
+    assert released(second) == {ctx}
+    assert len(second.cells) == 2  # another committee, another context
+
+
+def test_with_answers_stored_but_no_opening_it_is_given_up_too(tmp_path: Path) -> None:
+    async def until_half(network: Network, combiner: MaskedCombiner) -> None:
+        await until(lambda: combiner.words(Included))
+        member = combiner.members()[0]
+        combiner.mute.clear()
+        await combiner.pass_on(member, combiner.answer(member, next(iter(combiner.cells))))
+        await network.settled()
+        await asyncio.sleep(0.05)
+        await network.settled()
+
+    stored, first, second = asyncio.run(story(tmp_path, until_half, mute={client.name for client in FIVE}))
+    before, _ = attempts_of(asyncio.run(the_round(stored)))
+    assert len(before.cells[0].answers) == 1
+    assert released(second) == {next(iter(first.cells))}
+
+
+def test_an_opening_that_was_stored_is_finished_with_exactly_its_set(tmp_path: Path) -> None:
+    async def until_opening(network: Network, combiner: MaskedCombiner) -> None:
+        network.masked._commits.open = for_ever  # type: ignore
+        record = None
+        while record is None or attempts_of(record)[0].stage != "opening":
+            await asyncio.sleep(0)
+            rounds = await network.stored.rounds()
+            record = rounds[0] if rounds else None
+
+    stored, first, second = asyncio.run(story(tmp_path, until_opening))
+    record = asyncio.run(the_round(stored))
+    assert record.failures == ()
+    (attempt,) = attempts_of(record)
+    assert attempt.stage == "committed"
+    assert [row.client_id for row in attempt.cells[0].rows] == sorted(client.id for client in FIVE)
+    assert second.orders == []  # nobody trained again
+    assert released(first, second) == set()
+
+
+def test_a_commit_is_not_made_twice(tmp_path: Path) -> None:
+    async def until_committed(network: Network, combiner: MaskedCombiner) -> None:
+        commit = network.masked._commits.commit  # type: ignore
+
+        async def and_no_further(*arguments: Any) -> Any:
+            await commit(*arguments)
+            await for_ever()
+
+        network.masked._commits.commit = and_no_further  # type: ignore
+        await until(lambda: any(event.kind == "round.committed" for event in network.events._waiting))
+
+    stored, _, second = asyncio.run(story(tmp_path, until_committed))
+    assert second.orders == []
+    events = asyncio.run(stored.events())
+    assert [attempt.key for attempt in attempts_of(asyncio.run(the_round(stored)))] == ["unset"]
+    assert len([event for event in events if event.kind == "round.committed"]) <= 1
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_key_that_was_going_is_gone_before_anybody_is_released(tmp_path: Path, gone: bool) -> None:
+    """The reducer ends before the key is out of the store, or after."""
+
+    async def until_unsetting(network: Network, combiner: MaskedCombiner) -> None:
+        await until(lambda: combiner.words(Included))
+        masked = network.masked
+        assert masked is not None
+        unset, reached = masked._attempts.unset_key, asyncio.Event()
+
+        async def stopped(at: Any) -> None:
+            if gone:
+                await unset(at)
+            reached.set()
+            await for_ever()
+
+        masked._attempts.unset_key = stopped  # type: ignore
+
+        plan = network.mailbox.state.work.plan  # type: ignore
+        network.mailbox.post(MaskedEvent(plan.session, 1, 1, GivenUp("the test says so")))
+        await reached.wait()
+        record = await the_round(network.stored)
+        assert record.document is not None
+        assert bool(record.document.round_key) is not gone
+        assert not combiner.words(NotOpened.kind)
+
+    stored, first, second = asyncio.run(story(tmp_path, until_unsetting, mute={client.name for client in FIVE}))
+    assert released(second) == {next(iter(first.cells))}
+    assert [attempt.key for attempt in attempts_of(asyncio.run(the_round(stored)))] == ["unset", "unset"]
+
+
+def test_a_superseded_reducer_releases_nobody(tmp_path: Path) -> None:
+    """Two reducers on one store: the older one's writes are refused, so it signs nothing."""
+
+    async def told() -> None:
+        files, stored = OperatorFiles(tmp_path / "operator"), Stored()
+        async with a_network(tmp_path, stored, operator=files) as old:
+            first = await a_masked_combiner(old, mute={client.name for client in FIVE})
+            await old.start_session(masking="pet", clients_wanted=5, retry_delay_s=100.0)
+            await until(lambda: first.words(Included))
+            async with a_network(tmp_path, stored, operator=files) as new:
+                await new.reaches(Failed)
+
+                plan = old.mailbox.state.work.plan  # type: ignore
+                old.mailbox.post(MaskedEvent(plan.session, 1, 1, GivenUp("the test says so")))
+                await until(old.running.done)
+                assert type(old.running.exception()).__name__ == "Superseded"
+                assert not first.words(NotOpened.kind)
+
+    asyncio.run(told())
