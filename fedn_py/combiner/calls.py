@@ -176,7 +176,7 @@ class Calls:
                 case Signed(said=BoxAck.kind):
                     await self._masked_updates.boxes_acknowledged(word)
                 case _:
-                    self._relayed.from_client(client, self._registered.get(client), word)
+                    await self._relayed.from_client(client, self._registered.get(client), word)
         except UnexpectedEvent:
             pass  # late, and in the log already
         except PeerFault as refused:

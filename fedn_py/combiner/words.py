@@ -1,9 +1,11 @@
 """Words of masked rounds that only pass here: from clients to the reducer, and from the reducer to clients.
 
-A client has few things to say in a round; one that floods is cut short, so that the others are heard.
+A client has few things to say in a round. One that says many is listened to more slowly, so that the others are heard:
+its stream is not read in the meantime, and nothing of it is lost.
 """
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 
 from fedn_py.combiner.answer_streams import AnswerStreams
 from fedn_py.combiner.ports import ReducerStream
@@ -19,8 +21,10 @@ from fedn_py.runtime.logging import logger
 AT_ONCE = 64
 """Words that a client may say at once."""
 
-EACH_S = 1.0
-"""After so many seconds it may say another one."""
+EACH_S = 0.25
+"""What every further one takes, in seconds."""
+
+_MOST_KNOWN = 20_000
 
 _log = logger("fedn_py.combiner")
 
@@ -31,6 +35,7 @@ class Words:
     Args:
         send: puts a message into a client's outbox; drops it when the client is not attached.
         clock: seconds, monotonic.
+        pause: waits for so many seconds.
     """
 
     def __init__(
@@ -39,20 +44,20 @@ class Words:
         send: Callable[[ClientId, ToClient], None],
         streams: AnswerStreams,
         clock: Callable[[], float],
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._reducer = reducer
         self._send = send
         self._streams = streams
-        self._clock = clock
-        self._spent: dict[ClientId, float] = {}
+        self._clock, self._pause = clock, pause
+        self._paid_until: dict[ClientId, float] = {}
 
-    def from_client(self, client: ClientId, registered: Registered | None, word: WordFromClient) -> None:
+    async def from_client(self, client: ClientId, registered: Registered | None, word: WordFromClient) -> None:
         """Pass on what a client says to the reducer."""
-        if not self._may_speak(client):
-            return
         if isinstance(word, Signed) and word.said == Answer.kind and registered is not None:
             self._note(client, registered, word)
         self._reducer.pass_on(WordPassedOn(client, word))
+        await self._pause_after(client)
 
     def for_clients(self, message: WordForClients, attached: Iterable[ClientId]) -> None:
         """Pass on what the reducer says."""
@@ -60,10 +65,6 @@ class Words:
             if isinstance(message.word, StreamWanted):
                 self._streams.asked(client, message.word.ctx)
             self._send(client, SaidToClient(message.word))
-
-    def forget(self, client: ClientId) -> None:
-        """Let go of what is known of a client that has left for good."""
-        self._spent.pop(client, None)
 
     def _note(self, client: ClientId, registered: Registered, word: Signed) -> None:
         try:
@@ -73,12 +74,12 @@ class Words:
             return
         self._streams.announced(client, answer.ctx, answer.stream_bytes)
 
-    def _may_speak(self, client: ClientId) -> bool:
-        """Count a word; the time at which all words so far are paid for may lie AT_ONCE words ahead."""
+    async def _pause_after(self, client: ClientId) -> None:
         now = self._clock()
-        paid = max(self._spent.get(client, now), now) + EACH_S
-        if paid > now + AT_ONCE * EACH_S:
-            _log.info("a client says more than a round asks for", client=client)
-            return False
-        self._spent[client] = paid
-        return True
+        paid_until = max(self._paid_until.get(client, now), now) + EACH_S
+        if len(self._paid_until) >= _MOST_KNOWN:
+            self._paid_until = {one: until for one, until in self._paid_until.items() if until > now}
+        self._paid_until[client] = paid_until
+        ahead = paid_until - now - AT_ONCE * EACH_S
+        if ahead > 0:
+            await self._pause(ahead)

@@ -155,7 +155,7 @@ def _generation(state: Combiner) -> Generation:
 def _take_offer(state: Combiner, event: KeysOffered) -> Result:
     work, client = state.work, event.client
     if isinstance(work, CollectingUpdates) and work.order.generation == event.generation:
-        return state, []  # told again after a reconnection, or too late; the committee stays as it is
+        return updates.offered_again(state, client, event.offer)
     if not isinstance(work, CollectingKeys) or work.order.generation != event.generation:
         raise UnexpectedEvent(work, event)
     if client not in work.training | work.gone:

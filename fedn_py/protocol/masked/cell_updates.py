@@ -42,6 +42,7 @@ from fedn_py.protocol.masked.cell_work import (
     UploadOffered,
     VectorArrived,
 )
+from fedn_py.protocol.masked.offers import Offer
 from fedn_py.protocol.masked.participant import MOST_UPLOADS
 from fedn_py.protocol.masked.registry import EntryConflict, Registered
 from fedn_py.protocol.masked.round_messages import BoxAck, IncludedRow
@@ -221,6 +222,16 @@ def stayed_away(state: Combiner, event: MemberStayedAway) -> Result:
     if event.member in state.attached:
         return state, []
     return _go_on_without(state, work, bytes.fromhex(event.member))
+
+
+def offered_again(state: Combiner, client: ClientId, offer: Offer) -> Result:
+    """Hear which keys a client has after the committee was formed: a member without its own cannot answer."""
+    work = state.work
+    assert isinstance(work, CollectingUpdates)
+    member = work.acknowledged.committee.member(bytes.fromhex(client))
+    if member is None or member.epk in {key.epk for key in offer.keys}:
+        return state, []
+    return settle(replace(state, work=_struck(replace(work, struck=work.struck | {member.client.client_id}))))
 
 
 def _go_on_without(state: Combiner, work: CollectingUpdates, member: bytes) -> Result:

@@ -72,7 +72,7 @@ class CollectingUpdates:
         refused: client to the header hash of its last upload that a member refused, and why.
         entries: which client stands under (token, number), of those that have begun an upload.
         relayed: all whose boxes were relayed.
-        struck: members that can no longer answer: revoked, or at odds with what is in the sum.
+        struck: members that can no longer answer: revoked, without their keys, or at odds with what is in the sum.
         visits: how often a member has attached since the committee was formed.
         closing: no further update is taken; what is being added is awaited.
     """

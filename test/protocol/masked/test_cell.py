@@ -219,7 +219,23 @@ def test_a_later_offer_takes_the_place_of_an_earlier_one() -> None:
 
 def test_an_offer_after_the_committee_was_formed_changes_nothing() -> None:
     state = collecting_updates(*FIVE)
-    assert step(state, offered(updates_of(state).terms, ANNA)) == (state, [])
+    for client in FIVE:
+        assert step(state, offered(updates_of(state).terms, client)) == (state, [])
+
+
+def test_a_member_that_has_lost_its_keys_is_not_waited_for() -> None:
+    state = collecting_updates(*FIVE)
+    member = members_of(state)[1]
+    again = offered(updates_of(state).terms, member)
+    without_keys = replace(again, offer=replace(again.offer, keys=()))
+    _, effects = run(state, without_keys)
+    assert ReportFailure(CellFailed(GENERATION, "NoSumParticipant: slot 1 lost its members")) in effects
+
+    state = collecting_updates(*world.CLIENTS, **world.REPLICATED)
+    member = members_of(state)[1]
+    again = offered(updates_of(state).terms, member)
+    state, _ = run(state, replace(again, offer=replace(again.offer, keys=())))
+    assert updates_of(state).struck == {member.id}
 
 
 def test_an_offer_of_another_client_s_key_is_refused() -> None:
