@@ -32,7 +32,6 @@ from fedn_py.cli.output import (
     print_table,
     short,
 )
-from fedn_py.protocol.masked.options import DEFAULT_CLIP, DEFAULT_WEIGHT_CAP
 
 if TYPE_CHECKING:
     from fedn_py.api import Network
@@ -62,9 +61,10 @@ def start_session(
     gather_timeout: Annotated[float, typer.Option(metavar="S", help="Seconds to wait for the wanted clients.")] = 10.0,
     parameters: Annotated[str, typer.Option(metavar="JSON", help="Object handed to the package.")] = "{}",
     masking: MaskingOption = MaskingName.none,
-    clip: ClipOption = DEFAULT_CLIP,
+    # As MaskedOptions has them; it is not asked here, as it would load numpy for --help.
+    clip: ClipOption = 10.0,
     n_max: NMaxOption = 0,
-    weight_cap: WeightCapOption = DEFAULT_WEIGHT_CAP,
+    weight_cap: WeightCapOption = 10_000,
     weight_unit: WeightUnitOption = 1,
     slots: SlotsOption = 0,
     replicas: ReplicasOption = 0,
