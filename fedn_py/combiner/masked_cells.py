@@ -151,7 +151,7 @@ class MaskedCells:
     async def keys_offered(self, client: ClientId, offer: KeyOffer) -> None:
         """Take a client's keys; those of another cell are late. Raises PeerFault."""
         work = self._machine.state.work
-        if not isinstance(work, CollectingKeys) or work.terms.ctx0 != offer.ctx0:
+        if not isinstance(work, CollectingKeys | CollectingUpdates) or work.terms.ctx0 != offer.ctx0:
             return
         self._certified.registered(client, offer.chain)
         checked = check_offer(offer, work.terms, self._certified.chains)

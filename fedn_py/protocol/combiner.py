@@ -52,7 +52,8 @@ from fedn_py.protocol.combiner_work import (
 )
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
 from fedn_py.protocol.masked import cell
-from fedn_py.protocol.masked.cell_updates import Late, abandon
+from fedn_py.protocol.masked.cell_closing import abandon
+from fedn_py.protocol.masked.cell_updates import Late
 from fedn_py.protocol.masked.cell_work import (
     AcksOverdue,
     BoxesAcknowledged,

@@ -9,7 +9,8 @@ Rules it keeps, beside those of ``protocol/combiner.py``, which hold here too:
 - Each phase has its time: the keys ``sum_ms`` from the task, the updates ``update_ms`` from the committee.
 - The set is what was added when the cell closed; with fewer than g_min nothing is signed that could be opened.
 
-This module has the phase of the keys, and who comes and goes; ``cell_updates.py`` has what becomes of uploads.
+This module has the phase of the keys, and who comes and goes; ``cell_updates.py`` has what becomes of uploads,
+``cell_members.py`` what members say of them, ``cell_closing.py`` what follows from both.
 """
 
 from dataclasses import replace
@@ -39,6 +40,8 @@ from fedn_py.protocol.combiner_work import (
     UpdateNotAdded,
 )
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
+from fedn_py.protocol.masked import cell_closing as closing
+from fedn_py.protocol.masked import cell_members as members
 from fedn_py.protocol.masked import cell_updates as updates
 from fedn_py.protocol.masked.acknowledgements import Acknowledgements
 from fedn_py.protocol.masked.cell_work import (
@@ -123,17 +126,17 @@ def step(state: Combiner, event: Event) -> Result:
         case VectorArrived():
             return updates.receive(state, event)
         case UpdatesOverdue(generation):
-            return updates.over(state, generation)
+            return closing.over(state, generation)
         case DeadlinePassed():
             return state, []  # of the objects, which are here; each phase has a timer of its own
         case UploadOffered():
             return updates.offered(state, event)
         case BoxesAcknowledged():
-            return updates.acknowledged(state, event)
+            return members.acknowledged(state, event)
         case AcksOverdue():
-            return updates.overdue(state, event)
+            return members.overdue(state, event)
         case MemberStayedAway():
-            return updates.stayed_away(state, event)
+            return members.stayed_away(state, event)
         case UpdateAdded():
             return updates.added(state, event)
         case UpdateNotAdded():
@@ -155,7 +158,7 @@ def _generation(state: Combiner) -> Generation:
 def _take_offer(state: Combiner, event: KeysOffered) -> Result:
     work, client = state.work, event.client
     if isinstance(work, CollectingUpdates) and work.order.generation == event.generation:
-        return updates.offered_again(state, client, event.offer)
+        return members.offered_again(state, client, event.offer)
     if not isinstance(work, CollectingKeys) or work.order.generation != event.generation:
         raise UnexpectedEvent(work, event)
     if client not in work.training | work.gone:
@@ -193,8 +196,8 @@ def _form(state: Combiner) -> Result:
     try:
         body, committee = form_committee(work.terms, offers)
     except NoSumParticipant as nobody:
-        return updates.fail(state, f"{nobody.code}: {nobody.message}")
-    members = [ClientId(member.client.client_id.hex()) for member in committee.members]
+        return closing.fail(state, f"{nobody.code}: {nobody.message}")
+    seated = [ClientId(member.client.client_id.hex()) for member in committee.members]
     collecting = CollectingUpdates(
         work.order,
         work.terms,
@@ -203,16 +206,16 @@ def _form(state: Combiner) -> Result:
         training=work.training,
         gone=work.gone,
         excluded=work.excluded,
-        visits=dict.fromkeys(members, 0),
+        visits=dict.fromkeys(seated, 0),
     )
-    told = sorted(collecting.training | set(members))
+    told = sorted(collecting.training | set(seated))
     effects: list[Effect] = [
         StartTimer(work.terms.plan.update_ms / 1000, UpdatesOverdue(generation)),
         TellCommittee(CommitteeFormed(generation, body)),
     ]
     effects += [SendCommittee(client, body) for client in told if client in state.attached]
-    effects += [updates.wait_for_member(state, generation, one) for one in members if one not in state.attached]
-    state, more = updates.settle(replace(state, work=collecting))
+    effects += [members.wait_for_member(state, generation, one) for one in seated if one not in state.attached]
+    state, more = closing.settle(replace(state, work=collecting))
     return state, [*effects, *more]
 
 
@@ -240,7 +243,7 @@ def _attach_while_collecting(state: Combiner, work: CollectingUpdates, client: C
         effects.append(SendCommittee(client, work.body))
     if client in work.visits:
         work = replace(work, visits={**work.visits, client: work.visits[client] + 1})
-        effects += updates.all_boxes(state, work, client)
+        effects += members.all_boxes(state, work, client)
     return replace(state, work=work), effects
 
 
@@ -253,7 +256,7 @@ def _detach(state: Combiner, client: ClientId) -> Result:
             if client in owing:
                 effects.append(StartTimer(state.reconnect_grace_s, ClientStayedAway(order.generation, client)))
             if client in visits:
-                effects.append(updates.wait_for_member(state, order.generation, client))
+                effects.append(members.wait_for_member(state, order.generation, client))
             return state, effects
         case _:
             return state, []
@@ -269,7 +272,7 @@ def _give_up_on(state: Combiner, generation: Generation, client: ClientId) -> Re
             return _settle_keys(replace(state, work=away))
         case CollectingUpdates(training=training) if client in training:
             lost = replace(work, training=training - {client}, gone=work.gone | {client})
-            return updates.settle(replace(state, work=lost), ())
+            return closing.settle(replace(state, work=lost), ())
         case _:
             return state, []
 
@@ -292,8 +295,8 @@ def _without(state: Combiner, work: CollectingKeys | CollectingUpdates, exclusio
     if isinstance(work, CollectingKeys):
         keys = replace(work, asked=work.asked - {client}, training=training, gone=gone, excluded=excluded)
         return _settle_keys(replace(state, work=keys))
-    work, dropped = updates.dropped(replace(work, training=training, gone=gone, excluded=excluded), client)
-    state, effects = updates.settle(replace(state, work=work), ())
+    work, dropped = closing.dropped(replace(work, training=training, gone=gone, excluded=excluded), client)
+    state, effects = closing.settle(replace(state, work=work), ())
     return state, [*dropped, *effects]
 
 
@@ -306,7 +309,7 @@ def _bar(state: Combiner, client: ClientId, reason: str) -> Result:
                 return _without(state, work, Exclusion(client, reason))
             return (replace(state, work=work), []) if work != state.work else (state, [])
         case CollectingUpdates():
-            return updates.bar(state, client, reason)
+            return members.bar(state, client, reason)
         case _:
             return state, []
 

@@ -1,8 +1,7 @@
 """What the combiner's machine of a masked cell is made of: its states, the events it hears and the effects it asks for.
 
 States hold ids, rows and counts; the sum, the spool and the boxes live in the service that performs the effects. What
-a masked cell shares with a plain one is in ``protocol/combiner_work.py``, the rules are in ``cell.py`` and
-``cell_updates.py``.
+a masked cell shares with a plain one is in ``protocol/combiner_work.py``, the rules are in ``cell.py``.
 """
 
 from collections.abc import Mapping

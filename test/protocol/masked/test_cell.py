@@ -60,7 +60,7 @@ from fedn_py.protocol.combiner_work import (
     UpdateAdded,
 )
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
-from fedn_py.protocol.masked.cell_updates import LATE, LOST
+from fedn_py.protocol.masked.cell_closing import LATE, LOST
 from fedn_py.protocol.masked.cell_work import (
     AcksOverdue,
     CheckTerms,

@@ -57,14 +57,8 @@ from fedn_py.protocol.combiner_work import (
 )
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
 from fedn_py.protocol.masked.cell import UNMASKED
-from fedn_py.protocol.masked.cell_updates import (
-    LATE,
-    NOT_ACKNOWLEDGED,
-    AlreadyIn,
-    AlreadyRefused,
-    Late,
-    NotAssigned,
-)
+from fedn_py.protocol.masked.cell_closing import LATE, NOT_ACKNOWLEDGED
+from fedn_py.protocol.masked.cell_updates import AlreadyIn, AlreadyRefused, Late, NotAssigned
 from fedn_py.protocol.masked.cell_work import (
     AcksOverdue,
     AddVector,
