@@ -4,15 +4,19 @@ import asyncio
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import masked_world as world
 import pytest
 import structlog
 from artifacts import a_model, a_package, a_sum, chunked, names_in
 from awaiting import until
 from grpc_network import AUTHORITY, CERTIFICATE
+from reducer_network import OperatorFiles
 
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, InstanceId, SessionId
+from fedn_py.protocol.masked.certificates import ServerCredential
 from fedn_py.protocol.messages import (
     AssignRequest,
     AttachedClients,
@@ -23,12 +27,16 @@ from fedn_py.protocol.messages import (
     HelloAccepted,
     MetricsSummary,
     PartialAggregate,
+    PolicyNews,
 )
 from fedn_py.reducer import assemble as assemble_module
 from fedn_py.reducer.assemble import NotStarted, Reducer, assemble
 from fedn_py.reducer.control import Control, SessionOptions, SessionView
 from fedn_py.reducer.ledger import Superseded, take_fence
-from fedn_py.settings.roles import ReducerSettings
+from fedn_py.reducer.masked_sessions import MaskingWasSetUp
+from fedn_py.reducer.masking_credentials import CredentialRefused
+from fedn_py.runtime.credential_files import write_server
+from fedn_py.settings.roles import MaskingSettings, ReducerSettings
 from fedn_py.store.opening import EmbeddedStores, open_objects
 from fedn_py.store.ports import StoreInUse
 from fedn_py.transport.certificates import write_pair
@@ -274,3 +282,72 @@ def test_no_token_reaches_the_log(settings: ReducerSettings) -> None:
         assert secret not in str(lines)
         stored = b"".join(file.read_bytes() for file in (settings.state_dir / "documents").iterdir())
         assert secret.encode() not in stored
+
+
+# ---- masked rounds
+
+
+def with_masking(settings: ReducerSettings, files: OperatorFiles) -> ReducerSettings:
+    masking = MaskingSettings(credential_file=files.credential_file, policy_file=files.policy_file)
+    return settings.model_copy(update={"masking": masking})
+
+
+def test_a_certified_reducer_keeps_its_state_key_and_knows_registered_clients(
+    settings: ReducerSettings, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        certified = with_masking(settings, OperatorFiles(tmp_path / "operator"))
+        client = world.CLIENTS[0]
+        async with running(certified) as reducer:
+            secret, _ = await reducer.control.create_token("combiner", "north", 600.0)
+            channel = secure_channel(f"127.0.0.1:{reducer.grpc_port}", AUTHORITY.certificate_pem, secret)
+            certificate = world.a_certificate(world.COMBINER, role="combiner")
+            async with channel, reducer_link(channel, replace(NORTH, certificate=certificate)) as link:
+                heard = link.messages()
+                assert isinstance(await anext(heard), HelloAccepted)
+                news = await anext(heard)
+                assert isinstance(news, PolicyNews)
+                assert news.policy.body == world.POLICY.encode()
+                token, _ = await reducer.control.create_token("client", "anna", 600.0)
+                request = AssignRequest(ClientId(client.id.hex()), ClientName("anna"), "", "0.1.0", chain=client.chain)
+                async with secure_channel(f"127.0.0.1:{reducer.grpc_port}", AUTHORITY.certificate_pem, token) as other:
+                    await assign(other, request)
+                    with pytest.raises(RemoteFault, match="chain of another client"):
+                        await assign(other, replace(request, client=ANNA, name=ClientName("bert")))
+        assert stat.S_IMODE((settings.state_dir / "state.key").stat().st_mode) == 0o600
+        async with running(certified) as reducer:
+            assert [one.name for one in (await reducer.control.clients()).items] == ["anna"]
+
+    asyncio.run(story())
+
+
+def test_a_reducer_with_another_network_s_credential_does_not_start(settings: ReducerSettings, tmp_path: Path) -> None:
+    async def story() -> None:
+        files = OperatorFiles(tmp_path / "operator")
+        stranger = ServerCredential(
+            bytes(world.REDUCER.verify_key), world.DEPLOYMENT, world.a_certificate(), bytes(world.REDUCER)
+        )
+        write_server(files.credential_file, stranger, replace=True)
+        with pytest.raises(CredentialRefused, match="UnknownOperator"):
+            await assemble(with_masking(settings, files)).start()
+
+    asyncio.run(story())
+
+
+def test_a_masked_session_is_not_forgotten_where_the_settings_lose_their_section(
+    settings: ReducerSettings, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        certified = with_masking(settings, OperatorFiles(tmp_path / "operator"))
+        async with running(certified) as reducer:
+            package = await reducer.control.upload_package(chunked(a_package()))
+            model = await reducer.control.upload_model(chunked(a_model()))
+            options = SessionOptions(package=package.digest, seed_model=model.digest, rounds=1, masking="pet")
+            session = await reducer.control.start_session(options)
+            assert len(session.id) == 32
+        with pytest.raises(MaskingWasSetUp):
+            await assemble(settings).start()
+        async with running(certified) as reducer:
+            assert (await reducer.control.session(session.id)).status == "waiting"
+
+    asyncio.run(story())

@@ -8,6 +8,7 @@ import pytest
 from awaiting import until
 
 from fedn_py.identity import ClientId, ClientName, CombinerName, InstanceId, TokenId
+from fedn_py.protocol.masked.words import StreamWanted
 from fedn_py.protocol.messages import (
     Assignment,
     AssignRequest,
@@ -17,6 +18,7 @@ from fedn_py.protocol.messages import (
     ExpectClient,
     RoundCommitted,
     ToCombiner,
+    WordForClients,
 )
 from fedn_py.protocol.reducer_work import ClientsChanged, CombinerJoined, CombinerLost, Event
 from fedn_py.reducer import roster as roster_module
@@ -476,6 +478,69 @@ def test_a_combiner_whose_token_is_revoked_is_cut_off_and_told_why() -> None:
         assert north.fault is not None
         assert north.fault.message == "its token was revoked"
         assert not south.closed
+
+    door = Door()
+    at(door, story)
+
+
+# ---- masked rounds
+
+
+def test_a_client_that_was_moved_goes_where_it_was_sent_and_not_back() -> None:
+    async def story() -> None:
+        north, south = door.join("north"), door.join("south")
+        door.join("west")
+        door.attach("north", ANNA)
+        door.roster.move(NORTH, {ANNA}, frozenset({CombinerName("south")}))
+        assert [type(message) for message in sent(north)] == [DismissClient]
+        assert door.assign(ANNA, preferred="north").combiner == "south"
+        door.attach("north", ANNA)  # it clings to where it was
+        assert DismissClient in {type(message) for message in sent(north)}
+        assert sent(south)
+        door.roster.end_moves()
+        assert door.assign(ANNA, preferred="north").combiner == "north"
+
+    door = Door()
+    at(door, story)
+
+
+def test_a_moved_client_goes_anywhere_else_where_its_target_is_gone_and_back_before_it_is_nowhere() -> None:
+    async def story() -> None:
+        door.join("north")
+        door.join("west")
+        door.attach("north", ANNA)
+        door.roster.move(NORTH, {ANNA, BERT}, frozenset({CombinerName("south")}))
+        assert door.assign(ANNA, preferred="north").combiner == "west"
+        door.roster.leave(CombinerName("west"), life("west"))
+        assert door.assign(BERT, preferred="north").combiner == "north"
+
+    door = Door()
+    at(door, story)
+
+
+def test_a_word_goes_to_each_client_through_the_combiner_that_it_is_attached_to() -> None:
+    async def story() -> None:
+        north, south = door.join("north"), door.join("south")
+        door.attach("north", ANNA)
+        door.attach("south", BERT)
+        word = StreamWanted(b"c" * 32)
+        door.roster.say([ANNA, BERT, ClientId("f" * 32)], word)
+        assert sent(north) == [WordForClients((ANNA,), word)]
+        assert sent(south) == [WordForClients((BERT,), word)]
+
+    door = Door()
+    at(door, story)
+
+
+def test_who_comes_anywhere_is_told_of() -> None:
+    async def story() -> None:
+        came: list[frozenset[ClientId]] = []
+        door.roster.on_came = came.append
+        door.join("north")
+        door.attach("north", ANNA)
+        door.attach("north", ANNA, BERT)
+        door.attach("north", BERT)
+        assert came == [frozenset({ANNA}), frozenset({BERT}), frozenset()]
 
     door = Door()
     at(door, story)
