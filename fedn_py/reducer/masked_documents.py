@@ -169,7 +169,7 @@ def _read_plain(kind: type, value: Any) -> Any:
     if kind is bytes or issubclass(kind, Body):
         data = bytes_of(_checked(value, isinstance(value, str), "a text is expected"))
         try:
-            return data if kind is bytes else kind.decode(data)  # type: ignore[attr-defined]
+            return data if kind is bytes else kind.decode(data)
         except MalformedMessage as fault:
             raise AttemptDamaged(fault.message) from fault
     return _checked(value, type(value) is kind, f"{kind.__name__} is expected")
