@@ -76,8 +76,10 @@ class Acknowledgements:
         Args:
             clients: all whose boxes were relayed.
         """
-        total = len(set(clients))
         out: frozenset[bytes] = frozenset()
+        if not any(self.refused.values()):
+            return out
+        total = len(set(clients))
         for who, refused in sorted(self.refused.items()):
             many = len(refused) >= FEWEST_REFUSED and len(refused) > SHARE_REFUSED * total
             if many and self._enough_without(out | {who} | self.silent):

@@ -146,9 +146,12 @@ def dropped(work: CollectingUpdates, client: ClientId) -> tuple[CollectingUpdate
 
 def strike(work: CollectingUpdates) -> CollectingUpdates:
     """Return the work with those members left out that can no longer answer, whatever they say."""
-    heard, refused = work.acknowledged, work.acknowledged.refused
+    heard = work.acknowledged
+    refusing = [member for member, refused in heard.refused.items() if refused]
+    if not refusing and not work.struck:
+        return work
     rows = [*work.included.values(), *(upload.row for upload in work.uploads.values() if upload.adding)]
-    struck = work.struck | {one for one in refused if any(_is_at_odds(heard, one, row) for row in rows)}
+    struck = work.struck | {one for one in refusing if any(_is_at_odds(heard, one, row) for row in rows)}
     for member in struck - heard.silent:
         heard = heard.without(member)
     return replace(work, struck=struck, acknowledged=heard)
