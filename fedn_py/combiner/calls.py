@@ -253,9 +253,10 @@ class Calls:
     def _part_from_revoked(self) -> None:
         if self._trust is None:
             return
-        for client in list(self._outboxes):
+        known = self._masked_updates.at_work()
+        for client in sorted({*known, *self._outboxes}):
             try:
-                self._trust.check_standing(client, self._registered.get(client))
+                self._trust.check_standing(client, self._registered.get(client) or known.get(client))
             except PeerFault as fault:
                 reason = f"{fault.code}: {fault.message}"
                 _log.warning("a client is dismissed", client=self._tickets.name_of(client) or client, reason=reason)

@@ -57,6 +57,7 @@ from fedn_py.protocol.masked.cell_work import (
 from fedn_py.protocol.masked.contexts import CellTerms, header_hash
 from fedn_py.protocol.masked.encoding import as_line
 from fedn_py.protocol.masked.offers import check_offer
+from fedn_py.protocol.masked.registry import Registered
 from fedn_py.protocol.masked.round_messages import CellClosed, IncludedRow, Refused
 from fedn_py.protocol.masked.round_messages import UpdateHeader as SignedHeader
 from fedn_py.protocol.masked.signing import Signed
@@ -145,6 +146,18 @@ class MaskedCells:
         if self._trust is None:
             raise NoMaskingCredential
         return self._trust
+
+    def at_work(self) -> dict[ClientId, Registered | None]:
+        """Return the clients of the masked cell at hand, attached or not, and what those have shown of themselves."""
+        work = self._machine.state.work
+        clients: dict[ClientId, Registered | None] = {}
+        if isinstance(work, CollectingKeys | CollectingUpdates):
+            clients |= dict.fromkeys(work.order.clients)
+        if isinstance(work, CollectingKeys):
+            clients |= {client: offer.client for client, offer in work.offers.items()}
+        if isinstance(work, CollectingUpdates):
+            clients |= {ClientId(one.client_id.hex()): one for one in work.entries.values()}
+        return clients
 
     # ---- what clients say
 

@@ -128,6 +128,23 @@ def test_a_client_that_is_revoked_in_mid_round_is_refused_and_excluded_by_name(t
     asyncio.run(main())
 
 
+def test_a_revoked_client_whose_stream_is_broken_is_excluded_while_its_upload_waits(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with a_cell(tmp_path) as cell:
+            committee = await cell.form()
+            revoked = next(one for one in cell.clients.values() if committee.member(one.client.id) is None)
+            sending = asyncio.create_task(revoked.sends(revoked.upload()))
+            await cell.rig.mailbox.until(lambda state: any(one.arrival for one in state.work.uploads.values()))
+            await cell.rig.calls.client_left(id_of(revoked.client))
+            token = revoked.client.registered.token_id
+            cell.rig.calls.reducer_said(news(version=9, revoked_tokens=(token,)))
+            receipt = await sending
+            assert not receipt.accepted
+            assert receipt.reason.startswith("Revoked: ")
+
+    asyncio.run(main())
+
+
 def test_a_client_of_a_plain_network_is_let_in_as_ever(tmp_path: Path) -> None:
     async def told(rig: Rig) -> None:
         async with rig.attached(UNREGISTERED):
