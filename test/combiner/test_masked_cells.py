@@ -347,6 +347,14 @@ def test_words_that_are_not_a_members_are_refused_and_harm_nobody(tmp_path: Path
     play(tmp_path, told)
 
 
+def test_keys_that_are_offered_in_another_s_name_are_refused(tmp_path: Path) -> None:
+    async def told(cell: MaskedRig) -> None:
+        cell[EMIL].say(cell[ANNA].offer())
+        await cell.form()
+
+    play(tmp_path, told)
+
+
 def test_a_client_that_attaches_later_gets_task_committee_and_a_member_all_boxes(tmp_path: Path) -> None:
     async def told(cell: MaskedRig) -> None:
         committee = await cell.form()
