@@ -243,6 +243,7 @@ class Seats:
             return
         member = self._seated[ctx] = self._member(state, None)
         self._machines.begin(member.mailbox)
+        member.mailbox.post(AttachedAgain())
 
     async def _stream(self, answer: KeptAnswer) -> None:
         sha256 = Digest(answer.sha256.hex())

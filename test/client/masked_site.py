@@ -50,7 +50,7 @@ from fedn_py.runtime.secret_files import write_secret
 
 PARAMETERS = "{}"
 N = 20
-WITHIN_S = 20.0
+WITHIN_S = 8.0
 
 Found = TypeVar("Found")
 
