@@ -128,7 +128,8 @@ def as_json(value: object) -> Any:
         case frozenset():
             return sorted((as_json(one) for one in value), key=str)
         case Mapping():
-            return [[as_json(key), as_json(one)] for key, one in value.items()]
+            # No lists in lists: not every server that speaks MongoDB's protocol takes them.
+            return [{"key": as_json(key), "value": as_json(one)} for key, one in value.items()]
         case _ if is_dataclass(value):
             return {one.name: as_json(getattr(value, one.name)) for one in fields(value)}
         case _:
@@ -151,8 +152,8 @@ def _read(kind: Any, value: Any) -> Any:
         _checked(value, isinstance(value, list), "a list is expected")
         return origin(_read(arguments[0], one) for one in value)
     if origin is not None and issubclass(origin, Mapping):
-        pairs = _checked(value, isinstance(value, list) and all(len(one) == 2 for one in value), "pairs are expected")
-        return {_read(arguments[0], key): _read(arguments[1], one) for key, one in pairs}
+        _checked(value, isinstance(value, list) and all(map(_is_pair, value)), "keys and values are expected")
+        return {_read(arguments[0], one["key"]): _read(arguments[1], one["value"]) for one in value}
     if is_dataclass(kind) and not issubclass(cast("type", kind), Body):
         return _read_dataclass(cast("type", kind), value)
     return _read_plain(kind, value)
@@ -173,6 +174,10 @@ def _read_plain(kind: type, value: Any) -> Any:
         except MalformedMessage as fault:
             raise AttemptDamaged(fault.message) from fault
     return _checked(value, type(value) is kind, f"{kind.__name__} is expected")
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, Mapping) and value.keys() == {"key", "value"}
 
 
 def _checked(value: Any, holds: object, why: str) -> Any:
