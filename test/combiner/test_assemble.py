@@ -11,15 +11,28 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import masked_world as world
 import numpy as np
 import pytest
 import yaml
 from combiner_rig import ANNA, BERT, WITHIN_S, a_header, a_model, an_update, until
 from joined_combiner import ReducerServer, a_reducer, attached, combiner_settings, written_settings
+from masked_rig import MaskedRound
 
 from fedn_py.combiner.assemble import run_combiner
 from fedn_py.identity import ClientId
-from fedn_py.protocol.messages import AttachedClients, CombinerHello, PartialAggregate, RoundProgress, TrainTask
+from fedn_py.protocol.masked.certificates import ServerCredential
+from fedn_py.protocol.masked.signing import sign
+from fedn_py.protocol.messages import (
+    AttachedClients,
+    CellFailed,
+    CombinerHello,
+    PartialAggregate,
+    PolicyNews,
+    RoundProgress,
+    TrainTask,
+)
+from fedn_py.runtime.credential_files import CredentialUnreadable, write_server
 from fedn_py.settings.roles import CombinerSettings
 from fedn_py.transport.transfer import upload_update
 
@@ -148,6 +161,52 @@ def test_a_reducer_that_is_not_there_is_told_once_with_what_to_do(
 def port_of(server: asyncio.Server) -> int:
     port: int = server.sockets[0].getsockname()[1]
     return port
+
+
+# ---- masked rounds
+
+
+def certified(folder: Path, reducer: ReducerServer) -> CombinerSettings:
+    certificate = world.a_certificate(world.COMBINER, role="combiner")
+    operator_key, secret = bytes(world.OPERATOR.verify_key), bytes(world.COMBINER)
+    write_server(folder / "combiner.cred", ServerCredential(operator_key, world.DEPLOYMENT, certificate, secret))
+    credential = str(folder / "combiner.cred")
+    return combiner_settings(folder / "east", reducer.port, masking_credential_file=credential)
+
+
+def test_a_certified_combiner_shows_its_certificate_and_keeps_the_policy_for_its_clients(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(90), a_reducer(tmp_path) as reducer:
+            settings = certified(tmp_path, reducer)
+            async with running(settings):
+                hello = await reducer.heard("joined")
+                assert hello.certificate == world.a_certificate(world.COMBINER, role="combiner")
+                news = PolicyNews(sign(world.POLICY, world.OPERATOR))
+                reducer.send(news)
+                ticket = reducer.let_in(ANNA)
+                async with attached(settings.advertise, ANNA, ticket) as (_, _, messages):
+                    assert await anext(messages) == news
+
+    asyncio.run(main())
+
+
+def test_a_combiner_without_a_credential_says_what_a_masked_order_needs(tmp_path: Path) -> None:
+    async def told(reducer: ReducerServer, settings: CombinerSettings) -> None:
+        assert (await reducer.heard("joined")).certificate is None
+        reducer.send(MaskedRound(world.CLIENTS[:3]).order)
+        failed = await reducer.told(CellFailed)
+        assert failed.reason.startswith("NoMaskingCredential: ")
+        assert "masking_credential_file" in failed.reason
+        assert settings.masking_credential_file is None
+
+    story(tmp_path, told)
+
+
+def test_a_credential_that_is_none_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "combiner.cred").write_text("nothing")
+    settings = combiner_settings(tmp_path / "east", 1, masking_credential_file=str(tmp_path / "combiner.cred"))
+    with pytest.raises(CredentialUnreadable):
+        asyncio.run(run_combiner(settings, asyncio.Event()))
 
 
 # ---- memory

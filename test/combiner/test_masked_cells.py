@@ -21,14 +21,16 @@ from fedn_py.masking.pet import add_masked
 from fedn_py.protocol.combiner_work import NoWork
 from fedn_py.protocol.masked.round_messages import BoxFor
 from fedn_py.protocol.masked.signing import sign
-from fedn_py.protocol.masked.words import Boxes
+from fedn_py.protocol.masked.words import Boxes, LinksWanted
 from fedn_py.protocol.messages import (
     CellFailed,
     CommitteeFormed,
     MaskedPartial,
     RoundProgress,
+    SaidByClient,
     TaskCancelled,
     UpdateReceipt,
+    WordPassedOn,
 )
 from fedn_py.transport import codec
 from fedn_py.transport.status import RemoteFault
@@ -196,6 +198,7 @@ def test_what_is_not_what_its_client_signed_is_refused_by_name_and_leaves_the_su
         assert await refusal(changed(chain=revoked)) == "UnknownOperator"
         assert await refusal(client.sends(upload, upload.vector.tobytes()[:-4])) == "WrongLength"
         assert await refusal(client.sends(upload, samples=7)) == "MalformedMessage"
+        assert await refusal(client.sends(upload, metrics={"loss": 1e300})) == "InvalidMetrics"
         assert await refusal(client.sends(upload, masked=None, samples=7)) == "NotMasked"
         assert await refusal(client.sends(upload, generation=2)) == "Late"
         assert cell.rig.spool.uploads == 0
@@ -349,8 +352,16 @@ def test_words_that_are_not_a_members_are_refused_and_harm_nobody(tmp_path: Path
 
 def test_keys_that_are_offered_in_another_s_name_are_refused(tmp_path: Path) -> None:
     async def told(cell: MaskedRig) -> None:
-        cell[EMIL].say(cell[ANNA].offer())
-        await cell.form()
+        for client in FIVE:
+            await cell[client].task()
+        for client in (BERT, CARL, DORA):
+            cell[client].say(cell[client].offer())
+        cell[EMIL].say(cell[ANNA].offer())  # taken for EMIL's, it would stand in ANNA's way
+        cell[EMIL].attached.link.send(SaidByClient(LinksWanted(bytes(16), 1)))
+        await cell.rig.reducer.next(WordPassedOn)  # what was said before was heard
+        cell[ANNA].say(cell[ANNA].offer())
+        cell[EMIL].say(cell[EMIL].offer())
+        await cell[ANNA].hears_committee()
 
     play(tmp_path, told)
 

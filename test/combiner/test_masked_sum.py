@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -93,3 +94,22 @@ def test_a_spooled_upload_is_read_twice(tmp_path: Path) -> None:
 
     asyncio.run(story())
     assert (np.frombuffer((tmp_path / "sum").read_bytes(), "<u4") == 2 * np.arange(400_000, dtype="<u4")).all()
+
+
+def test_a_sum_takes_four_bytes_a_word_however_many_vectors_are_added() -> None:
+    n_words, piece = 1 << 22, bytes(1 << 20)
+
+    class Zeros:
+        def blocks(self) -> Iterator[bytes]:
+            return (piece for _ in range(4 * n_words // len(piece)))
+
+    content_hash, zeros = plain_hash(bytes(4 * n_words)), cast("Any", Zeros())
+    total = MaskedSum(n_words)
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            asyncio.run(total.add(zeros, content_hash))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * n_words + (4 << 20)
