@@ -10,12 +10,13 @@ from masked_world import AClient, bytes_of
 
 from fedn_py.identity import ClientId, Generation
 from fedn_py.protocol.combiner import step
-from fedn_py.protocol.combiner_work import Combiner, Effect, Event, Preparing, ReportProgress
+from fedn_py.protocol.combiner_work import AnswerUpload, Combiner, Effect, Event, Preparing, ReportProgress, UpdateAdded
 from fedn_py.protocol.masked.cell_work import (
     BoxesAcknowledged,
     CollectingKeys,
     CollectingUpdates,
     KeysOffered,
+    StoreSum,
     TermsChecked,
     UploadOffered,
     VectorArrived,
@@ -143,3 +144,31 @@ def acks(state: Combiner, *rows: IncludedRow, but: Sequence[AClient] = ()) -> li
 def with_work(state: Combiner, **changed: Any) -> Combiner:
     assert isinstance(state.work, CollectingUpdates)
     return replace(state, work=replace(state.work, **changed))
+
+
+# ---- cells that tests begin with
+
+CELL = collecting_updates(*FIVE)
+FIRST, SECOND = members_of(CELL)
+REPLICATED = collecting_updates(*world.CLIENTS, **world.REPLICATED)
+MEMBERS = members_of(REPLICATED)
+OUTSIDE = [client for client in world.CLIENTS if client not in MEMBERS]
+
+
+def refusals(effects: list[Effect]) -> list[str]:
+    """The names of the faults with which uploads were refused."""
+    answers = [effect.receipt for effect in effects if isinstance(effect, AnswerUpload)]
+    return [receipt.reason.split(":")[0] for receipt in answers if not receipt.accepted]
+
+
+def with_in_sum(state: Combiner, *clients: AClient) -> Combiner:
+    """Return the cell with these clients' uploads in its sum."""
+    for client in clients:
+        added = UpdateAdded(GENERATION, arrival_of(client))
+        state, _ = run(state, begins(client), *acks(state, a_row(client)), arrives(client), added)
+    return state
+
+
+def listed_in(effects: list[Effect]) -> list[str]:
+    """The clients of the set that a cell was closed with; a set that is too small says only how many."""
+    return [row.client_id.hex() for effect in effects if isinstance(effect, StoreSum) for row in effect.rows]
