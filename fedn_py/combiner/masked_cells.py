@@ -4,21 +4,21 @@ Nothing that opens a sum is ever here: a combiner has masked vectors, boxes that
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedn_py.aggregation.metrics import MAX_NAMES, check_metrics
+from fedn_py.aggregation.metrics import check_metrics
 from fedn_py.combiner.answer_streams import AnswerStreams
 from fedn_py.combiner.arrivals import Arrivals
 from fedn_py.combiner.box_relay import BoxRelay
+from fedn_py.combiner.masked_reports import closed_cell, released
 from fedn_py.combiner.masked_sum import WORD_BYTES, MaskedSum
 from fedn_py.combiner.masking_trust import MaskingTrust, NoMaskingCredential
 from fedn_py.combiner.ports import ReducerStream, Upstream
 from fedn_py.combiner.shelf import Shelf
 from fedn_py.errors import FednError, PeerFault
-from fedn_py.identity import ClientId, Digest, Generation
+from fedn_py.identity import ClientId, Generation
 from fedn_py.masking.hashing import plain_hash
 from fedn_py.model.pieces import WrongLength
 from fedn_py.protocol.combiner_work import (
@@ -55,18 +55,15 @@ from fedn_py.protocol.masked.cell_work import (
     VectorArrived,
 )
 from fedn_py.protocol.masked.contexts import CellTerms, header_hash
-from fedn_py.protocol.masked.encoding import as_line
 from fedn_py.protocol.masked.offers import check_offer
 from fedn_py.protocol.masked.registry import Registered
-from fedn_py.protocol.masked.round_messages import CellClosed, IncludedRow, Refused
+from fedn_py.protocol.masked.round_messages import IncludedRow
 from fedn_py.protocol.masked.round_messages import UpdateHeader as SignedHeader
 from fedn_py.protocol.masked.signing import Signed
 from fedn_py.protocol.masked.words import KeyOffer, MaskedUpload
 from fedn_py.protocol.messages import (
-    Exclusion,
     MaskedPartial,
     Metrics,
-    MetricsSummary,
     SaidToClient,
     ToClient,
     UpdateHeader,
@@ -77,9 +74,6 @@ from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.model_files import read_layout
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.transport.spool import SpooledUpload
-
-_REASON_BYTES = 100
-"""Of a refusal, in what is signed of a cell: a cell of any size fits."""
 
 _log = logger("fedn_py.combiner")
 
@@ -322,27 +316,6 @@ class MaskedCells:
         partial = MaskedPartial(generation, closed, len(effect.rows), effect.excluded, released(held.told))
         self._reducer.report(partial)
         return [Reported(generation)]
-
-
-def closed_cell(effect: StoreSum, digest: Digest) -> CellClosed:
-    """Return what a combiner signs of its sum."""
-    refused = tuple(Refused(bytes.fromhex(one.client), _line(one)) for one in effect.excluded)
-    return CellClosed(effect.ctx, effect.rows, bytes.fromhex(digest), refused)
-
-
-def _line(exclusion: Exclusion) -> str:
-    return as_line(exclusion.reason).encode()[:_REASON_BYTES].decode(errors="ignore")
-
-
-def released(told: dict[ClientId, Metrics]) -> MetricsSummary:
-    """Return metrics by client; of more than MAX_NAMES in all, those that most clients gave."""
-    counts = Counter(name for metrics in told.values() for name in metrics)
-    names = sorted(counts, key=lambda name: (-counts[name], name))[:MAX_NAMES]
-    return MetricsSummary(by_client={client: _named(metrics, names) for client, metrics in told.items()})
-
-
-def _named(metrics: Metrics, names: Iterable[str]) -> Metrics:
-    return {name: metrics[name] for name in names if name in metrics}
 
 
 def _refusal(fault: PeerFault) -> UpdateReceipt:

@@ -11,7 +11,7 @@ import grpc
 import masked_world as world
 import numpy as np
 import pytest
-from combiner_rig import until
+from combiner_rig import QUICK, digest_of, until
 from masked_rig import ANNA, BERT, CARL, DORA, EMIL, FRED, MaskedRig, Scripted, a_masked_cell, id_of
 from masked_rig import masked_attached as attached
 
@@ -19,9 +19,10 @@ from fedn_py.identity import Generation
 from fedn_py.masking.hashing import plain_hash
 from fedn_py.masking.pet import add_masked
 from fedn_py.protocol.combiner_work import NoWork
+from fedn_py.protocol.masked.answers import sealed_bytes
 from fedn_py.protocol.masked.round_messages import BoxFor
 from fedn_py.protocol.masked.signing import sign
-from fedn_py.protocol.masked.words import Boxes, LinksWanted
+from fedn_py.protocol.masked.words import Boxes, LinksWanted, StreamWanted
 from fedn_py.protocol.messages import (
     CellFailed,
     CommitteeFormed,
@@ -30,10 +31,12 @@ from fedn_py.protocol.messages import (
     SaidByClient,
     TaskCancelled,
     UpdateReceipt,
+    WordForClients,
     WordPassedOn,
 )
 from fedn_py.transport import codec
 from fedn_py.transport.status import RemoteFault
+from fedn_py.transport.transfer import upload_object
 from fedn_py.wire.v1 import network_pb2, network_pb2_grpc
 
 FIVE = (ANNA, BERT, CARL, DORA, EMIL)
@@ -383,6 +386,27 @@ def test_a_client_that_attaches_later_gets_task_committee_and_a_member_all_boxes
             assert [row.client_id for row in again.boxes_seen] == [client.id]
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
+
+    play(tmp_path, told)
+
+
+# ---- answers
+
+
+def test_a_member_s_stream_is_held_to_the_length_of_its_cell_s_answers(tmp_path: Path) -> None:
+    async def told(cell: MaskedRig) -> None:
+        committee = await cell.form()
+        member = world.members_of(committee)[0]
+        cell.look()
+        await check_sum(cell, await send_all(cell, *FIVE))
+        most = sealed_bytes(4 * cell.round.terms.encoding.n_words)
+        cell.rig.calls.reducer_said(WordForClients((id_of(member),), StreamWanted(committee.ctx)))
+        channel = cell[member].attached.channel
+        with pytest.raises(RemoteFault) as refused:
+            await upload_object(channel, "ab" * 8, digest_of(bytes(most + 1)), bytes(most + 1), patience=QUICK)
+        assert refused.value.code == "StreamTooLarge"
+        await upload_object(channel, "cd" * 8, digest_of(bytes(most)), bytes(most), patience=QUICK)
+        assert digest_of(bytes(most)) in cell.rig.store.contents
 
     play(tmp_path, told)
 
