@@ -151,6 +151,7 @@ class MaskedSide:
             for void in believed.terms.plan.voids:
                 self._participant.mailbox.post(NotOpenedArrived(void, self._beliefs.reducers))
             await self._participant.plan_checked(believed.terms, believed.plan_hash)
+            await self._seats.let_go_of(self._participant.state.proofs.voids)
             cell = await self._cell(task, believed)
         except PeerFault as fault:
             self._refuse(task, fault)
@@ -265,7 +266,7 @@ class MaskedSide:
                 await self._participant.mailbox.deliver(AbortArrived(signed))
             case NotOpened.kind:
                 await self._participant.mailbox.deliver(NotOpenedArrived(signed, self._beliefs.reducers))
-                await self._seats.voided(NotOpened.decode(signed.body).ctx)
+                await self._seats.let_go_of(self._participant.state.proofs.voids)
             case Echo.kind:
                 await self._seats.take_echo(signed)
             case _:

@@ -19,7 +19,7 @@ from fedn_py.client.ports import Combiner
 from fedn_py.client.registration import Registration
 from fedn_py.client.secret_bytes import DrawnForUpload
 from fedn_py.client.update_sealing import PlainUpdate, seal_update
-from fedn_py.errors import FednError, PeerFault
+from fedn_py.errors import FednError, OwnFault, PeerFault
 from fedn_py.identity import Digest, Generation
 from fedn_py.protocol.client import Event as ClientEvent
 from fedn_py.protocol.client import UpdateAnswered, UpdateGone, UpdateWithheld, UploadBroken
@@ -169,8 +169,10 @@ class ParticipantWork:
                 if answered is not None:
                     return [answered]
         except FednError as fault:
-            _log.warning("the update stays here", reason=fault.message, what_to_do=fault.remedy)
-            return [UpdateWithheld(task.generation, f"{fault.code}: {fault.message}")]
+            _log.warning("the update stays here", fault=fault.code, reason=fault.message, what_to_do=fault.remedy)
+            # What this host lacks is its owner's concern; the network learns the name.
+            why = "this client's own log says more" if isinstance(fault, OwnFault) else fault.message
+            return [UpdateWithheld(task.generation, f"{fault.code}: {why}")]
 
     async def _advance(
         self,

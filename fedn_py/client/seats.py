@@ -198,12 +198,12 @@ class Seats:
                 await in_thread(self._files.drop_answer, answer)
                 self.leave(answer.ctx)
 
-    async def voided(self, ctx: bytes) -> None:
-        """Let go of an answer that nobody can open any more; what was promised stays."""
-        answer = await self._answer(ctx)
-        if answer is not None:
-            await in_thread(self._files.drop_answer, answer)
-            self.leave(ctx)
+    async def let_go_of(self, voids: frozenset[bytes]) -> None:
+        """Let go of answers that nobody can open any more; what was promised stays."""
+        for answer in await in_thread(self._memory.answers):
+            if answer.ctx in voids:
+                await in_thread(self._files.drop_answer, answer)
+                self.leave(answer.ctx)
 
     def leave(self, ctx: bytes) -> None:
         """Let go of a seat."""

@@ -156,7 +156,7 @@ class ClientWork:
             return {}
         try:
             return (await self._learner.validate(base, learning, self._combiner.fetch)).metrics
-        except EntryPointFault as fault:
+        except FednError as fault:
             _log.warning("the model could not be validated before training", reason=fault.message)
             return {}
 

@@ -234,19 +234,25 @@ def test_a_promise_is_on_disk_before_it_is_said_and_the_answer_before_it_is_give
 def test_a_promise_that_cannot_be_written_is_not_said_and_ends_the_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    saving, go_on = threading.Event(), threading.Event()
+
     def full(_: PromiseRecord) -> None:
+        saving.set()
+        go_on.wait(20)
         raise MemoryUnwritable("the disk is full")
 
     async def story(site: Site) -> None:
         committee, uploads = await opened(site, replicated())
         monkeypatch.setattr(site.folder.memory, "save_promise", full)
-        asked = world.included(committee, uploads)
-        site.hear_words(asked, asked)
+        site.hear_words(world.included(committee, uploads))
+        await asyncio.to_thread(saving.wait, 20)
+        site.side.say_again()  # waits behind the promise
+        go_on.set()
         assert isinstance(await site.ended(), MemoryUnwritable)
+        assert isinstance(await site.ended(), MemoryUnwritable)  # what hears ends too
         assert site.combiner.signed(Echo.kind) == []
 
-    with contextlib.suppress(AssertionError):  # what hears ends too
-        told(story, tmp_path / "anna")
+    told(story, tmp_path / "anna")
 
 
 def test_an_echo_that_is_said_again_waits_for_its_promise_to_be_on_disk(
