@@ -74,7 +74,8 @@ class MaskedRound:
     plan: dict[str, Any] = field(default_factory=dict)
     cell: dict[str, Any] = field(default_factory=dict)
     policy: Policy | None = world.POLICY
-    reducer: SigningKey = world.REDUCER
+    plan_key: SigningKey = world.REDUCER
+    order_key: SigningKey = world.REDUCER
     certificate: Signed = field(default_factory=world.a_certificate)
 
     @property
@@ -88,7 +89,7 @@ class MaskedRound:
             }
         )
         order = world.an_order(plan, **{"generation": self.generation, **self.cell})
-        return MaskedTerms(self.certificate, sign(plan, self.reducer), sign(order, self.reducer))
+        return MaskedTerms(self.certificate, sign(plan, self.plan_key), sign(order, self.order_key))
 
     @property
     def terms(self) -> CellTerms:
