@@ -24,8 +24,8 @@ def start_network(tmp_path: Path) -> Iterator[Callable[..., RunningNetwork]]:
     """Return what starts a network on free ports."""
     started: list[RunningNetwork] = []
 
-    def start(combiners: int = 1, where: Where | None = None) -> RunningNetwork:
-        network = RunningNetwork(tmp_path / "network", combiners, where)
+    def start(combiners: int = 1, where: Where | None = None, **environ: str) -> RunningNetwork:
+        network = RunningNetwork(tmp_path / "network", combiners, where, environ)
         started.append(network)
         return network
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,7 +69,9 @@ def sandbox(folder: Path, *arguments: str, timeout_s: float = 240.0, **environ: 
 class RunningNetwork:
     """Processes on free ports of this machine, with settings that a test may change. End it with ``stop``."""
 
-    def __init__(self, folder: Path, combiners: int = 1, where: Where | None = None) -> None:
+    def __init__(
+        self, folder: Path, combiners: int = 1, where: Where | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = SandboxFolder(folder)
         self.where = where or Where()
         self.children = Children()
@@ -77,7 +79,7 @@ class RunningNetwork:
         servers = ["reducer", *(f"combiner-{number + 1}" for number in range(combiners))]
         self.folder.write_certificates(servers)
         self.folder.write_operator(servers)
-        self.environ: dict[str, str] = {n: v for n, v in os.environ.items() if not n.startswith("FEDN_")}
+        self.environ = {n: v for n, v in os.environ.items() if not n.startswith("FEDN_")} | dict(environ or {})
         self.network = self._start_reducer()
 
     def _start_reducer(self) -> Network:
