@@ -175,7 +175,8 @@ class Beliefs:
         assert trust is not None
         now_s = int(self._now_s())
         accept_policy(known.signed, trust, known.mark, now_s)  # it may have ended since it came
-        check_standing(registered, known.policy, now_s)
+        if check_standing(registered, known.policy, now_s):
+            _log.warning("this client's token has ended; masked rounds take it for a day more", site=registered.site)
         if self._chains is None:
             self._chains = KnownChains(trust)
         return Standing(self._chains, known.policy, known.mark, now_s)

@@ -1,5 +1,6 @@
 """The folder of masked updates and sealed answers that may have to be sent again, byte by byte the same."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from fedn_py.client.durable_files import StateDamaged
@@ -47,9 +48,14 @@ class MaskedFiles:
     def tidy(self) -> None:
         """Remove the uploads that memory no longer names, but for those that are being made."""
         for file in unreferenced(self._folder.glob("upload-*"), self._memory):
-            file.unlink(missing_ok=True)
+            _remove(file)
 
     def drop_answer(self, answer: KeptAnswer) -> None:
         """Forget an answer, then remove its stream."""
         self._memory.drop_answer(answer.ctx)
-        self.answer_path(answer.ctx).unlink(missing_ok=True)
+        _remove(self.answer_path(answer.ctx))
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):  # what cannot be removed now is at the next start; nobody uses it
+        file.unlink()

@@ -60,10 +60,11 @@ class _Cell:
 
     def __post_init__(self) -> None:
         # Read, or asyncio would report a refusal that nobody waits for.
-        self.committee.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self.committee.add_done_callback(lambda done: done.exception())
 
     def close(self) -> None:
-        self.committee.cancel()
+        if not self.committee.done():
+            self.committee.set_exception(NoLongerWanted())
         self.offered.close()
 
 
@@ -235,7 +236,7 @@ class MaskedSide:
 
     def _leave(self, ctx0: bytes) -> None:
         cell = self._cells.pop(ctx0)
-        if cell.committee.done() and not cell.committee.cancelled() and cell.committee.exception() is None:
+        if cell.committee.done() and cell.committee.exception() is None:
             self._seats.leave(cell.committee.result().ctx)
         cell.close()
 

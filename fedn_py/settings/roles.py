@@ -145,7 +145,7 @@ class ClientSettings(Section):
     reducer: DialAddress = Field(description="host:port of the reducer's gRPC")
     authority_file: ExistingFile = Field(description="PEM, the authority of the reducer's certificate")
     token_file: ExistingFile = Field(description="file that fedn-py token create --role client wrote")
-    state_dir: Location = Field(default=Path("state/client"), description="folder of its identity, packages and models")
+    state_dir: Location = Field(default=Path("state/client"), description="folder of its key, its memory, packages and models")
     data_path: ExistingPath | None = Field(default=None, description="this site's data, handed to the package")
     preferred_combiner: Name | None = Field(default=None, description="combiner to attach to; absent: the least loaded")
     keep_updates: Location | None = Field(

@@ -383,6 +383,9 @@ EVENTS = st.one_of(
     st.builds(WorkFailed, GENERATIONS, st.text()),
     st.builds(UpdateAnswered, GENERATIONS, st.sampled_from([ACCEPTED, REFUSED])),
     st.builds(UploadBroken, GENERATIONS, st.text()),
+    st.builds(UpdateKept, PLANS.map(Piece.of)),
+    st.builds(UpdateGone, GENERATIONS),
+    st.builds(UpdateWithheld, GENERATIONS, st.text()),
     st.builds(MetricsReady, GENERATIONS),
 )
 
