@@ -380,7 +380,7 @@ def excluded(work: Masked) -> tuple[Exclusion, ...]:
 
 
 def what_next(progress: Progress, roster: Roster) -> Outlook:
-    """Return what can become of the round after its last attempt, which is in the history."""
+    """Return what can become of a round, from its attempts that have ended."""
     attached = frozenset[ClientId]().union(*(entry.clients & entry.registered for entry in roster.values()))
     return outlook(
         progress.history,

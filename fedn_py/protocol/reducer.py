@@ -125,7 +125,7 @@ def step(state: Reducer, event: Event) -> Result:
             if combiner not in state.roster or state.roster[combiner].instance != instance:
                 raise UnexpectedEvent(state.work, event)
             entry = replace(state.roster[combiner], clients=clients, registered=registered)
-            return _try_to_begin(_with_roster(state, combiner, entry))
+            return _released(_with_roster(state, combiner, entry))
         case CombinerLost(combiner, instance):
             return _lost(state, combiner, event)
         case PartialArrived(combiner, _, partial):
@@ -322,6 +322,8 @@ def _try_to_begin(state: Reducer) -> Result:
         return _begin(state, work.progress)
     if there >= terms.clients_required and not work.patient:
         return _begin(state, work.progress)
+    if not work.patient and isinstance(hold := masked_rounds.what_next(work.progress, state.roster), PrivacyHold):
+        return _pause(state, work.progress, masked_rounds.hold_reason(work.progress, hold))
     if there < terms.clients_required:
         reason = f"need {terms.clients_required} clients, have {there}"
     else:
@@ -331,7 +333,7 @@ def _try_to_begin(state: Reducer) -> Result:
     if reason == work.reason:
         return state, []
     effects: list[Effect] = [TellWaiting(terms.session, work.progress.committed + 1, reason)]
-    if there >= terms.clients_required:
+    if there >= terms.clients_required or work.progress.history:
         effects.append(StartTimer(terms.gather_timeout_s, GatherTimePassed(*_attempt(work.progress))))
     return replace(state, work=replace(work, reason=reason)), effects
 
@@ -564,10 +566,10 @@ def _masked_event(state: Reducer, event: MaskedEvent) -> Result:
 
 
 def _released(state: Reducer) -> Result:
-    """Go on where the clients that were waited for may take part again."""
+    """Go on where clients have come, or may take part again; a privacy hold is lifted when there are enough."""
     work = state.work
     if isinstance(work, Paused) and work.reason.startswith(masked_rounds.PRIVACY_HOLD):
-        if isinstance(masked_rounds.what_next(work.progress, state.roster), PrivacyHold):
+        if len(_attached(state.roster, work.progress)) < work.progress.terms.clients_required:
             return state, []
         return _resume(state, work.progress, new_work=False)
     return _try_to_begin(state)

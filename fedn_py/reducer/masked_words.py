@@ -52,6 +52,13 @@ from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.ports import ObjectCorrupt, ObjectMissing, Objects
 
 
+class TooLate(PeerFault):
+    """A word is of a cell that is not at hand: of an earlier round, or of none."""
+
+    def __init__(self) -> None:
+        super().__init__("the cell is not of the round at hand", remedy="Nothing is to be done.")
+
+
 class NoStream(PeerFault):
     """A member's sealed stream is not in the store, or is not what its answer names."""
 
@@ -112,9 +119,9 @@ class MaskedWords:
 
     def partial_arrived(self, name: CombinerName, instance: InstanceId, said: messages.MaskedPartial) -> None:
         """Take a combiner's answer to its order."""
-        at, _ = self._cell_at(name, said.generation)
-        if at is not None:
-            at.partials.setdefault(name, said)
+        at, cell = self._cell_at(name, said.generation)
+        if at is not None and cell is not None and cell.included_hash is None:
+            at.partials[name] = said
         self._mailbox.post(MaskedPartialArrived(name, instance, said))
 
     def _cell_at(self, name: CombinerName, generation: int) -> tuple[AttemptAtHand | None, Cell | None]:
@@ -130,6 +137,8 @@ class MaskedWords:
         """Take what a client said and a combiner passed on."""
         try:
             self._take(combiner, client, word)
+        except TooLate:
+            return  # replicas that answer after the commit are an everyday thing
         except PeerFault as fault:
             self._tell_refused(combiner, client, fault)
 
@@ -154,9 +163,15 @@ class MaskedWords:
 
     def _cell_of(self, ctx: bytes, signed: Signed) -> tuple[AttemptAtHand, Cell]:
         """Return the cell whose member says something; raises WrongContext for a stranger's words."""
-        found = self._attempts.with_ctx(ctx)
-        if found is None or all(seat.client_key != signed.signer for seat in found[1].seats):
+        found = self._with_ctx(ctx)
+        if all(seat.client_key != signed.signer for seat in found[1].seats):
             raise WrongContext(signed.said)
+        return found
+
+    def _with_ctx(self, ctx: bytes) -> tuple[AttemptAtHand, Cell]:
+        found = self._attempts.with_ctx(ctx)
+        if found is None:
+            raise TooLate
         return found
 
     def _post(
@@ -188,8 +203,8 @@ class MaskedWords:
         return [MaskedEvent(*at.where, StreamFailed(ctx, member))] if others - cell.failed else []
 
     def _stream_sent(self, combiner: CombinerName, client: ClientId, word: StreamSent) -> None:
-        found, member = self._attempts.with_ctx(word.ctx), bytes.fromhex(client)
-        if found is None or (word.ctx, member) not in found[0].asked or member not in found[1].answers:
+        found, member = self._with_ctx(word.ctx), bytes.fromhex(client)
+        if (word.ctx, member) not in found[0].asked or member not in found[1].answers:
             raise WrongContext(StreamSent.kind)
         if found[0].attempt.stage in {"running", "opening"}:
             self._mailbox.spawn(self._look_at_stream(found[0], combiner, client, word))

@@ -483,6 +483,32 @@ def test_every_member_s_abort_lifts_the_hold() -> None:
     assert RecordSession(SESSION, "running", "") in effects
 
 
+def test_enough_other_clients_lift_the_hold() -> None:
+    state, _ = failed(reopen="strict", clients_required=4)
+    assert isinstance(state.work, Paused)
+    new = frozenset(ClientId(f"{number:064x}") for number in range(4))
+    state, effects = run(state, ClientsChanged(SOUTH, SOUTH_1, ids(IN_SOUTH) | set(list(new)[:3]), new))
+    assert isinstance(state.work, Paused)
+    state, effects = run(state, ClientsChanged(SOUTH, SOUTH_1, ids(IN_SOUTH) | new, new))
+    assert RecordSession(SESSION, "running", "") in effects
+    assert isinstance(state.work, Gathering | Planning)
+
+
+def test_a_hold_that_shows_only_when_clients_come_back_is_one_after_a_while() -> None:
+    """After a restart nobody is there; then those whose uploads may be opened come, and nobody else."""
+    ended = work_of(run(masked.closed(reopen="strict"), ANSWERS_DUE)[0]).attempt
+    again = masked.progress(history=(replace(ended, key="unset"),), attempt=2)
+    state, _ = step(Reducer({NORTH: Joined(NORTH_1)}, Idle()), SessionStarted(again))
+    assert isinstance(state.work, Gathering)
+    everyone = ids(CLIENTS)
+    state, effects = run(state, ClientsChanged(NORTH, NORTH_1, everyone, everyone))
+    assert isinstance(state.work, Gathering)
+    assert StartTimer(10.0, GatherTimePassed(SESSION, 1, 2)) in effects
+    state, _ = run(state, GatherTimePassed(SESSION, 1, 2))
+    assert isinstance(state.work, Paused)
+    assert state.work.reason.startswith(PRIVACY_HOLD)
+
+
 def test_an_abort_of_a_stranger_lifts_nothing() -> None:
     state, _ = failed(reopen="strict")
     stranger = next(one for one in CLIENTS if one not in members_of(NORTHERN))

@@ -189,9 +189,10 @@ def test_a_key_that_was_unset_is_nowhere(tmp_path: Path) -> None:
         assert (await desk.record()).document.round_key == ""  # type: ignore[union-attr]
         with pytest.raises(CommittedElsewhere):
             await desk.attempts.secret_of(at)
+        again = desk.fresh()
+        found = await again.needed(SESSION, 1, 1)
         with pytest.raises(CommittedElsewhere):
-            again = desk.fresh()
-            await again.secret_of(await again.needed(SESSION, 1, 1))
+            await again.secret_of(found)
 
     at_a_desk(tmp_path, story)
 

@@ -489,6 +489,23 @@ def test_a_replica_that_answers_otherwise_is_named(tmp_path: Path) -> None:
     in_a_masked_network(tmp_path, story)
 
 
+def test_a_replica_that_was_not_asked_for_its_stream_is_not_listened_to(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await replicated(network, mute={client.name for client in TWELVE})
+        await until(lambda: combiner.words(Included))
+        ctx = next(iter(combiner.cells))
+        first, second, *_ = combiner.members()  # both of slot 0
+        for member in (first, second):
+            await combiner.pass_on(member, combiner.answer(member, ctx))
+        await until(lambda: combiner.words(StreamWanted))
+        await combiner.pass_on(second, await combiner.send_stream(second, ctx))
+        await network.settled()
+        assert not (await the_attempt(network.stored)).cells[0].streams
+        assert any("WrongContext" in event.text for event in await network.told() if event.kind == "word.refused")
+
+    in_a_masked_network(tmp_path, story)
+
+
 # ---- words on their way
 
 
@@ -603,6 +620,24 @@ def test_members_must_be_of_the_cell(tmp_path: Path) -> None:
         await network.reaches(Failed)
         await network.settled()
         assert "has no ticket for this cell" in (await the_round(network.stored)).excluded[0].reason
+
+    in_a_masked_network(tmp_path, story)
+
+
+def test_a_member_that_the_operator_has_revoked_ends_the_cell(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await a_masked_combiner(network, silent=True)
+        await start(network, retry_delay_s=100.0)
+        await until(lambda: combiner.orders)
+        order = combiner.orders[0]
+        assert isinstance(order, CellOrder)
+        cell = combiner.form(order)
+        revoked = world.a_policy(revoked_clients=(cell.committee.members[0].client.client_id,))
+        network.credentials._policy = revoked  # type: ignore[union-attr]
+        await combiner.say(CommitteeFormed(order.generation, cell.body))
+        await network.reaches(Failed)
+        await network.settled()
+        assert "has revoked" in (await the_round(network.stored)).excluded[0].reason
 
     in_a_masked_network(tmp_path, story)
 
