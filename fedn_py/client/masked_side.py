@@ -153,6 +153,8 @@ class MaskedSide:
                 self._participant.mailbox.post(NotOpenedArrived(void, self._beliefs.reducers))
             await self._participant.plan_checked(believed.terms, believed.plan_hash)
             await self._seats.let_go_of(self._participant.state.proofs.voids)
+            plan = believed.terms.plan
+            await self._seats.round_committed(plan.session, plan.round - 1)  # as its plan shows
             cell = await self._cell(task, believed)
         except PeerFault as fault:
             self._refuse(task, fault)

@@ -26,11 +26,22 @@ from fedn_py.masking.keystream import chunk_sizes
 from fedn_py.masking.pet import CellOpening
 from fedn_py.protocol.client import Event, Tasked
 from fedn_py.protocol.masked.answers import AnswerPlace, open_stream, unseal_key
+from fedn_py.protocol.masked.beacon import session_start
 from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.committee import Committee, check_committee
-from fedn_py.protocol.masked.contexts import CellTerms, cell_terms
-from fedn_py.protocol.masked.lottery import Candidate, choose
-from fedn_py.protocol.masked.round_messages import Answer, CellOrder, CommitteeBody, CommitteeRow, KeyMessage, Plan
+from fedn_py.protocol.masked.contexts import CellTerms, cell_terms, commit_hash
+from fedn_py.protocol.masked.lottery import NOTHING_REVEALED, Candidate, choose, next_beacon
+from fedn_py.protocol.masked.round_messages import (
+    Answer,
+    BeaconLink,
+    CellOrder,
+    CommittedCell,
+    CommitteeBody,
+    CommitteeRow,
+    KeyMessage,
+    Plan,
+)
+from fedn_py.protocol.masked.round_messages import RoundCommitted as SignedCommit
 from fedn_py.protocol.masked.signing import Signed, sign
 from fedn_py.protocol.masked.words import KeyOffer, MaskedTerms
 from fedn_py.protocol.messages import (
@@ -132,6 +143,31 @@ def a_committee_with(task: TrainTask, offer: KeyOffer | None) -> CommitteeBody:
 def checked(task: TrainTask, body: CommitteeBody) -> Committee:
     terms = terms_of(task)
     return check_committee(body, terms.ctx0, terms.order, terms.plan.beacon, world.chains(), standing=world.STANDING)
+
+
+def a_history(rounds: int) -> tuple[list[BeaconLink], Callable[[int], Plan]]:
+    """Links of committed rounds in which nobody revealed, and the plans that follow from them."""
+    known = session_start(world.DEPLOYMENT, world.SESSION, 1, world.EPOCH_SEED)
+    beacons, parents, links = [known.beacon], [bytes(32)], []
+    for number in range(1, rounds + 1):
+        plan = a_masked_plan(round=number, beacon=beacons[-1], parent_commit=parents[-1])
+        cell = CommittedCell(world.CELL, b"c" * 32, b"h" * 32, 5)
+        commit = sign(SignedCommit(world.SESSION, number, 1, world.MODEL, (cell,), parents[-1]), REDUCER)
+        order = sign(an_order(plan), REDUCER)
+        links.append(
+            BeaconLink(
+                round=number, attempt=1, policy_hash=world.POLICY_HASH, order=order, commit=commit, rows=(), nonces=()
+            )
+        )
+        beacons.append(next_beacon(beacons[-1], number, NOTHING_REVEALED))
+        parents.append(commit_hash(commit.body))
+
+    def plan_of(number: int) -> Plan:
+        proof = (links[number - 2],) if number > 1 else ()
+        parent = parents[number - 1]
+        return a_masked_plan(round=number, beacon=beacons[number - 1], parent_commit=parent, beacon_proof=proof)
+
+    return links, plan_of
 
 
 # ---- the client

@@ -24,11 +24,12 @@ from masked_site import (
 from masked_world import CLIENTS
 from running_client import MODEL, PACKAGE, Network, a_join, story
 
+from fedn_py.execution.entry_points import EntryPointFailed
 from fedn_py.identity import Digest, Generation
 from fedn_py.masking.pet import MaskSum, mask_key
 from fedn_py.protocol.masked.boxes import check_header, open_box
 from fedn_py.protocol.masked.committee import Committee
-from fedn_py.protocol.masked.round_messages import Answer, BoxAck, BoxFor, Included, IncludedRow
+from fedn_py.protocol.masked.round_messages import Answer, BoxAck, BoxFor, Included, IncludedRow, MetricBound
 from fedn_py.protocol.masked.signing import Signed, sign
 from fedn_py.protocol.masked.words import Boxes, KeyOffer, StreamSent, StreamWanted
 from fedn_py.protocol.messages import (
@@ -171,6 +172,33 @@ def test_a_client_that_is_started_again_in_its_attempt_sends_the_same_bytes_and_
         assert network.learner.trained == []
 
     story(tmp_path, second, join=JOIN)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_base_model_is_validated_before_training_where_the_plan_sums_its_metrics(
+    tmp_path: Path, fails: bool
+) -> None:
+    async def told(network: Network) -> None:
+        await network.combiner.heard("attached")
+        if fails:
+            validated = EntryPointFailed("validate", 1, "no such entry point")
+            network.learner.validate = raising(validated, network.learner)
+        names = ("validate.secret-loss", "has validate.secret-loss")
+        await offered(network, the_task(metrics=tuple(MetricBound(name, 1.0) for name in names)))
+        await network.combiner.heard("arrived")
+        assert (len(network.learner.validated), len(network.learner.trained)) == (1, 1)
+        assert network.combiner.headers[0].metrics == {}
+
+    story(tmp_path, told, join=JOIN)
+
+
+def raising(fault: Exception, learner: Any) -> Any:
+    async def validate(model: Path, task: Any, fetch: Any) -> Any:
+        learner.validated.append(task)
+        assert learner.trained == []
+        raise fault
+
+    return validate
 
 
 def test_a_client_without_a_join_credential_says_so_by_name(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from masked_site import (
     FakeCombiner,
     Site,
+    a_history,
     a_masked_plan,
     a_state_folder,
     a_task,
@@ -26,17 +27,11 @@ from fedn_py.client import masked_side
 from fedn_py.client.state_folder import StateFolder
 from fedn_py.identity import Digest, Generation, SessionId
 from fedn_py.protocol.client import Cancelled, Committed, Detached, Tasked
-from fedn_py.protocol.masked.beacon import session_start
-from fedn_py.protocol.masked.contexts import commit_hash
-from fedn_py.protocol.masked.lottery import NOTHING_REVEALED, next_beacon
 from fedn_py.protocol.masked.round_messages import (
     Abort,
-    BeaconLink,
-    CommittedCell,
     Echo,
     NotOpened,
     OpenSum2,
-    Plan,
 )
 from fedn_py.protocol.masked.round_messages import RoundCommitted as SignedCommit
 from fedn_py.protocol.masked.signing import sign
@@ -209,31 +204,6 @@ def test_a_session_number_far_from_the_known_ones_is_refused_after_a_restart_too
 
 
 # ---- rounds that were missed
-
-
-def a_history(rounds: int) -> tuple[list[BeaconLink], Callable[[int], Plan]]:
-    """Links of committed rounds in which nobody revealed, and the plans that follow from them."""
-    known = session_start(world.DEPLOYMENT, world.SESSION, 1, world.EPOCH_SEED)
-    beacons, parents, links = [known.beacon], [bytes(32)], []
-    for number in range(1, rounds + 1):
-        plan = a_masked_plan(round=number, beacon=beacons[-1], parent_commit=parents[-1])
-        cell = CommittedCell(world.CELL, b"c" * 32, b"h" * 32, 5)
-        commit = sign(SignedCommit(world.SESSION, number, 1, world.MODEL, (cell,), parents[-1]), REDUCER)
-        order = sign(an_order(plan), REDUCER)
-        links.append(
-            BeaconLink(
-                round=number, attempt=1, policy_hash=world.POLICY_HASH, order=order, commit=commit, rows=(), nonces=()
-            )
-        )
-        beacons.append(next_beacon(beacons[-1], number, NOTHING_REVEALED))
-        parents.append(commit_hash(commit.body))
-
-    def plan_of(number: int) -> Plan:
-        proof = (links[number - 2],) if number > 1 else ()
-        parent = parents[number - 1]
-        return a_masked_plan(round=number, beacon=beacons[number - 1], parent_commit=parent, beacon_proof=proof)
-
-    return links, plan_of
 
 
 async def asked(site: Site, count: int) -> LinksWanted:

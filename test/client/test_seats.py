@@ -15,6 +15,7 @@ from masked_site import (
     FakeCombiner,
     Site,
     a_committee_with,
+    a_history,
     a_masked_plan,
     a_task,
     an_order,
@@ -472,6 +473,19 @@ def test_a_committed_round_ends_its_seats_and_lets_its_answers_go(tmp_path: Path
         site.hear(RoundCommitted(task.plan.session, 1, task.plan.base_model))
         await site.settled()
         assert all(erased(keys) for keys in drawn)
+
+    told(story, tmp_path / "anna")
+
+
+def test_a_plan_of_the_next_round_shows_that_the_one_before_is_committed(tmp_path: Path) -> None:
+    async def story(site: Site) -> None:
+        links, plan_of = a_history(1)
+        await answered(site, a_task())
+        assert len(site.folder.memory.answers()) == 1
+        await site.offered(a_task(plan_of(2), an_order(plan_of(2), generation=2)))
+        assert site.folder.memory.answers() == ()
+        assert len(site.folder.memory.member().promised) == 1
+        assert links
 
     told(story, tmp_path / "anna")
 
