@@ -55,6 +55,14 @@ def test_a_stream_that_was_asked_for_and_announced_is_admitted_and_others_are_re
     known.admit(caller(), a_start(100))
 
 
+def test_a_stream_that_another_member_was_asked_for_is_not_this_one_s_to_send(tmp_path: Path) -> None:
+    known = streams(tmp_path)
+    known.expected(CTX, 40)
+    known.asked(WHO, CTX)
+    with pytest.raises(StreamNotAsked):
+        known.admit(caller(ClientId("be" * 32)), a_start(10))
+
+
 def test_one_stream_is_taken_and_the_same_one_again_after_a_cut(tmp_path: Path) -> None:
     known = streams(tmp_path)
     known.announced(WHO, CTX, 100)

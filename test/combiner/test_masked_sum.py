@@ -96,6 +96,20 @@ def test_a_spooled_upload_is_read_twice(tmp_path: Path) -> None:
     assert (np.frombuffer((tmp_path / "sum").read_bytes(), "<u4") == 2 * np.arange(400_000, dtype="<u4")).all()
 
 
+def test_vectors_that_come_at_once_are_added_one_after_the_other(tmp_path: Path) -> None:
+    vector = np.arange(1 << 20, dtype="<u4")
+    content = vector.tobytes()
+
+    async def story() -> None:
+        total = MaskedSum(len(vector))
+        uploads = [cast("Any", Cut(content, piece=1 << 18)) for _ in range(8)]
+        await asyncio.gather(*(total.add(upload, plain_hash(content)) for upload in uploads))
+        await total.write(tmp_path / "sum")
+
+    asyncio.run(story())
+    assert (np.frombuffer((tmp_path / "sum").read_bytes(), "<u4") == 8 * vector).all()
+
+
 def test_a_sum_takes_four_bytes_a_word_however_many_vectors_are_added() -> None:
     n_words, piece = 1 << 22, bytes(1 << 20)
 

@@ -7,16 +7,16 @@ from typing import Any, cast
 
 import pytest
 from combiner_rig import HeardByReducer, until
-from masked_rig import ANNA, BERT, CARL, MaskedRig, a_masked_cell, id_of
+from masked_rig import ANNA, BERT, CARL, MaskedRig, a_masked_cell, id_of, masked_attached
 
 from fedn_py.combiner.answer_streams import AnswerStreams
 from fedn_py.combiner.reducer_stream import ReducerVoice
 from fedn_py.combiner.words import AT_ONCE, EACH_S, Words
 from fedn_py.identity import ClientId
-from fedn_py.protocol.masked.round_messages import Abort, Echo
+from fedn_py.protocol.masked.round_messages import Abort, Answer, Echo
 from fedn_py.protocol.masked.signing import sign
 from fedn_py.protocol.masked.words import LinksWanted, StreamSent, StreamWanted
-from fedn_py.protocol.messages import SaidToClient, WordForClients, WordPassedOn
+from fedn_py.protocol.messages import SaidByClient, SaidToClient, WordForClients, WordPassedOn
 
 CTX = b"x" * 32
 LINKS = LinksWanted(b"S" * 16, 3)
@@ -46,6 +46,17 @@ def test_what_clients_say_to_the_reducer_is_passed_on_as_it_is_and_in_order(tmp_
         assert (passed(ANNA), passed(BERT)) == (words, [LINKS])
 
     play(tmp_path, told)
+
+
+def test_an_answer_of_who_has_shown_no_chain_is_passed_on_too(tmp_path: Path) -> None:
+    answer = sign(Answer(CTX, CTX, 0, CTX, bytes(112), CTX, 7), ANNA.key)
+
+    async def main() -> None:
+        async with a_masked_cell(tmp_path, order=False) as cell, masked_attached(cell.rig, ANNA, chain=None) as anna:
+            anna.link.send(SaidByClient(answer))
+            assert (await cell.rig.reducer.next(WordPassedOn)).word == answer
+
+    asyncio.run(main())
 
 
 def test_what_the_reducer_says_goes_to_those_named_or_to_everybody(tmp_path: Path) -> None:
