@@ -24,7 +24,16 @@ from fedn_py.protocol.masked.differencing import Proofs
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.masked.plans import Standing, believe
 from fedn_py.protocol.masked.registry import accept_policy
-from fedn_py.protocol.masked.round_messages import Abort, CellClosed, Echo, Included, NotOpened, OpenSum2, Plan
+from fedn_py.protocol.masked.round_messages import (
+    Abort,
+    BeaconLink,
+    CellClosed,
+    Echo,
+    Included,
+    NotOpened,
+    OpenSum2,
+    Plan,
+)
 from fedn_py.protocol.masked.signing import Signed, read_signed, sign
 from fedn_py.protocol.masked.words import AbortWanted, Links, LinksWanted, StreamSent, StreamWanted
 from fedn_py.protocol.masked_rounds import PRIVACY_HOLD
@@ -41,10 +50,12 @@ from fedn_py.protocol.messages import (
 )
 from fedn_py.protocol.reducer_work import Failed, Gathering, Paused, SessionStarted
 from fedn_py.reducer.ledger import Ledger
-from fedn_py.reducer.masked_documents import attempt_of, signed_of
+from fedn_py.reducer.masked_documents import attempt_of, bytes_of, signed_of
 from fedn_py.reducer.masked_sessions import BeyondPolicy, MaskingNotSetUp
-from fedn_py.reducer.records import RoundRecord, SessionRecord
+from fedn_py.reducer.records import Measured, RoundRecord, SessionRecord
+from fedn_py.reducer.round_records import CommittedElsewhere
 from fedn_py.reducer.sessions import first_progress
+from fedn_py.reducer.unmasking import MaskedModel
 
 SOUTH, SOUTH_1 = CombinerName("south"), InstanceId("south-1")
 FIVE = CLIENTS[:5]
@@ -502,6 +513,72 @@ def test_a_replica_that_was_not_asked_for_its_stream_is_not_listened_to(tmp_path
         await network.settled()
         assert not (await the_attempt(network.stored)).cells[0].streams
         assert any("WrongContext" in event.text for event in await network.told() if event.kind == "word.refused")
+
+    in_a_masked_network(tmp_path, story)
+
+
+def test_a_reveal_that_is_withheld_leaves_all_of_them_out_of_the_beacon(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await a_masked_combiner(network, clients=TWELVE, silent=True)
+        await start(network, masked=REPLICATED, clients_wanted=12, clients_required=12, rounds=2)
+        await until(lambda: combiner.orders)
+        order = combiner.orders[0]
+        assert isinstance(order, CellOrder)
+        combiner.silent = False
+        combiner.form(order)
+        combiner.mute.add(combiner.members()[1].name)  # a replica of slot 0
+        await combiner.begin(order)
+        await network.at_rest()
+        first, second = await network.stored.rounds()
+        assert first.document is not None
+        link = BeaconLink.decode(bytes_of(first.document.link))
+        assert (len(link.rows), link.nonces) == (4, ())
+        policy, mark = world.POLICY, world.MARK
+        standing, known = Standing(world.chains(), policy, mark, world.NOW_S), None
+        for said in combiner.orders:
+            assert isinstance(said, CellOrder)
+            assert said.masked is not None
+            terms = said.masked
+            believed = believe(terms.plan, terms.order, terms.certificate, standing, known=known, highest_session=None)
+            known = believed.beacon
+        assert second.status == "committed"
+
+    in_a_masked_network(tmp_path, story)
+
+
+def test_members_of_an_opened_cell_are_not_asked_to_abort(tmp_path: Path) -> None:
+    """Its sum fails its check: a body of random words in the only cell."""
+
+    async def story(network: Network) -> None:
+        combiner = await a_masked_combiner(network, closes=False)
+        await start(network)
+        await until(lambda: combiner.cells)
+        (cell,) = combiner.cells.values()
+        cell.uploads[0].vector[:] = np.arange(len(cell.uploads[0].vector), dtype=np.uint32)
+        await combiner.say(await combiner.closed(cell))
+        await network.reaches(Paused)
+        await network.settled()
+        assert network.mailbox.state.work.reason.startswith(PRIVACY_HOLD)  # type: ignore[union-attr]
+        assert not combiner.words(AbortWanted)
+        assert not voids(combiner)
+        record = await the_round(network.stored)
+        assert record.masked is not None
+        assert record.masked.cells[0].out.startswith("UnmaskCheckFailed")
+
+    in_a_masked_network(tmp_path, story)
+
+
+def test_a_round_that_is_committed_is_not_committed_with_another_model(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await a_masked_combiner(network)
+        session = await start(network)
+        await network.at_rest()
+        masked = network.masked
+        assert masked is not None
+        (at,), (ctx,) = masked._attempts.all(), list(combiner.cells)
+        stat = await network.stored.objects.stat(session.options.seed_model)
+        with pytest.raises(CommittedElsewhere):
+            await masked._commits._write(at, [ctx], MaskedModel(stat, 1, {}), Measured(), 1.0)
 
     in_a_masked_network(tmp_path, story)
 

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import masked_world as world
 import pytest
 from awaiting import until
 
 from fedn_py.identity import ClientId, ClientName, CombinerName, InstanceId, TokenId
+from fedn_py.protocol.masked.registry import UnknownOperator
+from fedn_py.protocol.masked.signing import Signed, sign
 from fedn_py.protocol.masked.words import StreamWanted
 from fedn_py.protocol.messages import (
     Assignment,
@@ -541,6 +544,53 @@ def test_who_comes_anywhere_is_told_of() -> None:
         door.attach("north", ANNA, BERT)
         door.attach("north", BERT)
         assert came == [frozenset({ANNA}), frozenset({BERT}), frozenset()]
+
+    door = Door()
+    at(door, story)
+
+
+def test_a_moved_client_that_stays_is_sent_away_again() -> None:
+    async def story() -> None:
+        north = door.join("north")
+        door.join("south")
+        door.attach("north", ANNA)
+        door.roster.move(NORTH, {ANNA}, frozenset({SOUTH}))
+        sent(north)
+        door.attach("north", ANNA)  # the next heartbeat still has it
+        assert [type(message) for message in sent(north)] == [DismissClient]
+
+    door = Door()
+    at(door, story)
+
+
+def test_clients_take_part_in_masked_rounds_at_certified_combiners_alone() -> None:
+    class Everybody:
+        def holds(self, client: ClientId) -> bool:
+            return client != BERT
+
+        def fault_of(self, client: ClientId) -> str:
+            return ""
+
+        def combiner_key(self, certificate: Signed) -> bytes:
+            if certificate.signer != world.TRUST.operator_key:
+                raise UnknownOperator("server certificate")
+            return certificate.signer
+
+    async def story() -> None:
+        roster = door.roster
+        roster._registrations = Everybody()  # type: ignore[assignment]
+        certificates = {
+            "north": world.a_certificate(world.COMBINER, role="combiner"),
+            "south": None,
+            "west": sign(world.a_plan(), world.REDUCER),
+        }
+        for name, certificate in certificates.items():
+            hello = CombinerHello(CombinerName(name), life(name), f"{name}:12080", 9, "0.1.0", certificate)
+            roster.join(hello, TOKEN, Outbox(name))
+            door.attach(name, ANNA, BERT)
+        told = {event.combiner: event.registered for event in door.told if isinstance(event, ClientsChanged)}
+        assert told == {NORTH: {ANNA}, SOUTH: frozenset(), CombinerName("west"): frozenset()}
+        assert "combiner.not_certified" in door.kinds()
 
     door = Door()
     at(door, story)
