@@ -228,8 +228,6 @@ class Beliefs:
             check_session_number(plan.session_number, await in_thread(self._memory.highest_session))
             deployment, seed = standing.chains.trust.deployment, standing.policy.epoch_seed
             known = session_start(deployment, plan.session, plan.session_number, seed)
-        elif known.session_number != plan.session_number:
-            raise WrongBeacon("the session has another number than it had")
         beacon_terms = BeaconTerms(standing.chains, standing.policy, self.reducers)
         while known.round < plan.round - len(plan.beacon_proof):
             _log.info("asking for the rounds that this client missed", from_round=known.round, to_round=plan.round)

@@ -103,10 +103,13 @@ def test_no_masked_task_is_done_before_there_is_a_policy_or_after_it_has_ended(
 ) -> None:
     async def story(site: Site) -> None:
         assert await refusal(site, a_task()) == "PolicyUnknown"
-        site.hear(policy_news())
+        policy = world.a_policy(not_after=world.NOW_S)
+        site.hear(policy_news(policy))
         await site.settled()
-        monkeypatch.setattr(world, "NOW_S", world.POLICY.not_after + 2 * world.DAY_S)
-        assert await refusal(site, a_task()) == "Expired"
+        monkeypatch.setattr(world, "NOW_S", policy.not_after + 3 * world.DAY_S // 2)  # certificates are in their grace
+        plan = a_masked_plan(policy_hash=world.policy_hash(policy.encode()))
+        assert await refusal(site, a_task(plan)) == "Expired"
+        assert "a policy ended" in site.combiner.failures[-1].reason
 
     told(story, tmp_path / "anna", policy=None)
 
@@ -175,6 +178,9 @@ def test_a_plan_that_is_not_a_certified_reducer_s_or_promises_too_little_is_refu
         assert await refusal(site, forged(task, order=sign(an_order(plan), stranger))) == "WrongSigner"
         combiners = world.a_certificate(role="combiner")
         assert await refusal(site, forged(task, certificate=combiners)) == "WrongContext"
+        later = sign(a_masked_plan(round=4), stranger)
+        assert await refusal(site, forged(task, plan=later)) == "WrongSigner"
+        assert site.combiner.words(LinksWanted) == []
         made_up = world.a_certificate(stranger, operator=stranger)
         assert await refusal(site, forged(task, certificate=made_up)) == "UnknownOperator"
         assert await refusal(site, a_task(plan, an_order(plan, g_min=2))) == "PlanBelowFloor"
@@ -198,6 +204,9 @@ def test_a_session_number_far_from_the_known_ones_is_refused_after_a_restart_too
             await site.offered(of_session(5))
         async with running(tmp_path / "anna") as site:
             assert await refusal(site, of_session(22)) == "SessionTooFar"
+            later = a_masked_plan(session=b"T" * 16, session_number=22, round=4)
+            assert await refusal(site, a_task(later)) == "SessionTooFar"
+            assert site.combiner.words(LinksWanted) == []
             await site.offered(of_session(21))
 
     asyncio.run(main())
