@@ -287,13 +287,12 @@ class MaskedCells:
         try:
             with disk_faults("reading an update"):
                 vector_hash = SignedHeader.decode(arrived.header.masked.header.body).vector_hash
-                metrics = check_metrics(arrived.header.metrics)
                 await held.total.add(arrived.upload, vector_hash)
         except FednError as fault:
             _log.info("masked update not added", client=arrived.client, reason=f"{fault.code}: {fault.message}")
             return [UpdateNotAdded(generation, upload_id, f"{fault.code}: {fault.message}")]
         if arrived.header.release == "client" and held.terms.plan.metrics_release == "client":
-            held.told[arrived.client] = metrics
+            held.told[arrived.client] = arrived.header.metrics
         return [UpdateAdded(generation, upload_id)]
 
     async def _store(self, effect: StoreSum) -> list[Event]:

@@ -35,6 +35,7 @@ from fedn_py.protocol.messages import (
     WordPassedOn,
 )
 from fedn_py.transport import codec
+from fedn_py.transport.chunks import GO_ON
 from fedn_py.transport.status import RemoteFault
 from fedn_py.transport.transfer import upload_object
 from fedn_py.wire.v1 import network_pb2, network_pb2_grpc
@@ -236,6 +237,20 @@ def test_a_client_that_the_order_does_not_name_is_refused(tmp_path: Path) -> Non
     play(tmp_path, told)
 
 
+def test_an_update_that_is_not_wanted_is_answered_before_a_byte_of_it_is_taken(tmp_path: Path) -> None:
+    async def told(cell: MaskedRig) -> None:
+        await cell.form()
+        client = cell[ANNA]
+        header = client.header(client.upload(), generation=2)
+        call = network_pb2_grpc.CombinerStub(client.attached.channel.grpc).SendUpdate()
+        start = network_pb2.UpdateStart(header=codec.write_update_header(header), offset=0)
+        await call.write(network_pb2.UpdatePart(start=start))
+        assert GO_ON not in dict(tuple(await call.initial_metadata()))
+        assert codec.read_update_receipt(await call).reason.startswith("Late")
+
+    play(tmp_path, told)
+
+
 def test_an_update_counts_once_however_often_it_is_sent(tmp_path: Path) -> None:
     async def told(cell: MaskedRig) -> None:
         await cell.form()
@@ -347,6 +362,8 @@ def test_words_that_are_not_a_members_are_refused_and_harm_nobody(tmp_path: Path
         liar = outsiders(cell)[0]
         cell[liar].acknowledges()
         cell[liar].say(cell[liar].offer(ctx0=b"x" * 32))
+        cell[liar].say(LinksWanted(bytes(16), 1))
+        assert (await cell.rig.reducer.next(WordPassedOn)).client == id_of(liar)  # it is heard as before
         cell.look()
         await check_sum(cell, await send_all(cell, *FIVE))
 

@@ -7,7 +7,7 @@ from fedn_py.combiner.masked_reports import closed_cell, released
 from fedn_py.identity import ClientId, Digest, Generation
 from fedn_py.protocol.masked.cell_work import StoreSum
 from fedn_py.protocol.masked.round_messages import MOST_CLIENTS, CellClosed, IncludedRow, Refused
-from fedn_py.protocol.masked.signing import read_signed, sign
+from fedn_py.protocol.masked.signing import Signed, read_signed, sign
 from fedn_py.protocol.messages import Exclusion
 
 CTX, DIGEST = b"x" * 32, Digest("ab" * 32)
@@ -18,7 +18,7 @@ def test_the_largest_cell_with_the_longest_reasons_can_be_signed() -> None:
     rows = tuple(IncludedRow(client, bytes(32)) for client in clients)
     excluded = tuple(Exclusion(ClientId(client.hex()), "\u00e9\n" * 500) for client in clients)
     closed = closed_cell(StoreSum(Generation(1), CTX, rows, excluded), DIGEST)
-    found = read_signed(sign(closed, COMBINER), CellClosed)
+    found = read_signed(Signed.decode(sign(closed, COMBINER).encode()), CellClosed)
     assert (found.rows, found.partial_sha256, len(found.refused)) == (rows, bytes.fromhex(DIGEST), MOST_CLIENTS)
 
 
