@@ -40,16 +40,13 @@ def create_token(
             metavar="FILE", help="What fedn-py operator init wrote: lets the site's clients take part in masked rounds."
         ),
     ] = None,
-    uses: Annotated[
-        int | None, typer.Option(min=1, help="How many masked clients the site may make; 1 unless given.")
-    ] = None,
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a token. It is shown once and kept nowhere.
 
     For masked rounds, make a client's token where the operator's key is: the file then also holds a join credential,
-    which no server ever sees.
+    which no server ever sees. It is good for one client; a site with several gets a token for each, of the same label.
 
     Example: fedn-py token create --role client --label hospital-a --operator-key operator.key -o hospital-a.token
     """
@@ -58,11 +55,7 @@ def create_token(
 
     if out is not None:
         _keep(out)
-    if uses is not None and operator_key is None:
-        raise typer.BadParameter("counts for masked rounds only: give --operator-key too", param_hint="--uses")
-    join = (
-        None if operator_key is None else _join(operator_key, role=role, site=label, days=days, uses=uses or 1, out=out)
-    )
+    join = None if operator_key is None else _join(operator_key, role=role, site=label, days=days, out=out)
     text, view = open_network(profile).create_token(role.value, label, days * DAY_S)
     if out is not None:
         write_token_file(out, TokenFile(text, join))
@@ -73,7 +66,7 @@ def create_token(
         print(out if out is not None else text)
         note(f"token {view.id} of role {view.role}, good until {instant(view.not_after)}")
         if join_id is not None:
-            note(f"join credential {join_id} for clients: {uses or 1}. Note this id: the credential is revoked by it")
+            note(f"join credential {join_id} for one client. Note this id: the credential is revoked by it")
 
     print_data(data, human, as_json=as_json)
     if role is RoleName.client and operator_key is None:
@@ -82,9 +75,7 @@ def create_token(
         hint(f"give it to the {role.value} (token_file) and run: fedn-py run {role.value} -c {role.value}.yaml")
 
 
-def _join(
-    operator_key: Path, *, role: RoleName, site: str, days: float, uses: int, out: Path | None
-) -> "JoinCredential":
+def _join(operator_key: Path, *, role: RoleName, site: str, days: float, out: Path | None) -> "JoinCredential":
     """Make a join credential here, so that no server sees the key in it."""
     import secrets
     import time
@@ -102,11 +93,11 @@ def _join(
             token_secret=secrets.token_bytes(32),
             token_id=secrets.token_bytes(16),
             site=site,
-            uses=uses,
+            uses=1,
             not_after=int(time.time() + days * DAY_S),
         )
     except ValueError as fault:
-        raise typer.BadParameter(str(fault), param_hint="--label, --uses") from fault
+        raise typer.BadParameter(str(fault), param_hint="--label") from fault
 
 
 @tokens.command("list")

@@ -297,13 +297,13 @@ JOIN = ("token", "create", "--role", "client", "--label", "ward-7", "--operator-
 
 
 def test_a_site_gets_token_and_join_credential_in_one_file(run: Terminal, trust: Trust, network: Served) -> None:
-    made = run(*JOIN, "--uses", 2, "--days", 3, "-o", "ward.token", "--json")
+    made = run(*JOIN, "--days", 3, "-o", "ward.token", "--json")
     assert made.code == 0, made.err
     token = read_token_file(Path("ward.token"))
     assert token.bearer in network.control.callers
     assert token.join is not None
-    client = verify_chain(enter_client(token.join, SigningKey.generate(), 1), trust)
-    assert (client.site, client.uses, client.token_id.hex()) == ("ward-7", 2, made.data["join_id"])
+    client = verify_chain(enter_client(token.join, SigningKey.generate(), 0), trust)
+    assert (client.site, client.uses, client.token_id.hex()) == ("ward-7", 1, made.data["join_id"])
     assert 0 <= time.time() + 3 * DAY_S - client.not_after <= 60
     assert stat.S_IMODE(Path("ward.token").stat().st_mode) == 0o600
     assert made.data["text"] is None
@@ -344,7 +344,6 @@ def test_a_token_s_file_is_not_overwritten_and_no_token_is_made_for_it(run: Term
     [
         (*JOIN,),
         ("token", "create", "--role", "combiner", "--label", "x", "--operator-key", "operator.key", "-o", "x"),
-        ("token", "create", "--role", "client", "--label", "x", "--uses", "2", "-o", "x"),
         ("token", "create", "--role", "client", "--label", "x" * 65, "--operator-key", "operator.key", "-o", "x"),
     ],
 )
@@ -363,7 +362,7 @@ def test_show_says_what_every_file_holds_and_never_a_secret(
     run: Terminal, trust: Trust, first: Policy, network: Served
 ) -> None:
     run("operator", "certify", "combiner", "north", "--operator-key", "operator.key")
-    run(*JOIN, "--uses", 3, "-o", "ward.token")
+    run(*JOIN, "-o", "ward.token")
     run("token", "create", "--role", "client", "--label", "plain", "-o", "plain.token")
     token, operator = read_token_file(Path("ward.token")), read_operator(Path("operator.key"))
     assert token.join is not None
@@ -389,7 +388,7 @@ def test_show_says_what_every_file_holds_and_never_a_secret(
         for printed in (human.out, human.err, machine.out, machine.err):
             assert not [secret for secret in secrets if secret in printed]
     shown = run("operator", "show", "ward.token", "--json").data
-    assert (shown["site"], shown["uses"], shown["masked_rounds"]) == ("ward-7", 3, True)
+    assert (shown["site"], shown["uses"], shown["masked_rounds"]) == ("ward-7", 1, True)
     assert run("operator", "show", "plain.token", "--json").data["masked_rounds"] is False
     assert run("operator", "show", "policy.signed", "--json").data["g_min"] == 3
 
