@@ -408,9 +408,9 @@ def test_a_policy_whose_signature_does_not_fit_is_not_shown(run: Terminal, first
 # ---- the page
 
 
-def test_the_commands_of_the_page_run_in_its_order(run: Terminal, network: Served) -> None:
+def test_the_operator_s_commands_of_the_page_run_in_its_order(run: Terminal, network: Served) -> None:
     page = Path(__file__).parents[2] / "docs" / "how-to" / "set-up-masking.md"
-    commands = re.findall(r"(?m)^ {4}fedn-py (.+)$", page.read_text(encoding="utf-8"))
+    commands = re.findall(r"(?m)^ {4}fedn-py ((?:operator|token) .+)$", page.read_text(encoding="utf-8"))
     assert len(commands) == 8
     for command in commands:
         ended = run(*shlex.split(command))
