@@ -60,6 +60,7 @@ class AttemptAtHand:
         partials: what combiners said of their cells.
         streams: (ctx, member) to its sealed stream, stored and found to be what its answer names.
         asked: (ctx, member) of whom the stream was asked.
+        strays: objects that somebody named for this attempt and that it has no use for.
         changed: set when a stream has come or will not.
         round_secret: what opens the answers; None once it is unset, or where it is still wrapped in the document.
         opened: what the last opening gave; never written anywhere.
@@ -75,6 +76,7 @@ class AttemptAtHand:
     partials: dict[CombinerName, MaskedPartial] = field(default_factory=dict)
     streams: dict[tuple[bytes, bytes], Digest] = field(default_factory=dict)
     asked: set[tuple[bytes, bytes]] = field(default_factory=set)
+    strays: set[Digest] = field(default_factory=set)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     round_secret: bytes | None = field(default=None, repr=False)
     opened: OpenedCells | None = None
@@ -112,7 +114,7 @@ class AttemptAtHand:
     def objects(self) -> set[Digest]:
         """Return the objects that serve this attempt alone: masked sums and sealed streams."""
         sums = {Digest(cell.partial_sha256.hex()) for cell in self.attempt.cells if cell.partial_sha256 is not None}
-        return sums | set(self.streams.values())
+        return sums | set(self.streams.values()) | self.strays
 
     def document(self) -> AttemptDocument:
         """Return the attempt as it is kept."""

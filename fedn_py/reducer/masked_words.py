@@ -5,6 +5,7 @@ that comes back may have missed is said to it again. Nothing is decided here.
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Iterable
 
@@ -26,7 +27,7 @@ from fedn_py.protocol.masked.opening_work import (
     StreamStored,
 )
 from fedn_py.protocol.masked.opening_work import Event as OpeningEvent
-from fedn_py.protocol.masked.round_messages import Abort, Answer, BeaconLink, Echo, Included, OpenSum2
+from fedn_py.protocol.masked.round_messages import Abort, Answer, BeaconLink, CellClosed, Echo, Included, OpenSum2
 from fedn_py.protocol.masked.signing import Signed, read_signed
 from fedn_py.protocol.masked.words import (
     MOST_LINKS,
@@ -122,6 +123,9 @@ class MaskedWords:
         at, cell = self._cell_at(name, said.generation)
         if at is not None and cell is not None and cell.included_hash is None:
             at.partials[name] = said
+            if said.closed is not None:
+                with contextlib.suppress(PeerFault):  # the machine refuses it by name
+                    at.strays.add(Digest(read_signed(said.closed, CellClosed).partial_sha256.hex()))
         self._mailbox.post(MaskedPartialArrived(name, instance, said))
 
     def _cell_at(self, name: CombinerName, generation: int) -> tuple[AttemptAtHand | None, Cell | None]:
@@ -221,6 +225,7 @@ class MaskedWords:
             await self._patience.until_done(lambda: self._check_stream(digest, answer))
         except (NoStream, ObjectMissing, ObjectCorrupt) as fault:
             self._tell_refused(combiner, client, fault)
+            at.strays.add(digest)
             at.changed.set()
             return [] if place in at.streams else [MaskedEvent(*at.where, StreamFailed(word.ctx, member), combiner)]
         at.streams[place] = digest

@@ -667,6 +667,23 @@ def test_an_object_that_others_name_is_not_removed_with_an_attempt(tmp_path: Pat
     in_a_masked_network(tmp_path, story)
 
 
+def test_what_was_named_for_an_attempt_and_not_used_is_removed_with_it(tmp_path: Path) -> None:
+    """The sum of a cell that was closed with too few clients, and a stream that is not what its answer names."""
+
+    async def story(network: Network) -> None:
+        combiner = await a_masked_combiner(network, closes=False)
+        session = await start(network, retry_delay_s=100.0)
+        await until(lambda: combiner.cells)
+        (cell,) = combiner.cells.values()
+        await combiner.say(await combiner.closed(cell, cell.uploads[:2]))
+        await network.reaches(Failed)
+        assert (await the_round(network.stored)).masked is not None
+        kept = {session.options.package, session.options.seed_model}
+        await until(lambda: network.stored.objects.contents.keys() == kept)
+
+    in_a_masked_network(tmp_path, story)
+
+
 def test_a_committee_that_clients_would_refuse_ends_the_cell(tmp_path: Path) -> None:
     async def story(network: Network) -> None:
         combiner = await a_masked_combiner(network, silent=True)
