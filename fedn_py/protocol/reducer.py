@@ -8,13 +8,13 @@ Rules it keeps:
 - An attempt is written down before anybody hears of it, and a model before its round is committed.
 """
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
 from fedn_py.identity import ClientId, CombinerName, Generation, SessionId
 from fedn_py.protocol import masked_rounds
+from fedn_py.protocol.drawing import attached, cells_of, plan_of
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
 from fedn_py.protocol.masked.outlook import Failed as RoundFailed
 from fedn_py.protocol.masked.outlook import PrivacyHold, Retry
@@ -30,14 +30,12 @@ from fedn_py.protocol.masked_rounds_work import (
     Planning,
 )
 from fedn_py.protocol.messages import (
-    CellCancelled,
-    CellOrder,
-    Exclusion,
     PartialAggregate,
     RoundCommitted,
     RoundPlan,
     ValidationOrder,
 )
+from fedn_py.protocol.plain_cells import cancels_of, excluded_of, fault_in, order_of
 from fedn_py.protocol.reducer_terms import Cell, Cells, Joined, Progress, Roster
 from fedn_py.protocol.reducer_work import (
     CellGaveUp,
@@ -67,7 +65,6 @@ from fedn_py.protocol.reducer_work import (
     RetryDue,
     RoundNotSaved,
     RoundSaved,
-    SendCancel,
     SendOrder,
     SessionStarted,
     StopRequested,
@@ -183,8 +180,8 @@ def _obey(state: Reducer, event: PauseRequested | ResumeRequested | StopRequeste
         raise UnexpectedEvent(work, event)
     match event, work:
         case StopRequested(), Updating(progress, plan, cells):
-            cancels = _cancel_open_cells(cells, "the session was stopped")
-            closed = CloseFailedAttempt(plan, "Stopped: the operator ended the session", _excluded(cells))
+            cancels = cancels_of(cells, "the session was stopped")
+            closed = CloseFailedAttempt(plan, "Stopped: the operator ended the session", excluded_of(cells))
             state, effects = _end_session(state, progress, "stopped", BY_OPERATOR)
             return state, [*cancels, closed, *effects]
         case StopRequested(), Masked():
@@ -265,7 +262,7 @@ def _open_order(state: Reducer, combiner: CombinerName) -> list[Effect]:
     """
     match state.work:
         case Updating(plan=plan, cells=cells) if combiner in cells and not cells[combiner].ended:
-            return [_order(plan, combiner, cells[combiner])]
+            return [order_of(plan, combiner, cells[combiner])]
         case Masked() as work if masked_rounds.is_open(work, combiner):
             return [masked_rounds.order(work, combiner)]
         case Validating(waiting=waiting) if combiner in waiting:
@@ -304,19 +301,12 @@ def _next_attempt(state: Reducer, progress: Progress) -> Result:
     return _try_to_begin(replace(state, work=Gathering(progress, "")))
 
 
-def _attached(roster: Roster, progress: Progress) -> dict[ClientId, CombinerName]:
-    """Return the clients that an attempt can have, with their combiners."""
-    if progress.terms.masking != "none":
-        return masked_rounds.eligible(roster, progress)
-    return {client: combiner for combiner, entry in sorted(roster.items()) for client in sorted(entry.clients)}
-
-
 def _try_to_begin(state: Reducer) -> Result:
     """Begin the attempt that gathers clients, if there are enough."""
     work = state.work
     if not isinstance(work, Gathering) or _still_moving(work, state.roster):
         return state, []
-    terms, there = work.progress.terms, len(_attached(state.roster, work.progress))
+    terms, there = work.progress.terms, len(attached(state.roster, work.progress))
     wanted = max(terms.clients_wanted or work.progress.drawn, terms.clients_required)
     if there >= wanted:
         return _begin(state, work.progress)
@@ -348,50 +338,17 @@ def _attempt(progress: Progress) -> tuple[SessionId, int, int]:
     return progress.terms.session, progress.committed + 1, progress.attempt
 
 
-def draw(attached: Iterable[ClientId], wanted: int, ticket: str) -> frozenset[ClientId]:
-    """Choose ``wanted`` clients, all of them for 0, by the hash of the ticket and their id: fair over rounds."""
-    ordered = sorted(attached, key=lambda client: hashlib.sha256(f"{ticket}/{client}".encode()).digest())
-    return frozenset(ordered[: wanted or None])
-
-
 def _begin(state: Reducer, progress: Progress) -> Result:
-    terms, where = progress.terms, _attached(state.roster, progress)
-    ticket = f"{terms.session}/{progress.committed + 1}/{progress.attempt}"
-    drawn = draw(where, terms.clients_wanted, ticket)
-    plan = _plan(progress)
-    cells: dict[CombinerName, Cell] = {}
-    generation = progress.generation
-    for combiner in sorted(state.roster):
-        clients = frozenset(client for client in drawn if where[client] == combiner)
-        if terms.masking != "none":
-            clients = draw(clients, masked_rounds.most_in_cell(terms), ticket)
-        if clients:
-            generation = Generation(generation + 1)
-            cells[combiner] = Cell(state.roster[combiner].instance, generation, clients)
-    progress = replace(progress, generation=generation, drawn=len(drawn))
+    terms, plan = progress.terms, plan_of(progress)
+    cells, generation = cells_of(state.roster, progress)
+    drawn = sum(len(cell.clients) for cell in cells.values())
+    progress = replace(progress, generation=generation, drawn=drawn)
     if terms.masking != "none":
         return _begin_masked(state, progress, plan, cells)
     effects: list[Effect] = [OpenAttempt(plan, cells, generation)]
-    effects += [_order(plan, combiner, cell) for combiner, cell in cells.items()]
-    effects.append(
-        StartTimer(terms.update_timeout_s + ANSWER_MARGIN_S, UpdateDeadlinePassed(*_attempt(progress))),
-    )
+    effects += [order_of(plan, combiner, cell) for combiner, cell in cells.items()]
+    effects.append(StartTimer(terms.update_timeout_s + ANSWER_MARGIN_S, UpdateDeadlinePassed(*_attempt(progress))))
     return replace(state, work=Updating(progress, plan, cells)), effects
-
-
-def _plan(progress: Progress) -> RoundPlan:
-    terms = progress.terms
-    return RoundPlan(
-        session=terms.session,
-        session_number=terms.number,
-        round_number=progress.committed + 1,
-        attempt=progress.attempt,
-        base_model=progress.head,
-        package=terms.package,
-        parameters=terms.parameters,
-        masking=terms.masking,
-        update_timeout_s=terms.update_timeout_s,
-    )
 
 
 def _begin_masked(state: Reducer, progress: Progress, plan: RoundPlan, cells: Cells) -> Result:
@@ -427,11 +384,6 @@ def _fail_unplanned(state: Reducer, progress: Progress, plan: RoundPlan, cells: 
     return state, [opened, *effects]
 
 
-def _order(plan: RoundPlan, combiner: CombinerName, cell: Cell) -> SendOrder:
-    order = CellOrder(plan, cell.generation, tuple(sorted(cell.clients)), len(cell.clients))
-    return SendOrder(combiner, cell.instance, order)
-
-
 # ---- answers
 
 
@@ -441,27 +393,11 @@ def _partial(state: Reducer, event: PartialArrived, combiner: CombinerName, part
     if cell is None or (cell.instance, cell.generation) != (event.instance, partial.generation) or cell.ended:
         raise UnexpectedEvent(work, event)
     assert isinstance(work, Updating)
-    fault = _fault_in(partial, cell)
+    fault = fault_in(partial, cell)
     if fault:
         state, effects = _close_cell(state, work, combiner, replace(cell, lost=fault))
         return state, [TellRefused(combiner, fault), *effects]
     return _close_cell(state, work, combiner, replace(cell, partial=partial))
-
-
-def _fault_in(partial: PartialAggregate, cell: Cell) -> str:
-    """Return why a partial aggregate is refused, empty if it is fit."""
-    listed = [contribution.client for contribution in partial.included]
-    if len(set(listed)) != len(listed):
-        return "ClientTwice: a client is listed twice in the partial aggregate"
-    if not set(listed) <= cell.clients:
-        return "NotAssigned: the partial aggregate lists clients that were not ordered there"
-    if any(contribution.samples < 1 for contribution in partial.included):
-        return "NoSamples: the partial aggregate lists an update without samples"
-    if partial.weight != sum(contribution.samples for contribution in partial.included):
-        return "WrongWeight: the weight is not the sum of the listed samples"
-    if bool(listed) != (partial.sum_object is not None):
-        return "NoSum: the partial aggregate's list and sum do not belong together"
-    return ""
 
 
 def _close_cell(state: Reducer, work: Updating, combiner: CombinerName, cell: Cell) -> Result:
@@ -476,7 +412,7 @@ def _all_answered(state: Reducer, work: Updating) -> Result:
     included = sum(len(cell.partial.included) for cell in work.cells.values() if cell.partial)
     if included < max(required, 1):
         reason = f"TooFewUpdates: {included} of {required} required updates came"
-        excluded = _excluded(work.cells)
+        excluded = excluded_of(work.cells)
         if excluded:
             reason += f"; {len(excluded)} left out, the first for: {excluded[0].reason}"
         return _fail(state, work.progress, work.plan, work.cells, reason)
@@ -501,28 +437,8 @@ def _gave_up(state: Reducer, event: CellGaveUp) -> Result:
     raise UnexpectedEvent(state.work, event)
 
 
-def _excluded(cells: Cells) -> tuple[Exclusion, ...]:
-    """Return everybody of an attempt who is in no sum, with the reason."""
-    excluded: list[Exclusion] = []
-    for cell in cells.values():
-        if cell.partial is not None:
-            excluded += cell.partial.excluded
-        else:
-            reason = cell.lost or LATE
-            excluded += [Exclusion(client, reason) for client in sorted(cell.clients)]
-    return tuple(excluded)
-
-
-def _cancel_open_cells(cells: Cells, reason: str) -> list[Effect]:
-    return [
-        SendCancel(combiner, cell.instance, CellCancelled(cell.generation, reason))
-        for combiner, cell in cells.items()
-        if not cell.ended
-    ]
-
-
 def _fail(state: Reducer, progress: Progress, plan: RoundPlan, cells: Cells, reason: str) -> Result:
-    closed: list[Effect] = [CloseFailedAttempt(plan, reason, _excluded(cells))]
+    closed: list[Effect] = [CloseFailedAttempt(plan, reason, excluded_of(cells))]
     state, effects = _again(state, progress, plan, reason)
     return state, closed + effects
 
@@ -569,7 +485,7 @@ def _released(state: Reducer) -> Result:
     """Go on where clients have come, or may take part again; a privacy hold is lifted when there are enough."""
     work = state.work
     if isinstance(work, Paused) and work.reason.startswith(masked_rounds.PRIVACY_HOLD):
-        if len(_attached(state.roster, work.progress)) < work.progress.terms.clients_required:
+        if len(attached(state.roster, work.progress)) < work.progress.terms.clients_required:
             return state, []
         return _resume(state, work.progress, new_work=False)
     return _try_to_begin(state)
@@ -636,7 +552,7 @@ def _time_passed(
         case AnswerDeadlinePassed(), Masked(progress) if _names(event, progress):
             return _advanced(state, masked_rounds.answers_over(work))
         case UpdateDeadlinePassed(), Updating(progress, cells=cells) if _names(event, progress):
-            cancels = _cancel_open_cells(cells, "the deadline has passed")
+            cancels = cancels_of(cells, "the deadline has passed")
             closed = {name: cell if cell.ended else replace(cell, lost=LATE) for name, cell in cells.items()}
             state, effects = _all_answered(state, replace(work, cells=closed))
             return state, cancels + effects

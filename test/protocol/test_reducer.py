@@ -35,8 +35,10 @@ from hypothesis import strategies as st
 from tables import by_name, outcome, pairs_of, read_table
 
 from fedn_py.identity import ClientId, Generation
+from fedn_py.protocol.drawing import draw
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
 from fedn_py.protocol.masked.opening_work import KeyUnset
+from fedn_py.protocol.masked_rounds import ANSWER_MARGIN_S
 from fedn_py.protocol.masked_rounds_work import AnswerDeadlinePassed, AttemptNotPlanned, MaskedEvent
 from fedn_py.protocol.messages import (
     CellCancelled,
@@ -46,7 +48,7 @@ from fedn_py.protocol.messages import (
     RoundCommitted,
     ValidationOrder,
 )
-from fedn_py.protocol.reducer import ANSWER_MARGIN_S, BY_OPERATOR, LONGEST_RETRY_S, draw, first_generation, step
+from fedn_py.protocol.reducer import BY_OPERATOR, LONGEST_RETRY_S, first_generation, step
 from fedn_py.protocol.reducer_terms import Cells, Joined, Progress
 from fedn_py.protocol.reducer_work import (
     CellGaveUp,
