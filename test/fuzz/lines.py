@@ -1,0 +1,165 @@
+"""Lines between processes that live in one: every message is written to bytes and read from them, as on real streams.
+
+Whoever lays an ambush gets the bytes of the messages that it waits for, and the door that they were on their way to.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import Message
+
+from fedn_py.errors import PeerFault
+from fedn_py.identity import ClientId
+from fedn_py.protocol import messages as m
+from fedn_py.protocol.masked.signing import Signed
+from fedn_py.transport import codec
+from fedn_py.wire.v1 import network_pb2 as pb
+
+Door = Callable[[bytes], Awaitable[Any]]
+"""Takes a message's bytes in; raises PeerFault where they are refused before anything is done."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One direction between two roles.
+
+    Attributes:
+        to: the role that receives.
+    """
+
+    name: str
+    to: str
+    wire: type[Message]
+    write: Callable[[Any], Message]
+    read: Callable[[Any], Any]
+
+    def bytes_of(self, message: Any) -> bytes:
+        return self.write(message).SerializeToString()
+
+    def value_of(self, wire: bytes) -> Any:
+        return self.read(codec.parse(self.wire, wire))
+
+
+TO_CLIENT = Way("combiner to client", "client", pb.ToClient, codec.write_to_client, codec.read_to_client)
+FROM_CLIENT = Way("client to combiner", "combiner", pb.FromClient, codec.write_from_client, codec.read_from_client)
+TO_COMBINER = Way("reducer to combiner", "combiner", pb.ToCombiner, codec.write_to_combiner, codec.read_to_combiner)
+FROM_COMBINER = Way(
+    "combiner to reducer", "reducer", pb.FromCombiner, codec.write_from_combiner, codec.read_from_combiner
+)
+ASSIGNING = Way("client to reducer", "reducer", pb.AssignRequest, codec.write_assign_request, codec.read_assign_request)
+UPLOADING = Way("upload", "combiner", pb.UpdateHeader, codec.write_update_header, codec.read_update_header)
+
+
+@dataclass(frozen=True)
+class Passing:
+    """A message on its way.
+
+    Attributes:
+        kind: what it is of a masked round; empty for everything else.
+        client: who says it or is told it; None where it is nobody's in particular.
+    """
+
+    way: Way
+    kind: str
+    client: ClientId | None
+    message: Any
+    wire: bytes
+
+
+@dataclass
+class Ambush:
+    """Waits for messages.
+
+    Attributes:
+        springs: given one that was waited for and its door; passes on what it likes. What it raises ends the line.
+        left: how many it still takes.
+    """
+
+    wanted: Callable[[Passing], bool]
+    springs: Callable[[Passing, Door], Awaitable[None]]
+    left: int = 1
+    caught: list[Passing] = field(default_factory=list)
+
+
+class Lines:
+    """All lines of a network."""
+
+    def __init__(self) -> None:
+        self._ambushes: list[Ambush] = []
+        self.passed: list[Passing] = []
+        self.most_kept = 400
+
+    def lay(self, ambush: Ambush) -> Ambush:
+        self._ambushes.append(ambush)
+        return ambush
+
+    def lift(self) -> None:
+        self._ambushes.clear()
+
+    async def carry(self, way: Way, client: ClientId | None, message: Any, door: Door) -> None:
+        """Carry a message to its door, or into the ambush that waits for it."""
+        passing = Passing(way, kind_of(way, message), client, message, way.bytes_of(message))
+        if passing.kind:
+            self.passed.append(passing)
+            del self.passed[: -self.most_kept]
+        for ambush in self._ambushes:
+            if ambush.left > 0 and passing.kind and ambush.wanted(passing):
+                ambush.left -= 1
+                ambush.caught.append(passing)
+                await ambush.springs(passing, door)
+                return
+        await door(passing.wire)
+
+
+def kind_of(way: Way, message: Any) -> str:
+    """Return what a message is of a masked round, as the table of kinds names it."""
+    match message:
+        case m.TrainTask(masked=body) | m.CellOrder(masked=body) | m.UpdateHeader(masked=body) if body is not None:
+            return body.kind
+        case m.SaidToClient(word) | m.SaidByClient(word) | m.WordPassedOn(word=word) | m.WordForClients(word=word):
+            return _kind_of_word(word)
+        case m.PolicyNews():
+            return "policy"
+        case m.CommitteeFormed(committee=body):
+            return body.kind
+        case m.MaskedPartial(closed=body) if body is not None:
+            return body.said
+        case m.ClientHello(chain=body) | m.AssignRequest(chain=body) if body is not None:
+            return body.kind
+        case m.CombinerHello(certificate=body) if body is not None:
+            return body.said
+        case _:
+            return ""
+
+
+def _kind_of_word(word: Any) -> str:
+    return word.said if isinstance(word, Signed) else str(word.kind)
+
+
+class Queue:
+    """What waits to be carried on one line, in its order."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[Any] = asyncio.Queue()
+
+    def send(self, message: Any) -> None:
+        self._waiting.put_nowait(message)
+
+    async def next(self) -> Any:
+        return await self._waiting.get()
+
+
+async def until_one_ends(*work: Any) -> None:
+    """Run coroutines until one ends; a fault of a peer is how a line ends, anything else is raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for fault in ended:
+        if isinstance(fault, Exception) and not isinstance(fault, PeerFault):
+            raise fault

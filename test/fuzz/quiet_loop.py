@@ -1,0 +1,107 @@
+"""An event loop whose clock stands still while anybody works, and jumps to the next timer when nobody does.
+
+A whole network in one process then never waits for real: deadlines pass exactly when nothing else can happen any
+more, however slow the machine is, and a test can wait until everything that was set off has come to its end.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+_THREADS_TAKE_S = 30.0
+"""Longer than any piece of work in a worker thread takes; then the loop reports itself stuck."""
+
+
+class Stuck(AssertionError):
+    """Nobody works, no timer runs, and somebody waits for ever."""
+
+
+class _Selector(selectors.BaseSelector):
+    """Asks the real one without waiting, unless a worker thread will wake it."""
+
+    def __init__(self, idle: Callable[[float | None], bool]) -> None:
+        self._real, self._idle = selectors.DefaultSelector(), idle
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._real.unregister(fileobj)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._real.get_map()
+
+    def close(self) -> None:
+        self._real.close()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        found = self._real.select(0)
+        if found or timeout == 0:
+            return found
+        if self._idle(timeout):
+            return []
+        found = self._real.select(_THREADS_TAKE_S)
+        if not found:
+            raise Stuck("a worker thread does not end, or everybody waits for somebody else")
+        return found
+
+
+class QuietLoop(asyncio.SelectorEventLoop):
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._in_threads = 0
+        self._waiting: list[asyncio.Future[None]] = []
+        super().__init__(_Selector(self._when_idle))
+
+    def time(self) -> float:
+        """Return the time, which only timers move."""
+        return self._now
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        """Count what is done in worker threads."""
+        future = super().run_in_executor(executor, func, *args)
+        self._in_threads += 1
+        future.add_done_callback(self._one_ended)
+        return future
+
+    def _one_ended(self, _: object) -> None:
+        self._in_threads -= 1
+
+    async def quiet(self) -> None:
+        """Wait until everything that was set off has come to its end, or waits for its time."""
+        future = self.create_future()
+        self._waiting.append(future)
+        await future
+
+    def _when_idle(self, timeout: float | None) -> bool:
+        """Do what there is to do when nobody is at work; says whether there was anything."""
+        if self._in_threads:
+            return False
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+            return True
+        if timeout is None:
+            return False
+        self._now += timeout
+        return True
+
+
+async def quiet() -> None:
+    """Wait until everything that was set off has come to its end, or waits for its time."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, QuietLoop)
+    await loop.quiet()
+
+
+def run(main: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end on such a loop."""
+    with asyncio.Runner(loop_factory=QuietLoop) as runner:
+        return runner.run(main)

@@ -1,0 +1,393 @@
+"""A reducer, a combiner and clients in one process: real machines, shells and cryptography on lines and virtual time.
+
+A session of many rounds runs in it. Whatever is done to a message on its way, what must hold after each round is
+looked at here: the model is the mean of exactly those who are in it, and nobody has promised or recorded anything
+that an honest reducer did not sign.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import masked_world as world
+import numpy as np
+import structlog
+from artifacts import a_model
+from masked_world import CLIENTS, AClient
+from reducer_network import NORTH, Network, OperatorFiles, Stored
+from safetensors.numpy import load
+from unruly_store import Trouble
+
+from fedn_py.combiner.answer_streams import AnswerStreams
+from fedn_py.combiner.arrivals import Arrivals
+from fedn_py.combiner.calls import Calls
+from fedn_py.combiner.cells import Cells
+from fedn_py.combiner.masked_cells import MaskedCells
+from fedn_py.combiner.masking_trust import MaskingTrust
+from fedn_py.combiner.reducer_stream import ReducerVoice
+from fedn_py.combiner.shelf import Shelf
+from fedn_py.combiner.upstream import StoreUpstream
+from fedn_py.combiner.words import Words
+from fedn_py.errors import PeerFault
+from fedn_py.identity import ClientId, Digest, InstanceId, TokenId
+from fedn_py.protocol.combiner import step
+from fedn_py.protocol.combiner_work import Combiner
+from fedn_py.protocol.masked.certificates import Policy, ServerCredential
+from fedn_py.protocol.masked.options import MaskedOptions
+from fedn_py.protocol.messages import CombinerHello, HelloAccepted, ToCombiner, UpdateHeader, UpdateReceipt
+from fedn_py.reducer.records import RoundRecord
+from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.transport.authentication import Caller
+from fedn_py.transport.chunks import UploadStart
+from fedn_py.transport.judgements import Judgements
+from fedn_py.transport.spool import SpooledUpload, open_spool
+from fedn_py.transport.streams import Outbox
+from fedn_py.transport.tickets import Tickets
+from fuzz.lines import FROM_COMBINER, TO_COMBINER, Lines, Queue, until_one_ends
+from fuzz.quiet_loop import quiet
+from fuzz.whole_client import SAMPLES, WholeClient
+
+N_PARAMETERS = 12
+LIFE = InstanceId("0123456789abcdef")
+_AGAIN_S = 0.5
+_CODE = re.compile(r"\b([A-Z][A-Za-z]+)(?:: |$)")
+
+
+async def _in_order(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+class WholeCombiner:
+    """A combiner's parts as ``combiner/assemble.py`` puts them together, on lines."""
+
+    def __init__(self, folder: Path, network: "WholeNetwork") -> None:
+        self._folder, self._network = folder, network
+        self.certificate = world.a_certificate(world.COMBINER, role="combiner")
+
+    async def open(self) -> None:
+        folder, clock = self._folder, asyncio.get_running_loop().time
+        for name in ("objects", "scratch"):
+            (folder / name).mkdir(parents=True)
+        credential = ServerCredential(
+            bytes(world.OPERATOR.verify_key), world.DEPLOYMENT, self.certificate, bytes(world.COMBINER)
+        )
+        trust = self.trust = MaskingTrust(credential, lambda: world.NOW_S)
+        upstream = StoreUpstream(self._network.reducer.stored.objects)
+        self.voice = ReducerVoice()
+        self.spool = await open_spool(
+            folder / "spool", memory_bytes=1 << 24, disk_bytes=1 << 26, most_uploads=100, idle_s=60.0, clock=clock
+        )
+        self.calls = Calls(
+            NORTH, Tickets(clock), self.voice, self.spool, max_clients=100, heartbeat_s=5.0, trust=trust
+        )
+        self.shelf = Shelf(upstream, folder / "objects")
+        arrivals, self.streams = Arrivals(), AnswerStreams(upstream, folder / "scratch")
+        self.masked = MaskedCells(
+            self.shelf,
+            upstream,
+            self.voice,
+            self.calls.send,
+            folder / "scratch",
+            arrivals=arrivals,
+            streams=self.streams,
+            trust=trust,
+        )
+        cells = Cells(
+            self.shelf, upstream, self.voice, self.calls.send, folder / "scratch", arrivals=arrivals, masked=self.masked
+        )
+        self.mailbox: Mailbox[Any, Any, Any] = Mailbox("combiner", Combiner(10.0), step, cells.perform)
+        cells.attach(self.mailbox)
+        self.calls.attach(cells, self.masked, Words(self.voice, self.calls.send, self.streams, clock), self.mailbox)
+        self.judgements = Judgements()
+
+    async def run(self) -> None:
+        work = [asyncio.ensure_future(one) for one in (self.mailbox.run(), self._stay_joined())]
+        try:
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            await self.spool.close()
+
+    # ---- clients' transfers
+
+    async def take_update(self, header: UpdateHeader, caller: Caller, content: bytes) -> UpdateReceipt:
+        """Do what ``SendUpdate`` does."""
+        owner = f"client {caller.name}"
+        known = await self.judgements.known(owner, header)
+        if known is not None:
+            return known
+        unwanted = await self.calls.update_offered(header, caller)
+        if unwanted is not None:
+            return unwanted
+        start = UploadStart(header.upload_id, 0, header.size, header.sha256)
+        update = await self._spooled(owner, start, content)
+        return await self.judgements.judge(owner, header, lambda: self.calls.update_arrived(header, caller, update))
+
+    async def take_object(self, start: UploadStart, caller: Caller, content: bytes) -> None:
+        """Do what ``Transfer.Upload`` does."""
+        self.streams.admit(caller, start)
+        upload = await self._spooled(f"client {caller.name}", start, content)
+        try:
+            await self.streams.put(upload.chunks(), expected=upload.sha256)
+        finally:
+            await upload.discard()
+
+    async def _spooled(self, owner: str, start: UploadStart, content: bytes) -> SpooledUpload:
+        await self.spool.discard(owner, start.upload_id)
+        incoming = await self.spool.begin(owner, start)
+        if content:
+            await incoming.append(content)
+        return await incoming.finish()
+
+    # ---- the reducer
+
+    async def _stay_joined(self) -> None:
+        while True:
+            outbox: Outbox[ToCombiner] = Outbox(NORTH)
+            out = Queue()
+            calls = self._network.reducer.calls
+            hello = CombinerHello(NORTH, LIFE, "north:12080", 100, "0.1.0", self.certificate)
+
+            async def join(wire: bytes, outbox: Outbox[ToCombiner] = outbox) -> None:
+                caller = Caller("combiner", NORTH, TokenId("c0" * 8))
+                await self._network.reducer.calls.combiner_joined(FROM_COMBINER.value_of(wire), caller, outbox)
+
+            try:
+                await self._network.lines.carry(FROM_COMBINER, None, hello, join)
+                await until_one_ends(self._down(outbox, out), self._up(out))
+            except PeerFault as fault:
+                self._network.told("the network", fault.code)
+            self.voice.disconnected()
+            outbox.close()
+            await calls.combiner_left(NORTH, LIFE)
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _down(self, outbox: Outbox[ToCombiner], out: Queue) -> None:
+        async def hears(wire: bytes) -> None:
+            message = TO_COMBINER.value_of(wire)
+            if isinstance(message, HelloAccepted):
+                self.voice.connected(out)  # type: ignore[arg-type]  # the one method of a link that it uses
+            else:
+                self.calls.reducer_said(message)
+
+        while (message := await outbox.next()) is not None:
+            try:
+                await self._network.lines.carry(TO_COMBINER, None, message, hears)
+            except PeerFault as fault:
+                self._network.told("combiner", fault.code)
+                raise
+
+    async def _up(self, out: Queue) -> None:
+        async def says(wire: bytes) -> None:
+            await self._network.reducer.calls.combiner_said(NORTH, LIFE, FROM_COMBINER.value_of(wire))
+
+        while True:
+            message = await out.next()
+            try:
+                await self._network.lines.carry(FROM_COMBINER, None, message, says)
+            except PeerFault as fault:
+                self._network.told("reducer", fault.code)
+                raise
+
+    def kept(self) -> dict[str, Any]:
+        """Everything that it holds."""
+        held = {
+            generation: (None if cell.total._words is None else cell.total._words.tobytes(), dict(cell.told))
+            for generation, cell in self.masked._held.items()
+        }
+        relays = {generation: cell.relay and set(cell.relay._kept) for generation, cell in self.masked._held.items()}
+        return {
+            "machine": self.mailbox.state,
+            "sums": held,
+            "boxes": relays,
+            "policy": (self.calls._policy, self.trust._newest),
+            "streams": ({key: one.sha256 for key, one in self.streams._asked.items()}, dict(self.streams._announced)),
+            "clients": (set(self.calls._outboxes), dict(self.calls._registered)),
+        }
+
+
+@dataclass
+class Refusals:
+    """Everything that was refused, by whom, as the code of its fault."""
+
+    by: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def told(self, who: str, code: str) -> None:
+        self.by[who, code] += 1
+
+    @property
+    def codes(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for (_, code), times in self.by.items():
+            found[code] += times
+        return found
+
+
+class WholeNetwork:
+    """All of it. Use ``a_whole_network``."""
+
+    def __init__(self, folder: Path, clients: Sequence[AClient], policy: Policy) -> None:
+        self.folder, self.policy = folder, policy
+        self.lines, self.n_parameters = Lines(), N_PARAMETERS
+        self.refusals = Refusals()
+        self.reducer = Network(Stored(), folder / "scratch", Trouble(), OperatorFiles(folder / "operator", policy))
+        self.combiner = WholeCombiner(folder / "combiner", self)
+        self.clients: dict[ClientId, WholeClient] = {}
+        self._people = clients
+        self._tasks: list[asyncio.Task[None]] = []
+        self.log: list[Any] = []
+        self.vector_changes: Callable[[ClientId, UpdateHeader, bytes], bytes] | None = None
+        self.stream_changes: Callable[[ClientId, UploadStart, bytes], tuple[UploadStart, bytes]] | None = None
+        self.committed = 0
+
+    def told(self, who: str, code: str) -> None:
+        self.refusals.told(who, code)
+
+    async def open(self) -> None:
+        (self.folder / "scratch").mkdir()
+        await self.reducer.start()
+        await self.combiner.open()
+        self._tasks.append(asyncio.ensure_future(self.combiner.run()))
+        for client in self._people:
+            whole = WholeClient(client, self.folder / client.name, self, self.told)
+            self.clients[whole.id] = whole
+            self._tasks.append(asyncio.ensure_future(whole.run()))
+        while not all(whole.attached.is_set() for whole in self.clients.values()):
+            self.check_alive()
+            await asyncio.sleep(0.01)
+        await quiet()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.reducer.end()
+
+    async def vector_on_its_way(self, client: ClientId, header: UpdateHeader, content: bytes) -> bytes:
+        return content if self.vector_changes is None else self.vector_changes(client, header, content)
+
+    async def stream_on_its_way(
+        self, client: ClientId, start: UploadStart, content: bytes
+    ) -> tuple[UploadStart, bytes]:
+        return (start, content) if self.stream_changes is None else self.stream_changes(client, start, content)
+
+    async def start_session(self, **changed: Any) -> None:
+        """Start a session that goes on for as long as the test does."""
+        seed = a_model({"w": ("F32", tuple(float(number) for number in range(self.n_parameters)))})
+        model = await self.reducer.control.upload_model(_in_order(seed))
+        masked = MaskedOptions(**{"clip": 2.0, **changed.pop("masked", {})})
+        plain = {"masking": "pet", "rounds": 1_000, "clients_wanted": len(self.clients), "clients_required": 3}
+        options = {**plain, "seed_model": model.digest, "masked": masked, "validate": False, **changed}
+        await self.reducer.start_session(**options)
+
+    def check_alive(self) -> None:
+        """Raise what ended any of the processes."""
+        for task in (*self._tasks, self.reducer.running):
+            if task.done():
+                task.result()
+                raise AssertionError("a process has ended")
+        for entry in self.log:
+            assert entry.get("log_level") not in {"error", "critical"} or "fault" in entry or "reason" in entry, entry
+            assert not entry.get("exc_info"), entry
+
+    # ---- rounds
+
+    async def rounds(self) -> list[RoundRecord]:
+        return await self.reducer.stored.rounds()
+
+    async def next_round(self, *, after: int | None = None) -> RoundRecord:
+        """Wait for the next commit, look at everything that must hold, and return its record."""
+        before = self.committed if after is None else after
+        while True:
+            found = [one for one in await self.rounds() if one.status == "committed" and one.plan.round_number > before]
+            if found:
+                break
+            self.check_alive()
+            await asyncio.sleep(0.01)
+        record = found[0]
+        self.committed = record.plan.round_number
+        self.check_model(record)
+        self.check_alive()
+        return record
+
+    def check_model(self, record: RoundRecord) -> None:
+        """Hold a round's model to the mean of those who are in it."""
+        contents = self.reducer.stored.objects.contents
+        base, model = (self._weights(contents[digest]) for digest in (record.plan.base_model, record.model or Digest("")))
+        there = [self.clients[ClientId(one.client)] for one in record.included]
+        assert len({one.id for one in there}) == len(there) >= 3
+        mean = np.mean([one.values.astype(np.float64) for one in there], axis=0)
+        assert np.abs(model - (base + mean)).max() < 1e-4, "the model is not the mean of those who are in it"
+        assert record.samples == SAMPLES * len(there)
+
+    def _weights(self, content: bytes) -> np.ndarray:
+        return load(BytesIO(content).read())["w"].astype(np.float64)
+
+    # ---- what is looked at
+
+    def kept(self) -> dict[str, Any]:
+        """Return everything that anybody holds; two of these are equal when nothing has changed."""
+        documents = self.reducer.stored.documents._collections
+        assert self.reducer.masked is not None
+        attempts = [
+            (at.attempt, dict(at.committees), dict(at.partials), dict(at.streams), set(at.asked))
+            for at in self.reducer.masked._attempts.all()
+        ]
+        reducer = {
+            "machine": self.reducer.mailbox.state,
+            "documents": {
+                (name, key): one.text
+                for name, kept in documents.items()
+                if name in {"rounds", "sessions"}
+                for key, one in kept.items()
+            },
+            "attempts": attempts,
+            "objects": set(self.reducer.stored.objects.contents),
+        }
+        clients = {one.client.name: one.kept() for one in self.clients.values()}
+        return {"reducer": reducer, "combiner": self.combiner.kept(), **clients}
+
+    def codes_since(self, position: int, events: int) -> Counter[str]:
+        """Return the codes of faults that were logged or told since."""
+        found: Counter[str] = Counter()
+        for entry in self.log[position:]:
+            text = " ".join(str(entry.get(name, "")) for name in ("fault", "reason", "why"))
+            found.update(code for code in _CODE.findall(text) if code in peer_faults())
+        return found
+
+
+def peer_faults() -> frozenset[str]:
+    """Return the names of all faults of peers."""
+    found, waiting = set(), [PeerFault]
+    while waiting:
+        one = waiting.pop()
+        found.add(one.__name__)
+        waiting += one.__subclasses__()
+    return frozenset(found - {"PeerFault"})
+
+
+@contextlib.asynccontextmanager
+async def a_whole_network(
+    folder: Path, clients: Sequence[AClient] = CLIENTS[:5], policy: Policy = world.POLICY
+) -> AsyncIterator[WholeNetwork]:
+    """Run a network."""
+    with structlog.testing.capture_logs() as log:
+        network = WholeNetwork(folder, clients, policy)
+        network.log = log
+        logging.getLogger("asyncio").setLevel(logging.ERROR)
+        await network.open()
+        try:
+            yield network
+        finally:
+            await network.close()
