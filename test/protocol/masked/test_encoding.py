@@ -121,7 +121,7 @@ bodies = pytest.mark.parametrize("body", EVERY_BODY, ids=lambda body: body.kind)
 
 def test_every_kind_of_body_is_looked_at_here() -> None:
     inner = {"committee row", "metric bound", "included row", "refusal", "committed cell"}
-    kinds = {kind.kind for kind in Body.__subclasses__() if kind.__module__.startswith("fedn_py.")}
+    kinds = {kind.kind for kind in Body.__subclasses__() if kind.__module__.startswith("fedn_py.protocol.")}
     assert kinds == {body.kind for body in EVERY_BODY} | inner
 
 
