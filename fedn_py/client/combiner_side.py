@@ -103,12 +103,14 @@ class CombinerSide:
     async def run(self) -> None:
         """Stay attached until cancelled; raises StateDamaged or MemoryUnwritable of the client's own memory."""
         assignment: Assignment | None = None
+        last: Assignment | None = None
         tries = failures = 0
         while True:
             why: FednError | None = None
             try:
                 if assignment is None:
-                    assignment, tries = await self._assigned(), 0
+                    assignment = last = await self._assigned(last)
+                    tries = 0
                 tries += 1
                 ending = await self._one_stream(assignment)
             except (StateDamaged, MemoryUnwritable):
@@ -124,7 +126,16 @@ class CombinerSide:
             self._tell(why)
             await asyncio.sleep(delay_s(max(failures, 1), random.random(), _BASE_S, _LONGEST_S))
 
-    async def _assigned(self) -> Assignment:
+    async def _assigned(self, last: Assignment | None) -> Assignment:
+        """Ask the reducer for a combiner; while it is away, the last one may be back before it is."""
+        try:
+            return await self._ask()
+        except PeerUnreachable:
+            if last is None:
+                raise
+            return last
+
+    async def _ask(self) -> Assignment:
         settings = self._settings
         authority_pem = await asyncio.to_thread(read_authority_certificate, settings.authority_file)
         # Read anew each time: a token that has run out can be replaced without a restart.

@@ -194,6 +194,21 @@ def test_a_combiner_that_comes_back_while_the_reducer_is_away_has_its_client_aga
     story(tmp_path, told)
 
 
+def test_a_combiner_that_was_away_for_long_has_its_client_again_before_the_reducer_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedn_py.client.combiner_side._TRIES_AT_ONE_COMBINER", 0)  # as if it had tried often enough
+
+    async def told(network: Network) -> None:
+        await network.combiner.heard("attached")
+        await network.reducer.close()
+        await network.combiner.close()
+        await network.combiner.open()
+        await network.combiner.heard("attached")
+
+    story(tmp_path, told)
+
+
 def test_a_client_that_began_before_its_reducer_attaches_when_it_is_there(tmp_path: Path) -> None:
     async def told(network: Network) -> None:
         await network.combiner.heard("attached")

@@ -855,6 +855,7 @@ def test_a_plan_that_is_refused_by_a_new_policy_fails_the_attempt_by_that_name(t
         await combiner.say(CellFailed(combiner.orders[0].generation, "CellFailed: it did"))
         await network.reaches(Paused)
         assert "CellTooSmall: a cell of 5 clients hides nobody: 6 are needed" in network.mailbox.state.work.reason  # type: ignore[union-attr]
+        await until(lambda: [one for one in combiner.heard if isinstance(one, PolicyNews)][1:])
         assert [one.policy for one in combiner.heard if isinstance(one, PolicyNews)][-1].body != world.POLICY.encode()
 
     in_a_masked_network(tmp_path, story)
