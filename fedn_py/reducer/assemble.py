@@ -152,6 +152,7 @@ class Reducer:
                 mailbox=mailbox,
                 patience=rounds.patience,
                 progress=progress,
+                masked=masked,
             )
         )
         watch = until_superseded(stores.documents, fence, every_s=_WATCH_S)

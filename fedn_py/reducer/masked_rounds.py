@@ -152,7 +152,7 @@ class MaskedRounds:
         """Sign an attempt's plan and orders and write them down."""
         where = (effect.plan.session, effect.plan.round_number, effect.plan.attempt)
         try:
-            await self._patience.until_done(self._look_for_policy)
+            await self._patience.until_done(self.look_for_policy)
             round_secret = secrets.token_bytes(32)
             planned = await self._patience.until_done(lambda: self._planned(effect, round_secret))
         except (Superseded, CommittedElsewhere, KeyStillHeld):
@@ -171,7 +171,8 @@ class MaskedRounds:
         names = self._names_of(effect)
         return [AttemptPlanned(*where, planned.attempt, planned.left_out, names)]
 
-    async def _look_for_policy(self) -> None:
+    async def look_for_policy(self) -> None:
+        """Take a new policy from its file, and have everybody hold to it."""
         if await self._credentials.refresh():
             self._roster.send_all(PolicyNews(self._credentials.signed_policy))
             self._roster.hold_to_policy()

@@ -31,6 +31,7 @@ from fedn_py.reducer.control import Page
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.listing import Listing, Source, number_in
+from fedn_py.reducer.masked_rounds import MaskedRounds
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import (
     ClientRecord,
@@ -62,6 +63,7 @@ class Parts:
     Attributes:
         store_kinds: of documents and objects, for people: "SQLite", "folder".
         progress: what each combiner last told of its work.
+        masked: None where no operator has certified this reducer.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Parts:
     mailbox: Mailbox[Reducer, Event, Effect]
     patience: Patience
     progress: Mapping[CombinerName, RoundProgress]
+    masked: MaskedRounds | None = None
 
 
 class Health:
@@ -204,6 +207,8 @@ class StoredControl:
             work = self._parts.mailbox.state.work
             if not isinstance(work, Idle):
                 raise control.SessionUnderWay(work.progress.terms.session)
+            if self._parts.masked is not None:
+                await self._parts.masked.look_for_policy()  # a session begins under the newest one
             record = await self._parts.sessions.begin(options)
             await self._parts.mailbox.deliver(SessionStarted(first_progress(record.terms)))
         return await self.session(record.terms.session)

@@ -307,6 +307,8 @@ def test_no_server_receives_or_stores_what_one_client_s_update_could_be_had_from
         assert secret not in by_combiners + elsewhere
         assert secret.hex().encode() not in by_combiners + elsewhere
 
+    # The policy that had just changed held from the session's beginning: no client was asked to validate in the clear.
+    assert not network.network.session(ended.id).options.validate
     # And the sum is right all the same.
     for done in rounds:
         assert done.samples == CLIENTS * WEIGHT_CAP
