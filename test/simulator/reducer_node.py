@@ -115,7 +115,7 @@ class ReducerNode(Node):
             seat.clients = before.clients
             self.world.chaos.noticed("combiner came back in time")
         self.seats[hello.name] = seat
-        self.take(CombinerJoined(hello.name, hello.instance))
+        self.take(CombinerJoined(hello.name, hello.instance, hello.max_clients))
 
     def stream_ended(self, stream: Stream) -> None:
         """Give a combiner whose stream broke some time to come back."""

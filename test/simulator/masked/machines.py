@@ -1,0 +1,33 @@
+"""The rules that the nodes of a masked network run by; a planted bug replaces one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from simulator.masked import sending
+from simulator.masked.disk import Disk
+from simulator.nodes import Step
+
+from fedn_py.client import member_work, participant_work
+from fedn_py.protocol import client, combiner, reducer
+
+
+@dataclass(frozen=True)
+class MaskedMachines:
+    """All three roles' machines, and what their shells do that privacy rests on.
+
+    Attributes:
+        participant, member: of a client's updates and of its seats, as its shell runs them.
+        draw: draws the random bytes of one upload.
+        remember: what a client's process finds of what it saved.
+        unsets_key: the reducer removes an attempt's key from the document before it says that it is gone.
+    """
+
+    reducer: Step = reducer.step
+    combiner: Step = combiner.step
+    client: Step = client.step
+    participant: Step = participant_work.step
+    member: Step = member_work.step
+    draw: Callable[[Any, bytes, Any], sending.DrawnBytes] = sending.draw
+    remember: Callable[[Disk], Disk] = lambda disk: disk
+    unsets_key: bool = True

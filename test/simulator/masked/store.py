@@ -1,0 +1,144 @@
+"""What survives every crash of the servers: documents of sessions and masked rounds, and objects.
+
+A round's document is what fedn_py/reducer/attempts.py keeps; going on after a start follows
+fedn_py/reducer/sessions.py, with the very functions that it uses.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+
+from simulator.store import ROOM_FOR_VALIDATIONS, first_progress
+
+from fedn_py.identity import ClientId, ClientName, Digest, Generation
+from fedn_py.protocol.masked.round_messages import BeaconLink
+from fedn_py.protocol.masked.signing import Signed
+from fedn_py.protocol.messages import RoundPlan
+from fedn_py.protocol.reducer_terms import SessionTerms
+from fedn_py.protocol.reducer_work import RecordSession, SessionStarted
+from fedn_py.reducer.attempts import AttemptAtHand, from_document
+from fedn_py.reducer.masked_documents import MaskedDocument, body_text
+from fedn_py.reducer.masked_sessions import found_attempt, unfinished, with_history
+from fedn_py.reducer.records import OrderedCell, RoundRecord
+from fedn_py.reducer.sessions import INTERRUPTED
+
+
+@dataclass(frozen=True)
+class MaskedRow:
+    """A round as it is written down.
+
+    Attributes:
+        attempts: by number. round_secret: of the newest one; None once it is unset.
+    """
+
+    plan: RoundPlan
+    status: str
+    generation: Generation
+    cells: tuple[OrderedCell, ...]
+    attempts: Mapping[int, AttemptAtHand] = field(default_factory=dict)
+    round_secret: bytes | None = None
+    model: Digest | None = None
+    commit: Signed | None = None
+    link: BeaconLink | None = None
+
+    def record(self) -> RoundRecord:
+        """Return the document; the key in it is a mark that there is one."""
+        document = MaskedDocument(
+            tuple(self.attempts[number].document() for number in sorted(self.attempts)),
+            "" if self.round_secret is None else "wrapped",
+            "" if self.commit is None else body_text(self.commit),
+            "" if self.link is None else body_text(self.link),
+        )
+        return RoundRecord(
+            self.plan,
+            self.status,  # type: ignore[arg-type]
+            self.generation,
+            self.cells,
+            started=0.0,
+            attempt_started=0.0,
+            model=self.model,
+            document=document if self.attempts else None,
+        )
+
+
+def frozen(at: AttemptAtHand) -> AttemptAtHand:
+    """Return an attempt as a document would have it: later changes of the one at hand are not in it."""
+    return replace(at, committees=dict(at.committees), streams=dict(at.streams), round_secret=None, opened=None)
+
+
+@dataclass
+class MaskedStore:
+    """Documents and objects.
+
+    Attributes:
+        terms: of the newest session, as they were written down last.
+        rounds: of it, by number. past: of the sessions before it.
+    """
+
+    terms: SessionTerms
+    status: str = "running"
+    reason: str = ""
+    rounds: dict[int, MaskedRow] = field(default_factory=dict)
+    past: dict[tuple[int, int], MaskedRow] = field(default_factory=dict)
+    objects: dict[Digest, bytes] = field(default_factory=dict)
+
+    def begin(self, terms: SessionTerms) -> None:
+        """Write a new session down."""
+        self.past.update({(self.terms.number, number): row for number, row in self.rounds.items()})
+        self.terms, self.status, self.reason, self.rounds = terms, "running", "", {}
+
+    def put(self, content: bytes) -> Digest:
+        """Store an object."""
+        digest = Digest(sha256(content).hexdigest())
+        self.objects[digest] = content
+        return digest
+
+    def record_session(self, effect: RecordSession) -> None:
+        """Write down what the session is now."""
+        self.status, self.reason = effect.status, effect.reason
+
+    def where_it_was(self, names: Mapping[ClientId, ClientName]) -> SessionStarted | None:
+        """Return where the session goes on after a start of the reducer, None if it has ended."""
+        if self.status not in {"running", "paused"}:
+            return None
+        newest = self.rounds[max(self.rounds)] if self.rounds else None
+        committed = [row for row in self.rounds.values() if row.status == "committed"]
+        progress = first_progress(self.terms)
+        if committed:
+            last = max(committed, key=lambda row: row.plan.round_number)
+            assert last.model is not None
+            progress = replace(progress, committed=last.plan.round_number, head=last.model)
+        if newest is not None:
+            progress = replace(
+                progress,
+                attempt=1 if newest.status == "committed" else newest.plan.attempt + 1,
+                drawn=sum(len(cell.clients) for cell in newest.cells),
+            )
+        generation = progress.generation if newest is None else max(progress.generation, newest.generation)
+        progress = replace(progress, generation=Generation(generation + ROOM_FOR_VALIDATIONS))
+        paused = (self.reason or "it was paused") if self.status == "paused" else ""
+        if newest is None:
+            return SessionStarted(progress, paused)
+        record = newest.record()
+        attempt = unfinished(record)
+        if attempt is not None:
+            before = replace(progress, committed=newest.plan.round_number - 1, head=newest.plan.base_model)
+            before = with_history(before, record, names)
+            return SessionStarted(before, paused, found_attempt(before, record, attempt, INTERRUPTED))
+        if newest.status == "running":
+            self.rounds[newest.plan.round_number] = replace(newest, status="failed")
+        if newest.status != "committed":
+            progress = with_history(progress, record, names)
+        return SessionStarted(progress, paused)
+
+    def attempts(self, deployment: bytes) -> dict[int, AttemptAtHand]:
+        """Return the attempts at the newest round, as they are read back."""
+        if not self.rounds:
+            return {}
+        newest = self.rounds[max(self.rounds)]
+        session = newest.plan.session
+        return {
+            number: from_document(session, deployment, at.document()) for number, at in newest.attempts.items()
+        }
+
+
