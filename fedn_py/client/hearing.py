@@ -10,6 +10,7 @@ from typing import TypeAlias
 from fedn_py.client.beliefs import Beliefs
 from fedn_py.client.masked_side import MaskedSide
 from fedn_py.client.ports import Combiner
+from fedn_py.client.seats import NotAtHand
 from fedn_py.errors import PeerFault
 from fedn_py.identity import Generation
 from fedn_py.protocol.client import Attached, Cancelled, Committed, Detached, Event, Tasked
@@ -68,6 +69,8 @@ class Hearing:
             came = await self._waiting.get()
             try:
                 await self._take(came)
+            except NotAtHand as late:  # an everyday thing
+                _log.info("passed over", fault=late.code, reason=late.message)
             except (PeerFault, MailboxClosed) as fault:
                 _log.warning("refused", fault=fault.code, reason=fault.message, what_to_do=fault.remedy)
 

@@ -15,7 +15,7 @@ from fedn_py.client.masked_memory import MaskedMemory
 from fedn_py.client.participant_work import NoLongerWanted, ParticipantWork, PolicyChanged
 from fedn_py.client.ports import Combiner
 from fedn_py.client.registration import Registration
-from fedn_py.client.seats import Offered, Seats
+from fedn_py.client.seats import NotAtHand, Offered, Seats
 from fedn_py.client.update_sealing import PlainUpdate
 from fedn_py.errors import PeerFault
 from fedn_py.protocol.client import Event as ClientEvent
@@ -244,7 +244,9 @@ class MaskedSide:
 
     async def _take_committee(self, body: CommitteeBody) -> None:
         cell = self._cells.get(body.ctx0)
-        if cell is None or cell.committee.done():
+        if cell is None:
+            raise NotAtHand(CommitteeBody.kind)
+        if cell.committee.done():
             return
         try:
             committee = await self._beliefs.committee(body, cell.terms)

@@ -13,7 +13,7 @@ from fedn_py.client.memory_rows import KeptAnswer
 from fedn_py.client.ports import Combiner
 from fedn_py.client.registration import Registration
 from fedn_py.client.secret_bytes import SeatKeys
-from fedn_py.errors import FednError
+from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import Digest
 from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import CellTerms
@@ -73,6 +73,16 @@ class Offered:
         """Erase what is left of the keys and end the machines."""
         for _, member in self.seats:
             member.close()
+
+
+class NotAtHand(PeerFault):
+    """A word is of a cell that this client has no part in, or none any more."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"this {kind} is of no cell that this client has a part in now",
+            remedy="Late words are passed over like this now and then; nothing is to be done.",
+        )
 
 
 class Seats:
@@ -158,37 +168,37 @@ class Seats:
             member.mailbox.post(AttachedAgain())
 
     async def take_boxes(self, boxes: Boxes) -> None:
-        """Open and acknowledge boxes."""
-        member = self._seated.get(boxes.ctx)
-        if member is not None:
-            await member.take_boxes(boxes.boxes, self._beliefs)
+        """Open and acknowledge boxes; raises NotAtHand."""
+        await self._at_hand(boxes.ctx, Boxes.kind).take_boxes(boxes.boxes, self._beliefs)
 
     async def take_included(self, included: Included) -> None:
         """Take the set that is to be opened; raises PeerFault where it is not promised."""
         ctx = OpenSum2.decode(included.opening.body).ctx
         member = self._seated.get(ctx)
         if member is None:
+            if self._memory.member().promise(ctx) is None:
+                raise NotAtHand(Included.kind)
             await self._restore(ctx)
         else:
             await member.take_included(included, self._beliefs, self._proofs)
 
     async def take_echo(self, signed: Signed) -> None:
-        """Take another member's echo."""
-        member = self._seated.get(Echo.decode(signed.body).ctx)
-        if member is not None and not member.ended:
+        """Take another member's echo; raises PeerFault where it is none, or of no cell at hand."""
+        member = self._at_hand(Echo.decode(signed.body).ctx, Echo.kind)
+        if not member.ended:
             await member.mailbox.deliver(EchoArrived(signed))
 
     async def take_abort_wanted(self, word: AbortWanted) -> None:
-        """Give a cell up, if nothing was promised of it; raises CannotAbort."""
-        member = self._seated.get(word.ctx)
-        if member is not None:
-            await member.mailbox.deliver(AbortAsked(word.reason))
+        """Give a cell up, if nothing was promised of it; raises CannotAbort, NotAtHand."""
+        await self._at_hand(word.ctx, AbortWanted.kind).mailbox.deliver(AbortAsked(word.reason))
 
     async def send_stream(self, word: StreamWanted) -> None:
-        """Send the stream of an answer, as often as it is asked for."""
+        """Send the stream of an answer, as often as it is asked for; raises NotAtHand."""
         answer = await self._answer(word.ctx)
+        if answer is None:
+            raise NotAtHand(StreamWanted.kind)
         under_way = self._streams.get(word.ctx)
-        if answer is not None and (under_way is None or under_way.done()):
+        if under_way is None or under_way.done():
             self._streams[word.ctx] = asyncio.ensure_future(self._stream(answer))
 
     async def round_committed(self, session: bytes, round_number: int) -> None:
@@ -227,6 +237,12 @@ class Seats:
             machines=self._machines,
             aborted=self._aborted,
         )
+
+    def _at_hand(self, ctx: bytes, kind: str) -> MemberWork:
+        member = self._seated.get(ctx)
+        if member is None:
+            raise NotAtHand(kind)
+        return member
 
     async def _answer(self, ctx: bytes) -> KeptAnswer | None:
         return next((answer for answer in await in_thread(self._memory.answers) if answer.ctx == ctx), None)

@@ -18,6 +18,7 @@ from fedn_py.protocol.combiner_work import (
     TaskNotDone,
 )
 from fedn_py.protocol.machine import UnexpectedEvent
+from fedn_py.protocol.masked.cell_updates import Late
 from fedn_py.protocol.masked.cell_work import ClientBarred
 from fedn_py.protocol.masked.registry import Registered
 from fedn_py.protocol.masked.round_messages import BoxAck
@@ -179,12 +180,14 @@ class Calls:
                     await self._relayed.from_client(client, self._registered.get(client), word)
         except UnexpectedEvent:
             pass  # late, and in the log already
+        except Late as late:  # an everyday thing
+            _log.info("a client's word is passed over", client=self._name_of(client), fault=late.code)
         except PeerFault as refused:
-            _log.warning(
-                "a client's word is refused",
-                client=self._tickets.name_of(client) or client,
-                reason=f"{refused.code}: {refused.message}",
-            )
+            reason = f"{refused.code}: {refused.message}"
+            _log.warning("a client's word is refused", client=self._name_of(client), reason=reason)
+
+    def _name_of(self, client: ClientId) -> str:
+        return self._tickets.name_of(client) or client
 
     async def client_left(self, client: ClientId) -> None:
         """Note that a client's stream has ended."""

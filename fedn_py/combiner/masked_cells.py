@@ -156,19 +156,20 @@ class MaskedCells:
     # ---- what clients say
 
     async def keys_offered(self, client: ClientId, offer: KeyOffer) -> None:
-        """Take a client's keys; those of another cell are late. Raises PeerFault."""
+        """Take a client's keys; raises Late for those of another cell, and the PeerFault of those that are refused."""
         work = self._machine.state.work
         if not isinstance(work, CollectingKeys | CollectingUpdates) or work.terms.ctx0 != offer.ctx0:
-            return
+            raise Late
         self._certified.registered(client, offer.chain)
         checked = check_offer(offer, work.terms, self._certified.chains)
         await self._machine.deliver(KeysOffered(work.order.generation, client, checked))
 
     async def boxes_acknowledged(self, signed: Signed) -> None:
-        """Take a member's word on boxes; when the cell is closed it is late. Raises PeerFault."""
+        """Take a member's word on boxes; raises Late when the cell is closed, and the PeerFault of a refused one."""
         work = self._machine.state.work
-        if isinstance(work, CollectingUpdates):
-            await self._machine.deliver(BoxesAcknowledged(work.order.generation, signed))
+        if not isinstance(work, CollectingUpdates):
+            raise Late
+        await self._machine.deliver(BoxesAcknowledged(work.order.generation, signed))
 
     # ---- what clients bring
 

@@ -49,8 +49,11 @@ from fedn_py.reducer.masking_credentials import MaskingCredentials
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import RoundRecord, round_key
 from fedn_py.reducer.roster import Roster
+from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.ports import ObjectCorrupt, ObjectMissing, Objects
+
+_log = logger("fedn_py.reducer")
 
 
 class TooLate(PeerFault):
@@ -122,7 +125,8 @@ class MaskedWords:
         """Take a combiner's answer to its order."""
         at, cell = self._cell_at(name, said.generation)
         if at is not None and cell is not None and cell.included_hash is None:
-            at.partials[name] = said
+            if _is_of(cell, said):
+                at.partials[name] = said
             if said.closed is not None:
                 with contextlib.suppress(PeerFault):  # the machine refuses it by name
                     at.strays.add(Digest(read_signed(said.closed, CellClosed).partial_sha256.hex()))
@@ -141,8 +145,10 @@ class MaskedWords:
         """Take what a client said and a combiner passed on."""
         try:
             self._take(combiner, client, word)
-        except TooLate:
-            return  # replicas that answer after the commit are an everyday thing
+        except TooLate as late:  # replicas that answer after the commit are an everyday thing
+            _log.info(
+                "a word is passed over", client=self._roster.name_of(client), fault=late.code, reason=late.message
+            )
         except PeerFault as fault:
             self._tell_refused(combiner, client, fault)
 
@@ -309,6 +315,16 @@ class MaskedWords:
 
 def _assigned(cell: Cell) -> frozenset[ClientId]:
     return frozenset(ClientId(client.hex()) for client in cell.assigned)
+
+
+def _is_of(cell: Cell, said: messages.MaskedPartial) -> bool:
+    """Say whether an answer is by the cell's own combiner and of this cell; of another one nothing is kept."""
+    if said.closed is None:
+        return True
+    try:
+        return read_signed(said.closed, CellClosed, signer=cell.combiner).ctx == cell.ctx
+    except PeerFault:
+        return False
 
 
 def _check_assigned(members: Iterable[Member], cell: Cell) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import masked_world as world
 import pytest
+import structlog
 from masked_site import (
     FakeCombiner,
     Site,
@@ -32,7 +33,15 @@ from fedn_py.client.secret_bytes import SeatKeys
 from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import included_hash
 from fedn_py.protocol.masked.differencing import PromiseRecord
-from fedn_py.protocol.masked.round_messages import Abort, Answer, BoxAck, Echo, KeyMessage, NotOpened
+from fedn_py.protocol.masked.round_messages import (
+    Abort,
+    Answer,
+    BoxAck,
+    Echo,
+    Included,
+    KeyMessage,
+    NotOpened,
+)
 from fedn_py.protocol.masked.signing import read_signed, sign
 from fedn_py.protocol.masked.words import AbortWanted, Boxes, KeyOffer, StreamSent, StreamWanted
 from fedn_py.protocol.messages import RoundCommitted, TrainTask
@@ -604,3 +613,29 @@ def test_an_answer_whose_disk_is_full_is_not_given_and_its_keys_are_erased(
         assert site.combiner.signed(Answer.kind) == []
 
     told(story, tmp_path / "anna")
+
+
+# ---- what is of no cell at hand
+
+
+def test_a_word_of_no_cell_at_hand_is_passed_over_by_name(tmp_path: Path) -> None:
+    async def story(site: Site) -> None:
+        task = a_task(a_masked_plan(), an_order(a_masked_plan()))
+        await site.seated(task)
+        elsewhere = world.bytes_of("another ctx")
+        other = an_upload(terms_of(task), world.a_committee(terms_of(task)), UPLOADERS[0])
+        words = [
+            Boxes(elsewhere, ()),
+            StreamWanted(elsewhere),
+            AbortWanted(elsewhere, "given up"),
+            replace(a_committee_with(task, None), ctx0=elsewhere),
+            sign(Echo(elsewhere, world.bytes_of("a set")), UPLOADERS[0].key),
+            Included(world.an_opening(elsewhere, (other.row,)), (other.row,)),
+        ]
+        with structlog.testing.capture_logs() as log:
+            site.hear_words(*words)
+            await site.settled()
+        assert [one["fault"] for one in log if one["event"] == "passed over"] == ["NotAtHand"] * len(words)
+        assert site.combiner.said[1:] == []  # behind its offer
+
+    told(story, tmp_path / "client")

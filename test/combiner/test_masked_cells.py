@@ -11,6 +11,7 @@ import grpc
 import masked_world as world
 import numpy as np
 import pytest
+import structlog
 from combiner_rig import QUICK, digest_of, until
 from masked_rig import ANNA, BERT, CARL, DORA, EMIL, FRED, MaskedRig, Scripted, a_masked_cell, id_of
 from masked_rig import masked_attached as attached
@@ -366,6 +367,17 @@ def test_words_that_are_not_a_members_are_refused_and_harm_nobody(tmp_path: Path
         assert (await cell.rig.reducer.next(WordPassedOn)).client == id_of(liar)  # it is heard as before
         cell.look()
         await check_sum(cell, await send_all(cell, *FIVE))
+
+    play(tmp_path, told)
+
+
+def test_what_a_client_says_of_another_cell_is_passed_over_by_name(tmp_path: Path) -> None:
+    async def told(cell: MaskedRig) -> None:
+        with structlog.testing.capture_logs() as log:
+            cell[EMIL].say(cell[EMIL].offer(ctx0=world.bytes_of("another ctx0")))
+            await until(lambda: any(one["event"] == "a client's word is passed over" for one in log))
+        assert [one["fault"] for one in log if one["event"] == "a client's word is passed over"] == ["Late"]
+        await cell.form()
 
     play(tmp_path, told)
 

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ from fuzz.whole_client import SAMPLES, WholeClient
 N_PARAMETERS = 12
 LIFE = InstanceId("0123456789abcdef")
 _AGAIN_S = 0.5
-_CODE = re.compile(r"\b([A-Z][A-Za-z]+)(?:: |$)")
+_CODE = re.compile(r"\b([A-Z][A-Za-z]+)\b")
 
 
 async def _in_order(content: bytes) -> AsyncIterator[bytes]:
@@ -358,15 +359,16 @@ class WholeNetwork:
         clients = {one.client.name: one.kept() for one in self.clients.values()}
         return {"reducer": reducer, "combiner": self.combiner.kept(), **clients}
 
-    def codes_since(self, position: int, events: int) -> Counter[str]:
-        """Return the codes of faults that were logged or told since."""
+    def codes_since(self, position: int) -> Counter[str]:
+        """Return the codes of peers' faults that were logged, events of the reducer among them."""
         found: Counter[str] = Counter()
         for entry in self.log[position:]:
-            text = " ".join(str(entry.get(name, "")) for name in ("fault", "reason", "why"))
-            found.update(code for code in _CODE.findall(text) if code in peer_faults())
+            text = " ".join(str(value) for value in entry.values())
+            found.update(code for code in _CODE.findall(text + " ") if code in peer_faults())
         return found
 
 
+@cache
 def peer_faults() -> frozenset[str]:
     """Return the names of all faults of peers."""
     found, waiting = set(), [PeerFault]

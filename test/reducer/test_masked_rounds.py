@@ -43,6 +43,7 @@ from fedn_py.protocol.messages import (
     CellOrder,
     CommitteeFormed,
     DismissClient,
+    Exclusion,
     MaskedPartial,
     MetricsSummary,
     PolicyNews,
@@ -265,6 +266,28 @@ def test_a_cell_that_is_closed_twice_is_opened_with_its_first_set(tmp_path: Path
         assert len(sets_asked_for(combiner)) == 1
         attempt = await the_attempt(network.stored)
         assert len(attempt.cells[0].rows) == 5
+
+    in_a_masked_network(tmp_path, story)
+
+
+def test_nothing_is_kept_of_an_answer_that_is_not_by_the_cell_s_combiner(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await a_masked_combiner(network, closes=False)
+        await start(network)
+        await until(lambda: combiner.cells)
+        (cell,) = combiner.cells.values()
+        closed = await combiner.closed(cell)
+        assert closed.closed is not None
+        lie = (Exclusion(client_id(FIVE[0]), "Revoked: it never was"),)
+        forged = sign(CellClosed.decode(closed.closed.body), world.OTHER_COMBINER)
+        # The true one is taken only after the forged one has come.
+        await combiner.say(closed)
+        await combiner.say(replace(closed, closed=forged, excluded=lie))
+        await network.at_rest()
+        record = await the_round(network.stored)
+        assert record.excluded == ()
+        assert len(record.included) == 5
+        assert "partial.refused" in await network.kinds()
 
     in_a_masked_network(tmp_path, story)
 

@@ -1,0 +1,172 @@
+"""The table: every kind of message of masked rounds, at the role that receives it, and how damage to it is met there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from google.protobuf.message import Message
+
+from fedn_py.protocol.masked.certificates import Chain, Policy, ServerCert
+from fedn_py.protocol.masked.encoding import Body
+from fedn_py.protocol.masked.round_messages import (
+    Abort,
+    Answer,
+    BoxAck,
+    CellClosed,
+    CommitteeBody,
+    Echo,
+    Included,
+    NotOpened,
+)
+from fedn_py.protocol.masked.signing import Signed
+from fedn_py.protocol.masked.words import (
+    AbortWanted,
+    Boxes,
+    KeyOffer,
+    Links,
+    LinksWanted,
+    MaskedTerms,
+    MaskedUpload,
+    StreamSent,
+    StreamWanted,
+)
+from fuzz.lines import ASSIGNING, FROM_CLIENT, FROM_COMBINER, TO_CLIENT, TO_COMBINER, UPLOADING, Passing, Way
+
+Story = Literal["rounds", "echoes", "given up", "missed rounds", "attaching", "joining", "policies"]
+"""What has to happen so that the message is said."""
+
+Spot = Callable[[Any], tuple[Message, str]]
+"""Where a body is in a protobuf message."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One kind of message where it is received.
+
+    Attributes:
+        kind: as ``lines.kind_of`` names it.
+        body: what is damaged. said: what is in it, of a signed one.
+        how: "before": damaged ones come before the true one and change nothing. "instead": they end what their receiver
+            was about to do, so that each takes the place of a true one in a round of its own.
+        passed_over: fields that are not refused when they are another's, and why they need not be.
+        for_people: fields that anybody on the way may change, and why that harms nobody.
+    """
+
+    kind: str
+    way: Way
+    spot: Spot
+    body: type[Body]
+    said: type[Body] | None = None
+    story: Story = "rounds"
+    how: Literal["before", "instead"] = "before"
+    passed_over: Mapping[str, str] = field(default_factory=dict)
+    for_people: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} at the {self.way.to}" + (" that assigns" if self.way is ASSIGNING else "")
+
+    def takes(self, passing: Passing) -> bool:
+        return passing.way is self.way and passing.kind == self.kind
+
+    def content_of(self, passing: Passing) -> bytes:
+        """Return the body's bytes in a message."""
+        message, name = self.spot(self.way.write(passing.message))
+        content: bytes = getattr(message, name)
+        return content
+
+    def with_content(self, passing: Passing, content: bytes) -> bytes:
+        """Return a message's bytes with another body in it."""
+        whole = self.way.write(passing.message)
+        message, name = self.spot(whole)
+        setattr(message, name, content)
+        return whole.SerializeToString()
+
+
+def _word(wire: Any) -> tuple[Message, str]:
+    return wire.word, "body"
+
+
+def _passed_on(wire: Any) -> tuple[Message, str]:
+    return wire.passed_on.word, "body"
+
+
+def _to_client(kind: str, body: type[Body], **more: Any) -> Place:
+    return Place(kind, TO_CLIENT, _word, body, **more)
+
+
+def _to_reducer(kind: str, body: type[Body], **more: Any) -> Place:
+    return Place(kind, FROM_COMBINER, _passed_on, body, **more)
+
+
+_OWN_CHAIN = {"chain": "it is another chain of the same client, or refused"}
+
+PLACES: tuple[Place, ...] = (
+    # at the client
+    Place("masked terms", TO_CLIENT, lambda wire: (wire.train, "masked"), MaskedTerms, how="instead"),
+    Place("policy", TO_CLIENT, lambda wire: (wire.policy, "policy"), Signed, Policy, story="policies"),
+    _to_client("committee", CommitteeBody, how="instead"),
+    _to_client("boxes", Boxes, how="instead"),
+    _to_client("included", Included),
+    _to_client("wanted stream", StreamWanted),
+    _to_client("wanted abort", AbortWanted, story="given up", for_people={"reason": "the request is the same"}),
+    _to_client("links", Links, story="missed rounds", how="instead"),
+    _to_client("echo", Signed, said=Echo, story="echoes"),
+    _to_client("abort", Signed, said=Abort, story="given up"),
+    _to_client("not opened", Signed, said=NotOpened, story="given up"),
+    # at the combiner
+    Place("masked terms", TO_COMBINER, lambda wire: (wire.order, "masked"), MaskedTerms, how="instead"),
+    Place("policy", TO_COMBINER, lambda wire: (wire.policy, "policy"), Signed, Policy, story="policies"),
+    Place("chain", FROM_CLIENT, lambda wire: (wire.hello, "chain"), Chain, story="attaching"),
+    Place("key offer", FROM_CLIENT, _word, KeyOffer),
+    Place("box acknowledgement", FROM_CLIENT, _word, Signed, BoxAck),
+    Place("masked upload", UPLOADING, lambda wire: (wire, "masked"), MaskedUpload),
+    # at the reducer
+    Place("server certificate", FROM_COMBINER, lambda wire: (wire.hello, "certificate"), Signed, ServerCert, "joining", "instead"),
+    Place("chain", ASSIGNING, lambda wire: (wire, "chain"), Chain, story="attaching"),
+    Place("committee", FROM_COMBINER, lambda wire: (wire.committee, "committee"), CommitteeBody, how="instead"),
+    Place("closed cell", FROM_COMBINER, lambda wire: (wire.masked_partial, "closed"), Signed, CellClosed),
+    _to_reducer("echo", Signed, said=Echo, story="echoes"),
+    _to_reducer("answer", Signed, said=Answer),
+    _to_reducer("abort", Signed, said=Abort, story="given up"),
+    _to_reducer("sent stream", StreamSent),
+    _to_reducer(
+        "wanted links",
+        LinksWanted,
+        story="missed rounds",
+        for_people={"session": "whoever asks gets what is public", "from_round": "the same"},
+    ),
+)
+
+BULK = ("vector at the combiner", "stream at the combiner", "stream at the reducer")
+"""Bytes that travel by themselves; ``test_damaged_bytes.py`` has them."""
+
+INSIDE: Mapping[str, str] = {
+    "plan": "masked terms",
+    "cell order": "masked terms",
+    "beacon link": "links, and the plan's proof",
+    "committed round": "beacon link",
+    "committed cell": "beacon link",
+    "metric bound": "plan",
+    "committee row": "committee",
+    "key message": "key offer, and committee row",
+    "update header": "masked upload, and box",
+    "box": "boxes",
+    "included row": "included, box acknowledgement, closed cell",
+    "refusal": "box acknowledgement, closed cell",
+    "opening of sum2": "included",
+    "token certificate": "chain",
+    "client entry": "chain",
+    "signed message": "whatever is signed",
+}
+"""Bodies that are said inside of others only, and in which."""
+
+NEVER_SAID: Mapping[str, str] = {
+    "ticket": "no version says it yet",
+    "operator secret": "a file of the operator's",
+    "join credential": "a file of a client's",
+    "server credential": "a file of a server's",
+    "record of an upload": "a row of a client's memory",
+    "record of a promise": "a row of a client's memory",
+}
+"""Bodies that never travel."""
