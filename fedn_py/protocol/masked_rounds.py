@@ -24,6 +24,7 @@ from fedn_py.protocol.masked.opening_work import (
     CellClosedArrived,
     CellLost,
     Committed,
+    CommitteeFormed,
     GivenUp,
     MeanRefused,
     ReportFailed,
@@ -339,9 +340,12 @@ def is_over(work: Masked) -> bool:
     return work.attempt.key == "unset"
 
 
-def late_abort(progress: Progress, event: MaskedEvent) -> tuple[Progress, list[Effect]] | None:
-    """Note an Abort of an attempt that has ended: it may release the attempt's clients. None for all else."""
-    if not isinstance(event.event, AbortArrived) or event.session != progress.terms.session:
+def late_word(progress: Progress, event: MaskedEvent) -> tuple[Progress, list[Effect]] | None:
+    """Note what is said of an attempt that has ended: an Abort may release its clients, a committee was not known yet.
+
+    None for all else.
+    """
+    if not isinstance(event.event, AbortArrived | CommitteeFormed) or event.session != progress.terms.session:
         return None
     if event.round_number != progress.committed + 1:
         return None

@@ -473,7 +473,7 @@ def _masked_event(state: Reducer, event: MaskedEvent) -> Result:
     work = state.work
     if isinstance(work, Masked) and _names(event, work.progress):
         return _advanced(state, masked_rounds.hear(work, event.event, event.combiner, event.client))
-    noted = None if isinstance(work, Idle) else masked_rounds.late_abort(work.progress, event)
+    noted = None if isinstance(work, Idle) else masked_rounds.late_word(work.progress, event)
     if noted is None or isinstance(work, Idle):
         raise UnexpectedEvent(work, event)
     progress, effects = noted

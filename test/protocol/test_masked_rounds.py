@@ -28,6 +28,7 @@ from masked_attempts import (
 from masked_world import CELL, CLIENTS, COMBINER, members_of
 
 from fedn_py.identity import ClientId
+from fedn_py.protocol import masked_rounds
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
 from fedn_py.protocol.masked.opening_work import (
     AbortArrived,
@@ -507,6 +508,18 @@ def test_a_hold_that_shows_only_when_clients_come_back_is_one_after_a_while() ->
     state, _ = run(state, GatherTimePassed(SESSION, 1, 2))
     assert isinstance(state.work, Paused)
     assert state.work.reason.startswith(PRIVACY_HOLD)
+
+
+@pytest.mark.parametrize("reopen", ["reducer", "strict"])
+def test_a_committee_that_a_cut_off_combiner_formed_is_heard_of_after_its_attempt(reopen: Any) -> None:
+    """Its clients may have sent under a context that the reducer did not know when it gave the attempt up."""
+    lost = CombinerLost(NORTH, NORTH_1), CombinerLost(SOUTH, SOUTH_1)
+    state, _ = run(masked.running(reopen=reopen), *lost, KeyUnset())
+    assert masked_rounds.held(state.work.progress) == frozenset()
+    state, effects = run(state, masked.heard(NORTH_FORMED))
+    said = [SignNotOpened] if reopen == "reducer" else []
+    assert kinds(effects)[: len(said) + 2] == [SaveDocument, *said, ReportFailed]
+    assert masked_rounds.held(state.work.progress) == (frozenset() if reopen == "reducer" else ids(IN_NORTH))
 
 
 def test_an_abort_of_a_stranger_lifts_nothing() -> None:

@@ -212,18 +212,20 @@ def _expect(attempt: Attempt, event: Event, *stages: str) -> None:
 
 
 def _form(attempt: Attempt, event: Event, cell: Cell, committee: Committee) -> Result:
-    _expect(attempt, event, "running")
-    if cell.out:
-        raise FencedGeneration(cell.out)
+    """Learn a cell's committee; of a lost cell too, as its clients can only be released from a ctx that is known."""
     if cell.ctx is not None:
         if cell.ctx != committee.ctx:
             raise WrongContext("committee")
         return attempt, []
+    _expect(attempt, event, "running", "opening", "given up")
     seats = tuple(
         CellSeat(m.slot, m.replica, m.client.client_id, m.client.client_key, m.nonce_commit) for m in committee.members
     )
     attempt = _with(attempt, replace(cell, ctx=committee.ctx, seats=seats))
-    return attempt, [SaveDocument(attempt)]
+    if attempt.key != "unset":
+        return attempt, [SaveDocument(attempt)]
+    voids = [SignNotOpened(void) for void in voids_of(attempt) if void.ctx == committee.ctx]
+    return attempt, [SaveDocument(attempt), *voids, ReportFailed("the attempt has ended")]
 
 
 def _close(attempt: Attempt, event: Event, signed: Signed) -> Result:

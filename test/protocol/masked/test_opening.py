@@ -262,9 +262,25 @@ def test_a_lost_generation_is_fenced_off() -> None:
     assert out_reason(lost) == "the combiner is gone"
     with pytest.raises(FencedGeneration):
         step(lost, CLOSE_NORTH)
-    early, _ = step(an_attempt(), CellLost(CELL, 1, "gone"))
+
+
+def test_the_committee_of_a_lost_cell_is_learned_so_that_its_clients_can_be_released() -> None:
+    lost, _ = step(an_attempt(), CellLost(CELL, 1, "gone"))
+    formed, effects = step(lost, CommitteeFormed(CELL, 1, NORTHERN))
+    assert (cell_of(formed).ctx, out_reason(formed)) == (NORTHERN.ctx, "gone")
+    assert effects == [SaveDocument(formed)]
     with pytest.raises(FencedGeneration):
-        step(early, CommitteeFormed(CELL, 1, NORTHERN))
+        step(formed, CLOSE_NORTH)
+
+
+@pytest.mark.parametrize("reopen", ["reducer", "strict"])
+def test_a_committee_that_is_heard_of_after_the_attempt_is_released_at_once(reopen: Any) -> None:
+    over, _ = step(an_attempt(reopen=reopen), GivenUp("the combiner was cut off"))
+    over, _ = step(over, KeyUnset())
+    formed, effects = step(over, CommitteeFormed(CELL, 1, NORTHERN))
+    voids = [SignNotOpened(NotOpened(NORTHERN.ctx, "the attempt has ended"))] if reopen == "reducer" else []
+    assert effects == [SaveDocument(formed), *voids, ReportFailed("the attempt has ended")]
+    assert step(formed, CommitteeFormed(CELL, 1, NORTHERN)) == (formed, [])
 
 
 def test_a_cell_has_one_committee() -> None:
@@ -462,10 +478,7 @@ def test_once_opening_has_begun_nobody_gives_up() -> None:
             step(OPENING, event)
 
 
-def test_nothing_is_formed_or_closed_after_the_end() -> None:
-    ended = run(an_attempt(), GivenUp("stopped"))[0]
-    with pytest.raises(UnexpectedEvent):
-        step(ended, CommitteeFormed(CELL, 1, NORTHERN))
+def test_nothing_is_closed_after_the_end() -> None:
     ended = run(FORMED, GivenUp("stopped"))[0]
     with pytest.raises(UnexpectedEvent):
         step(ended, CLOSE_NORTH)
