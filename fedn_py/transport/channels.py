@@ -4,8 +4,9 @@ Both ends ping often enough to notice a dead peer within half a minute, and the 
 pings: a server that finds pings too frequent would close the connection.
 """
 
+import asyncio
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -127,6 +128,32 @@ class Service(Protocol):
         ...
 
 
+class CallsUnderWay(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """The tasks in which a server's calls are served, as each call passes here first."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any]"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Note the task of a call, in which gRPC runs interceptors and handler alike."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await continuation(handler_call_details)
+
+    async def ended(self) -> None:
+        """Wait until what serves the calls has ended; to be called when no new ones come."""
+        # A call that came in just before has its task, which takes its first step, the one to here, in this turn.
+        await asyncio.sleep(0)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+
 class Server:
     """A running server.
 
@@ -134,16 +161,24 @@ class Server:
         port: the one it listens on, which matters when 0 was asked for.
     """
 
-    def __init__(self, port: int, server: grpc.aio.Server, services: Sequence[Service], probe: Any) -> None:
+    def __init__(
+        self, port: int, server: grpc.aio.Server, services: Sequence[Service], probe: Any, calls: CallsUnderWay
+    ) -> None:
         self.port = port
-        self._server, self._services, self._probe = server, services, probe
+        self._server, self._services, self._probe, self._calls = server, services, probe, calls
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new calls, end the streams, and give the other calls a while to end by themselves."""
+        """Take no new calls, end the streams, and give the other calls a while to end by themselves.
+
+        When it returns, nothing serves a call any more.
+        """
         await self._probe.enter_graceful_shutdown()
         for service in self._services:
             await service.close()
         await self._server.stop(grace_s)
+        # gRPC waits for the ends of the calls, not of their handlers. One whose peer has just left is still on its
+        # way out: it may need what is closed next, and gRPC logs an error where the end of the loop cuts it short.
+        await self._calls.ended()
 
     async def wait(self) -> None:
         """Wait until it has stopped."""
@@ -162,16 +197,16 @@ async def serve(
         AddressInUse: it cannot listen there.
     """
     roles = {method: allowed for service in services for method, allowed in service.roles.items()}
-    server = grpc.aio.server(
-        interceptors=[DenyByDefault(authenticator, roles, public=(HEALTH_CHECK,))], options=_server_options()
-    )
+    calls = CallsUnderWay()
+    door = DenyByDefault(authenticator, roles, public=(HEALTH_CHECK,))
+    server = grpc.aio.server(interceptors=[calls, door], options=_server_options())
     probe = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs only
     health_pb2_grpc.add_HealthServicer_to_server(probe, server)
     for service in services:
         service.register(server)
     port = _listen(server, address, certificate)
     await server.start()
-    return Server(port, server, services, probe)
+    return Server(port, server, services, probe, calls)
 
 
 def _server_options() -> tuple[tuple[str, Any], ...]:

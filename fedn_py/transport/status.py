@@ -5,9 +5,10 @@ the kind to tools that know nothing of us. UNAVAILABLE and DEADLINE_EXCEEDED are
 that the peer could not be reached, which is what a caller may try again.
 """
 
+import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -112,21 +113,39 @@ class PeerUnreachable(OwnFault):
 async def refusals(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
     """Answer an RPC with the fault that its body raises."""
     try:
-        yield
+        with _cancelled_when_over():
+            yield
     except FednError as fault:
         await refuse(context, fault)
     except grpc.aio.BaseError:
-        # An RPC that has its answer, or whose peer is gone: there is nothing left to say.
+        # An RPC that has its answer: there is nothing left to say.
         raise
     except Exception:
         # The edge of an RPC: gRPC would send the text of whatever broke to the peer, secrets included.
         structlog.get_logger(__name__).exception("rpc_failed")
-        await context.abort(grpc.StatusCode.INTERNAL, "an unexpected fault; this side's log has it")
+        with _cancelled_when_over():
+            await context.abort(grpc.StatusCode.INTERNAL, "an unexpected fault; this side's log has it")
 
 
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], fault: FednError) -> None:
     """End an RPC with a fault."""
-    await context.abort(status_of(fault), _cut(str(fault)), ((_TRAILER, _pack(fault)),))
+    with _cancelled_when_over():
+        await context.abort(status_of(fault), _cut(str(fault)), ((_TRAILER, _pack(fault)),))
+
+
+@contextlib.contextmanager
+def _cancelled_when_over() -> Iterator[None]:
+    """Take what gRPC raises because an RPC's peer is gone, or the server has stopped, for a cancellation.
+
+    gRPC cancels such an RPC by itself, but a read or write may find out a moment before; to have been the first to
+    know is no fault, and gRPC would log it as one, with a traceback.
+    """
+    try:
+        yield
+    except (grpc.aio.AbortError, grpc.aio.UsageError):
+        raise
+    except grpc.aio.BaseError as over:
+        raise asyncio.CancelledError from over
 
 
 def status_of(fault: FednError) -> grpc.StatusCode:

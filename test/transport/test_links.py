@@ -1,6 +1,8 @@
 """Streams between real servers and links: join, attach, heartbeats, refusals, and how each ends."""
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ from grpc_network import (
     A_COMBINER,
     ANNA,
     AUTHORITY,
+    CERTIFICATE,
     EAST,
     HEARTBEAT_S,
+    Bearers,
     RecordingCombiner,
     RecordingReducer,
     a_spool,
@@ -21,7 +25,7 @@ from grpc_network import (
 )
 
 from fedn_py.errors import PeerFault
-from fedn_py.identity import ClientName, Generation
+from fedn_py.identity import ClientId, ClientName, CombinerName, Generation, InstanceId
 from fedn_py.protocol.messages import (
     AssignRequest,
     AttachedClients,
@@ -31,11 +35,18 @@ from fedn_py.protocol.messages import (
     HelloAccepted,
     TaskFailed,
 )
+from fedn_py.transport.channels import Channel, Service, serve
 from fedn_py.transport.combiner_link import CombinerLink
+from fedn_py.transport.combiner_server import CombinerService
+from fedn_py.transport.links import Link
 from fedn_py.transport.reducer_link import assign, reducer_link
+from fedn_py.transport.reducer_server import ReducerService
 from fedn_py.transport.status import PeerUnreachable, RemoteFault
 from fedn_py.transport.streams import PeerTooSlow
 from fedn_py.wire.v1 import network_pb2, network_pb2_grpc
+
+Leaver = tuple[Service, str, Callable[[Channel], Link[Any, Any]]]
+"""The service that a peer leaves, its token, and how it comes there first."""
 
 
 class NameTaken(PeerFault):
@@ -222,6 +233,63 @@ def test_a_server_that_stops_ends_its_streams_at_once() -> None:
         assert [(await calls.heard.get())[0] for _ in range(2)] == ["joined", "left"]
 
     asyncio.run(story())
+
+
+class Farewell:
+    """What a service does when a peer has left: it is begun, and ends long after it may."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = asyncio.Event(), asyncio.Event()
+        self.ended = False
+
+    async def take(self) -> None:
+        self.begun.set()
+        await self.may_end.wait()
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+        self.ended = True
+
+
+async def a_combiner_to_leave(farewell: Farewell, _folder: Path) -> Leaver:
+    class Calls(RecordingReducer):
+        async def combiner_left(self, name: CombinerName, instance: InstanceId) -> None:
+            await farewell.take()
+
+    return ReducerService(Calls(), heartbeat_s=5.0), "combiner", lambda channel: reducer_link(channel, A_COMBINER)
+
+
+async def a_client_to_leave(farewell: Farewell, folder: Path) -> Leaver:
+    class Calls(RecordingCombiner):
+        async def client_left(self, client: ClientId) -> None:
+            await farewell.take()
+
+    service = CombinerService(Calls(), await a_spool(folder), heartbeat_s=5.0)
+    return service, f"client:{ANNA}", lambda channel: CombinerLink(channel, A_CLIENT)
+
+
+@pytest.mark.parametrize("who", [a_combiner_to_leave, a_client_to_leave])
+def test_a_server_has_stopped_when_what_is_done_about_peers_that_left_is_done(
+    who: Callable[[Farewell, Path], Awaitable[Leaver]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    async def story() -> None:
+        farewell = Farewell()
+        service, bearer, to = await who(farewell, tmp_path)
+        server = await serve("127.0.0.1:0", [service], CERTIFICATE, Bearers())
+        async with connected(f"127.0.0.1:{server.port}", bearer) as channel, to(channel) as link:
+            await anext(link.messages())
+        await farewell.begun.wait()
+        stopping = asyncio.create_task(server.stop(0.0))
+        await server.wait()  # gRPC itself has nothing open any more
+        farewell.may_end.set()
+        await stopping
+        assert farewell.ended
+
+    asyncio.run(story())
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

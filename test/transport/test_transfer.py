@@ -1,6 +1,7 @@
 """Uploads and downloads over real servers, TLS, and connections that break in the middle."""
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 
@@ -25,11 +26,13 @@ from grpc_network import (
 from fedn_py.errors import PeerFault
 from fedn_py.protocol.messages import UpdateReceipt
 from fedn_py.transport import codec
+from fedn_py.transport.channels import Channel
 from fedn_py.transport.chunks import DigestMismatch, UploadStart
+from fedn_py.transport.codec_rounds import raw_digest
 from fedn_py.transport.landing import ObjectTooLarge
 from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
 from fedn_py.transport.transfer import download, upload_object, upload_update
-from fedn_py.wire.v1 import network_pb2, network_pb2_grpc
+from fedn_py.wire.v1 import network_pb2, network_pb2_grpc, transfer_pb2, transfer_pb2_grpc
 
 MIB = 1 << 20
 
@@ -91,6 +94,30 @@ def test_a_download_that_is_cut_goes_on_from_what_is_on_disk(tmp_path: Path) -> 
     assert objects.offsets[1] > 0
     assert objects.offsets == sorted(objects.offsets)
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_downloads_that_their_clients_give_up_leave_no_word_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = bytes(64 * MIB)
+
+    async def give_up(channel: Channel) -> None:
+        request = transfer_pb2.DownloadRequest(sha256=raw_digest(digest_of(data)))
+        call = transfer_pb2_grpc.TransferStub(channel.grpc).Download(request)
+        for _ in range(2):
+            await call.read()
+        call.cancel()
+
+    async def story() -> None:
+        spool = await a_spool(tmp_path / "spool")
+        async with combiner(RecordingCombiner(), spool, MemoryObjects(data)) as address:
+            # Which comes first at the server, the end of the call or a write that it cuts off, is chance.
+            for _ in range(30):
+                async with connected(address) as channel:
+                    await give_up(channel)
+
+    asyncio.run(story())
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_download_of_a_next_process_goes_on_where_the_last_one_was_killed(tmp_path: Path) -> None:
