@@ -33,7 +33,7 @@ class MaskedFiles:
         if not path.exists():
             raise StateDamaged(
                 f"{path} is missing, and what it holds may have to be sent again",
-                remedy="Restore it from a backup, or wait until its round is over: this client does without it.",
+                remedy="Nothing is to be done: once its round is over this client does without it.",
             )
         return path
 

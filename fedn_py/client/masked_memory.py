@@ -51,6 +51,13 @@ _ONE = b""
 
 Row = TypeVar("Row", bound=Body)
 
+NEW_IDENTITY = (
+    "Remove the whole state folder and give this client a new token: it joins as a new one. Never put back an older "
+    "copy: it has forgotten which updates were sent since and which sets were promised, and the client could send or "
+    "open one of them a second time, which would show it."
+)
+"""The way out of a lost memory."""
+
 
 class MemoryUnwritable(OwnFault):
     """The client's memory cannot be written; it stops rather than do what it could not remember."""
@@ -255,9 +262,7 @@ class MaskedMemory:
     def _damaged(self, reason: str) -> StateDamaged:
         return StateDamaged(
             f"the memory in {self._path} cannot be used: {reason}",
-            remedy="Restore the newest backup of the whole state folder; or give this client a new, empty state_dir "
-            "and a new token: it joins as a new one. Never start it with an emptied memory: it could send an update "
-            "twice, which would show it.",
+            remedy=NEW_IDENTITY,
         )
 
     @contextmanager

@@ -11,7 +11,7 @@ from typing import Self
 from nacl.signing import SigningKey
 
 from fedn_py.client.durable_files import StateDamaged, sync_folder
-from fedn_py.client.masked_memory import MaskedMemory, create_memory
+from fedn_py.client.masked_memory import NEW_IDENTITY, MaskedMemory, create_memory
 from fedn_py.client.registration import Registration
 from fedn_py.errors import OwnFault
 from fedn_py.runtime.secret_files import write_secret
@@ -20,9 +20,6 @@ KEY_FILE = "identity.key"
 MEMORY_FILE = "memory.sqlite"
 
 _KEY_BYTES = 32
-_LOSS = (
-    "Restore both from one backup; or give this client a new, empty state_dir and a new token: it joins as a new one."
-)
 
 
 class StateFolderInUse(OwnFault):
@@ -76,14 +73,14 @@ def _key_and_memory(folder: Path) -> SigningKey:
     file, memory, young = folder / KEY_FILE, folder / MEMORY_FILE, folder / f".{MEMORY_FILE}.new"
     if not file.exists():
         if memory.exists():
-            raise StateDamaged(f"{file} is missing, and {memory} is the memory of who held it", remedy=_LOSS)
+            raise StateDamaged(f"{file} is missing, and {memory} is the memory of who held it", remedy=NEW_IDENTITY)
         _make(file, young)
     key = _read_key(file)
     if young.exists():  # its key is there, so its making has ended but for this
         young.replace(memory)
         sync_folder(folder)
     if not memory.exists():
-        raise StateDamaged(f"{memory} is missing, and {file} is the key of who needs it", remedy=_LOSS)
+        raise StateDamaged(f"{memory} is missing, and {file} is the key of who needs it", remedy=NEW_IDENTITY)
     return key
 
 
@@ -105,9 +102,7 @@ def _read_key(file: Path) -> SigningKey:
     except (OSError, ValueError) as fault:
         # The text that was read may be most of a key: a decoding fault would quote it.
         reason = "it is not text" if isinstance(fault, UnicodeDecodeError) else str(fault)
-        raise StateDamaged(
-            f"the key in {file} cannot be read: {reason}", remedy=f"Restore it from a backup. {_LOSS}"
-        ) from None
+        raise StateDamaged(f"the key in {file} cannot be read: {reason}", remedy=NEW_IDENTITY) from None
     if mode & 0o077:
         raise KeyExposed(
             f"{file} can be read by others (mode {mode:04o})",

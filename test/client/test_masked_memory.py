@@ -164,7 +164,8 @@ def test_a_record_that_cannot_be_read_stops_the_client_at_its_start(path: Path) 
     database.commit()
     with pytest.raises(StateDamaged, match="record of an upload") as damaged:
         again(path)
-    assert "Never start it with an emptied memory" in damaged.value.remedy
+    assert "a new token: it joins as a new one" in damaged.value.remedy
+    assert "Never put back an older copy: it has forgotten which updates were sent" in damaged.value.remedy
 
 
 @pytest.mark.parametrize("change", ["UPDATE records SET value = zeroblob(32)", "PRAGMA user_version = 2"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedn_py.client.durable_files import StateDamaged
+from fedn_py.client.masked_memory import NEW_IDENTITY
 from fedn_py.client.state_folder import KEY_FILE, MEMORY_FILE, KeyExposed, StateFolder, StateFolderInUse
 from fedn_py.protocol.masked.contexts import client_id_of
 
@@ -47,7 +48,7 @@ def test_a_damaged_key_is_named_and_never_replaced(tmp_path: Path, content: byte
     for _ in range(2):  # the refusal does not leave the folder locked
         with pytest.raises(StateDamaged, match=r"identity\.key") as damaged:
             StateFolder(tmp_path)
-        assert "backup" in damaged.value.remedy
+        assert damaged.value.remedy == NEW_IDENTITY
         assert content.decode(errors="replace").strip()[:8] not in damaged.value.message or len(content) < 8
     assert file.read_bytes() == content
 
@@ -67,7 +68,7 @@ def test_a_client_that_lost_its_key_or_its_memory_never_starts_empty(tmp_path: P
     (tmp_path / lost).unlink()
     with pytest.raises(StateDamaged, match="missing") as damaged:
         StateFolder(tmp_path)
-    assert "backup" in damaged.value.remedy
+    assert damaged.value.remedy == NEW_IDENTITY
     assert not (tmp_path / lost).exists()
 
 
