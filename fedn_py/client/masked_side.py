@@ -22,6 +22,7 @@ from fedn_py.protocol.client import Event as ClientEvent
 from fedn_py.protocol.client import Piece, UpdateKept, UpdateWithheld
 from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import CellTerms
+from fedn_py.protocol.masked.encoding import MalformedMessage
 from fedn_py.protocol.masked.participant_work import AbortArrived, NotOpenedArrived, RoundEnded
 from fedn_py.protocol.masked.plans import BelievedPlan
 from fedn_py.protocol.masked.round_messages import Abort, BeaconLink, CommitteeBody, Echo, Included, NotOpened
@@ -223,7 +224,10 @@ class MaskedSide:
     # ---- cells
 
     def _cell_of(self, task: TrainTask) -> _Cell | None:
-        return next((cell for cell in self._cells.values() if cell.task.generation == task.generation), None)
+        asked = (task.plan.session, task.generation)
+        return next(
+            (cell for cell in self._cells.values() if (cell.task.plan.session, cell.task.generation) == asked), None
+        )
 
     async def _cell(self, task: TrainTask, believed: BelievedPlan) -> _Cell:
         terms = believed.terms
@@ -275,7 +279,7 @@ class MaskedSide:
             case Echo.kind:
                 await self._seats.take_echo(signed)
             case _:
-                _log.info("a word is not understood", kind=signed.said)
+                raise MalformedMessage("signed word", "said", f"is {signed.said!r}")
 
     def links_came(self, links: Links | None) -> None:
         """Take links at once: a task may be waiting for them, for which None ends the wait."""

@@ -228,7 +228,7 @@ class MaskedWords:
         assert cell is not None
         answer = read_signed(cell.answers[member], Answer)
         try:
-            await self._patience.until_done(lambda: self._check_stream(digest, answer))
+            await self._patience.until_done(lambda: self._check_stream(word, answer))
         except (NoStream, ObjectMissing, ObjectCorrupt) as fault:
             self._tell_refused(combiner, client, fault)
             at.strays.add(digest)
@@ -238,10 +238,11 @@ class MaskedWords:
         at.changed.set()
         return [MaskedEvent(*at.where, StreamStored(word.ctx, member), combiner, client)]
 
-    async def _check_stream(self, digest: Digest, answer: Answer) -> None:
+    async def _check_stream(self, word: StreamSent, answer: Answer) -> None:
+        digest = Digest(word.sha256.hex())
         stat = await self._objects.stat(digest)
-        if stat.size != answer.stream_bytes:
-            raise NoStream(f"it has {stat.size} bytes of {answer.stream_bytes}")
+        if (stat.size, word.size) != (answer.stream_bytes, answer.stream_bytes):
+            raise NoStream(f"it has {stat.size} bytes, said to be {word.size}, of {answer.stream_bytes}")
         hashed = hashlib.blake2b(digest_size=DIGEST_BYTES)
         async for chunk in self._objects.get(digest):
             hashed.update(chunk)

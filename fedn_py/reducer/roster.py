@@ -35,6 +35,7 @@ from fedn_py.transport.streams import Outbox
 from fedn_py.transport.tickets import new_ticket
 
 TICKET_VALID_S = 24 * 3600.0
+_LEAST_VALID_S = 1.0
 _ON_THEIR_WAY_S = 30.0
 _TOLD_AGAIN_S = 60.0
 _MOST_TOLD = 1_000
@@ -280,7 +281,8 @@ class Roster:
         self._note(request.client, KnownClient(request.name, token))
         self._send_there(request.client, chosen)
         ticket, ticket_sha256 = new_ticket()
-        valid_s = min(TICKET_VALID_S, valid_s)
+        # No less than what can be said: a token that has run out in the meantime must not cost a combiner its stream.
+        valid_s = max(_LEAST_VALID_S, min(TICKET_VALID_S, valid_s))
         entry = self._combiners[chosen]
         assert entry.outbox is not None
         entry.outbox.send(ExpectClient(request.client, request.name, ticket_sha256, valid_s))

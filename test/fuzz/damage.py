@@ -11,7 +11,19 @@ from typing import Any
 
 from nacl.signing import SigningKey
 
-from fedn_py.protocol.masked.encoding import Body, Exactly, Form, Many, Nested, OneOf, Real, Text, Unsigned, UpTo, layout
+from fedn_py.protocol.masked.encoding import (
+    Body,
+    Exactly,
+    Form,
+    Many,
+    Nested,
+    OneOf,
+    Real,
+    Text,
+    Unsigned,
+    UpTo,
+    layout,
+)
 from fedn_py.protocol.masked.signing import Signed, sign
 
 
@@ -137,7 +149,7 @@ def by_another(signed: Signed, kind: type[Body], key: SigningKey) -> Iterator[Da
     body = kind.decode(signed.body)
     other = sign(body, key)
     yield Damaged("signed by another key", other.encode(), "signer")
-    yield Damaged("signed by another key in the signer's name", replace(other, signer=signed.signer).encode(), "signer")
+    yield Damaged("signed by another key in its name", replace(other, signer=signed.signer).encode(), "signature")
     yield Damaged("another kind is said of it", replace(signed, said="sealed").encode(), "said")
     yield Damaged("the signature of something else", sign_other(signed, key).encode(), "signature")
 

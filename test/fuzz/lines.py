@@ -5,7 +5,7 @@ Whoever lays an ambush gets the bytes of the messages that it waits for, and the
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
@@ -68,19 +68,20 @@ class Passing:
     wire: bytes
 
 
-@dataclass
+@dataclass(eq=False)
 class Ambush:
     """Waits for messages.
 
     Attributes:
         springs: given one that was waited for and its door; passes on what it likes. What it raises ends the line.
         left: how many it still takes.
+        until: what shows that it is over.
     """
 
     wanted: Callable[[Passing], bool]
     springs: Callable[[Passing, Door], Awaitable[None]]
     left: int = 1
-    caught: list[Passing] = field(default_factory=list)
+    until: Callable[[Passing], bool] = lambda _: False
 
 
 class Lines:
@@ -90,13 +91,16 @@ class Lines:
         self._ambushes: list[Ambush] = []
         self.passed: list[Passing] = []
         self.most_kept = 400
+        self.committed = 0
+        self.news = asyncio.Event()
 
     def lay(self, ambush: Ambush) -> Ambush:
         self._ambushes.append(ambush)
         return ambush
 
-    def lift(self) -> None:
-        self._ambushes.clear()
+    def lift(self, ambush: Ambush) -> None:
+        if ambush in self._ambushes:
+            self._ambushes.remove(ambush)
 
     async def carry(self, way: Way, client: ClientId | None, message: Any, door: Door) -> None:
         """Carry a message to its door, or into the ambush that waits for it."""
@@ -104,13 +108,16 @@ class Lines:
         if passing.kind:
             self.passed.append(passing)
             del self.passed[: -self.most_kept]
-        for ambush in self._ambushes:
-            if ambush.left > 0 and passing.kind and ambush.wanted(passing):
+        if way is TO_COMBINER and isinstance(message, m.RoundCommitted):
+            self.committed = message.round_number
+        self.news.set()
+        for ambush in list(self._ambushes):
+            if not ambush.left or ambush.until(passing):
+                self.lift(ambush)
+            elif passing.kind and ambush.wanted(passing):
                 ambush.left -= 1
-                ambush.caught.append(passing)
-                await ambush.springs(passing, door)
-                return
-        await door(passing.wire)
+                return await ambush.springs(passing, door)
+        return await door(passing.wire)
 
 
 def kind_of(way: Way, message: Any) -> str:

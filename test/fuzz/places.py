@@ -48,8 +48,8 @@ class Place:
         body: what is damaged. said: what is in it, of a signed one.
         how: "before": damaged ones come before the true one and change nothing. "instead": they end what their receiver
             was about to do, so that each takes the place of a true one in a round of its own.
-        passed_over: fields that are not refused when they are another's, and why they need not be.
-        for_people: fields that anybody on the way may change, and why that harms nobody.
+        as_good: fields, or edits of them, that make another true message, and why that harms nobody; not tried.
+        others: clients beside the one that is told who may be left out when it is damaged: those whom it is about.
     """
 
     kind: str
@@ -59,8 +59,8 @@ class Place:
     said: type[Body] | None = None
     story: Story = "rounds"
     how: Literal["before", "instead"] = "before"
-    passed_over: Mapping[str, str] = field(default_factory=dict)
-    for_people: Mapping[str, str] = field(default_factory=dict)
+    as_good: Mapping[str, str] = field(default_factory=dict)
+    others: int = 0
 
     @property
     def name(self) -> str:
@@ -99,42 +99,66 @@ def _to_reducer(kind: str, body: type[Body], **more: Any) -> Place:
     return Place(kind, FROM_COMBINER, _passed_on, body, **more)
 
 
-_OWN_CHAIN = {"chain": "it is another chain of the same client, or refused"}
+_AGAIN = {"replay": "a true word that is said twice"}
+_OF_NOBODY = "an Abort counts where its signer is a member, which is looked at when it is used"
 
 PLACES: tuple[Place, ...] = (
     # at the client
     Place("masked terms", TO_CLIENT, lambda wire: (wire.train, "masked"), MaskedTerms, how="instead"),
     Place("policy", TO_CLIENT, lambda wire: (wire.policy, "policy"), Signed, Policy, story="policies"),
     _to_client("committee", CommitteeBody, how="instead"),
-    _to_client("boxes", Boxes, how="instead"),
+    _to_client(
+        "boxes",
+        Boxes,
+        how="instead",
+        as_good={"boxes[one twice]": "it is looked at twice", "boxes[turned round]": "in whichever order"},
+        others=1,
+    ),
     _to_client("included", Included),
     _to_client("wanted stream", StreamWanted),
-    _to_client("wanted abort", AbortWanted, story="given up", for_people={"reason": "the request is the same"}),
+    _to_client("wanted abort", AbortWanted, story="given up", as_good={"reason": "the request is the same"}),
     _to_client("links", Links, story="missed rounds", how="instead"),
     _to_client("echo", Signed, said=Echo, story="echoes"),
-    _to_client("abort", Signed, said=Abort, story="given up"),
-    _to_client("not opened", Signed, said=NotOpened, story="given up"),
+    _to_client("abort", Signed, said=Abort, story="given up", as_good={**_AGAIN, "signer": _OF_NOBODY}),
+    _to_client("not opened", Signed, said=NotOpened, story="given up", as_good=_AGAIN),
     # at the combiner
     Place("masked terms", TO_COMBINER, lambda wire: (wire.order, "masked"), MaskedTerms, how="instead"),
     Place("policy", TO_COMBINER, lambda wire: (wire.policy, "policy"), Signed, Policy, story="policies"),
     Place("chain", FROM_CLIENT, lambda wire: (wire.hello, "chain"), Chain, story="attaching"),
-    Place("key offer", FROM_CLIENT, _word, KeyOffer),
+    Place(
+        "key offer",
+        FROM_CLIENT,
+        _word,
+        KeyOffer,
+        as_good={
+            "keys[one less]": "a client need not offer for every slot, and who carries its words may lose them",
+            "keys[turned round]": "the lottery decides, not their order",
+        },
+    ),
     Place("box acknowledgement", FROM_CLIENT, _word, Signed, BoxAck),
     Place("masked upload", UPLOADING, lambda wire: (wire, "masked"), MaskedUpload),
     # at the reducer
-    Place("server certificate", FROM_COMBINER, lambda wire: (wire.hello, "certificate"), Signed, ServerCert, "joining", "instead"),
+    Place(
+        "server certificate",
+        FROM_COMBINER,
+        lambda wire: (wire.hello, "certificate"),
+        Signed,
+        ServerCert,
+        "joining",
+        "instead",
+    ),
     Place("chain", ASSIGNING, lambda wire: (wire, "chain"), Chain, story="attaching"),
     Place("committee", FROM_COMBINER, lambda wire: (wire.committee, "committee"), CommitteeBody, how="instead"),
     Place("closed cell", FROM_COMBINER, lambda wire: (wire.masked_partial, "closed"), Signed, CellClosed),
     _to_reducer("echo", Signed, said=Echo, story="echoes"),
     _to_reducer("answer", Signed, said=Answer),
     _to_reducer("abort", Signed, said=Abort, story="given up"),
-    _to_reducer("sent stream", StreamSent),
+    _to_reducer("sent stream", StreamSent, how="instead"),
     _to_reducer(
         "wanted links",
         LinksWanted,
         story="missed rounds",
-        for_people={"session": "whoever asks gets what is public", "from_round": "the same"},
+        as_good={"session": "whoever asks gets what is public", "from_round": "the same"},
     ),
 )
 

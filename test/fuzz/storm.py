@@ -1,6 +1,5 @@
 """Damaged messages by the dozen, each before the true one: refused by name, and nothing anywhere has changed."""
 
-import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -13,9 +12,11 @@ from fedn_py.errors import PeerFault
 from fedn_py.protocol.masked.encoding import Body, MalformedMessage
 from fedn_py.protocol.masked.signing import Signed
 from fuzz.damage import Damaged, by_another, bytes_damaged, edits
+from fuzz.insiders import insiders
 from fuzz.lines import Ambush, Door, Passing
 from fuzz.places import Place
 from fuzz.quiet_loop import quiet
+from fuzz.stories import STORIES
 from fuzz.whole_network import WholeNetwork
 
 STRANGER = world.key_of("a stranger")
@@ -26,30 +27,36 @@ class Report:
     """What was tried at one place, and what came of it.
 
     Attributes:
+        ends: of rounds in which a damaged message took the place of the true one.
         escapes: damaged messages that were not refused by name, or changed something.
     """
 
     place: str
     cases: int = 0
     codes: Counter[str] = field(default_factory=Counter)
-    passed_over: int = 0
+    ends: Counter[str] = field(default_factory=Counter)
     escapes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         codes = ", ".join(f"{code} {times}" for code, times in sorted(self.codes.items()))
-        return f"{self.place}: {self.cases} cases, {len(self.escapes)} escapes; {codes}"
+        ends = "".join(f"; {times} rounds {end}" for end, times in sorted(self.ends.items()))
+        return f"{self.place}: {self.cases} cases, {len(self.escapes)} escapes; {codes}{ends}"
 
 
-def damages_of(place: Place, passing: Passing, chance: random.Random, count: int, earlier: Iterable[Passing]) -> list[Damaged]:
+def damages_of(
+    place: Place, passing: Passing, chance: random.Random, count: int, earlier: Iterable[Passing]
+) -> list[Damaged]:
     """Return what is done to one message: to its bytes, to its fields, to who signed it, and earlier ones again."""
     content = place.content_of(passing)
     body = place.body.decode(content)
-    found = [*bytes_damaged(content, chance, count), *edits(body)]
+    found = [*bytes_damaged(content, chance, count), *edits(body), *insiders(place, body)]
     if isinstance(body, Signed) and place.said is not None:
         found += by_another(body, place.said, STRANGER)
-    again = {place.content_of(one) for one in earlier if place.takes(one)} - {content}
-    found += [Damaged("one of an earlier round", other, "replay") for other in sorted(again)[-3:]]
-    return [one for one in found if one.content != content and not _only_for_people(place, body, one)]
+    again = dict.fromkeys(place.content_of(one) for one in earlier if place.takes(one))
+    # The last policy is the one that is gone by until the true one comes.
+    again = {other: None for other in list(again)[: -1 if place.story == "policies" else None] if other != content}
+    found += [Damaged("one of an earlier round", other, "replay") for other in list(again)[-3:]]
+    return [one for one in found if one.content != content and not _as_good(place, body, one)]
 
 
 def fields_hit(body: Body, content: bytes) -> set[str]:
@@ -61,9 +68,9 @@ def fields_hit(body: Body, content: bytes) -> set[str]:
     return {one.name for one in fields(body) if getattr(body, one.name) != getattr(other, one.name)}  # type: ignore[arg-type]
 
 
-def _only_for_people(place: Place, body: Body, damaged: Damaged) -> bool:
+def _as_good(place: Place, body: Body, damaged: Damaged) -> bool:
     hit = fields_hit(body, damaged.content)
-    return bool(hit) and hit <= set(place.for_people)
+    return damaged.field in place.as_good or (bool(hit) and hit <= set(place.as_good))
 
 
 class Storm:
@@ -96,10 +103,7 @@ class Storm:
         report.codes += Counter(dict.fromkeys(codes, 1))
         hit = fields_hit(body, damaged.content)
         if not codes:
-            if hit and hit <= set(self._place.passed_over):
-                report.passed_over += 1
-            else:
-                report.escapes.append(f"{damaged.how} ({', '.join(sorted(hit))}): not refused by name")
+            report.escapes.append(f"{damaged.how} ({', '.join(sorted(hit))}): not refused by name")
         changed = differences(before, network.kept())
         if changed:
             report.escapes.append(f"{damaged.how} ({', '.join(sorted(hit))}): changed {', '.join(changed)}")
@@ -107,17 +111,16 @@ class Storm:
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Return what has changed between two looks at a network."""
-    return [
-        f"{who}'s {what}" for who, kept in after.items() for what, now in kept.items() if before[who][what] != now
-    ]
+    return [f"{who}'s {what}" for who, kept in after.items() for what, now in kept.items() if before[who][what] != now]
 
 
 async def storm(network: WholeNetwork, place: Place, chance: random.Random, count: int, *, messages: int = 1) -> Report:
     """Lay a storm for the next messages of a kind and wait until they have come."""
     one = Storm(network, place, chance, count)
     ambush = network.lines.lay(Ambush(place.takes, one.springs, messages))
+    await STORIES[place.story](network)
     while ambush.left:
         network.check_alive()
-        await asyncio.sleep(0.01)
+        await network.next_message()
     await quiet()
     return one.report

@@ -47,7 +47,7 @@ from fedn_py.transport.streams import Outbox
 from fuzz.lines import ASSIGNING, FROM_CLIENT, TO_CLIENT, UPLOADING, Lines, Queue, until_one_ends
 
 SAMPLES = 50
-_AGAIN_S = 0.5
+_AGAIN_S = 0.01
 _TOKEN = TokenId("c1" * 8)
 _TRY_AGAIN = {"WrongOffset", "UploadIncomplete"}
 
@@ -131,7 +131,7 @@ class WholeClient:
         self._out: Queue | None = None
         self._transfers: set[asyncio.Task[Any]] = set()
         self.stays_away = False
-        self.changes: Callable[[Any], Any] = lambda said: said
+        self._dropped = asyncio.Event()
 
     async def run(self) -> None:
         """Run all of it; ends with what stops a client."""
@@ -147,6 +147,10 @@ class WholeClient:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.work.close()
             self.folder.__exit__(None, None, None)
+
+    def drop(self) -> None:
+        """Lose the connection."""
+        self._dropped.set()
 
     # ---- what its work asks: implements ``Combiner`` of the client's ports
 
@@ -223,7 +227,8 @@ class WholeClient:
             try:
                 await self._assigned()
                 async with self._attaching() as outbox:
-                    await until_one_ends(self._down(outbox), self._up())
+                    self._dropped.clear()
+                    await until_one_ends(self._down(outbox), self._up(), self._dropped.wait())
             except PeerFault as fault:
                 self._told("the network", fault.code)
             await asyncio.sleep(_AGAIN_S)
@@ -287,7 +292,7 @@ class WholeClient:
         out = self._out
         assert out is not None
         while True:
-            message = self.changes(await out.next())
+            message = await out.next()
             try:
                 await self.lines.carry(FROM_CLIENT, self.id, message, self.says)
             except PeerFault as fault:

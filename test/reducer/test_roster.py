@@ -29,6 +29,7 @@ from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.roster import KnownClient, NameTaken, NoCombiner, Roster, RosterLimits
 from fedn_py.store.memory import MemoryDocuments
+from fedn_py.transport import codec
 from fedn_py.transport.authentication import secret_sha256
 from fedn_py.transport.streams import Outbox
 
@@ -239,6 +240,18 @@ def test_a_ticket_is_never_good_for_longer_than_a_day_or_than_the_token() -> Non
         door.join("north")
         assert door.assign(ANNA, valid_s=1e9).valid_s == 24 * 3600.0
         assert door.assign(ANNA, valid_s=5.0).valid_s == 5.0
+
+    door = Door()
+    at(door, story)
+
+
+def test_a_token_that_runs_out_in_the_meantime_leaves_a_message_that_its_combiner_can_read() -> None:
+    async def story() -> None:
+        north = door.join("north")
+        sent(north)
+        door.assign(ANNA, valid_s=0.0)
+        (expect,) = sent(north)
+        assert codec.read_to_combiner(codec.write_to_combiner(expect)) == expect
 
     door = Door()
     at(door, story)
