@@ -12,7 +12,7 @@ from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generat
 from fedn_py.protocol.masked.certificates import Chain
 from fedn_py.protocol.masked.round_messages import CommitteeBody
 from fedn_py.protocol.masked.signing import Signed
-from fedn_py.protocol.masked.words import MaskedTerms, MaskedUpload, WordFromClient, WordToClient
+from fedn_py.protocol.masked.words import MaskedTerms, MaskedUpload, WordFromClient, WordToClient, WorkTerms
 
 Metrics = Mapping[str, float]
 """Metric name to value; every value finite."""
@@ -59,6 +59,7 @@ class CellOrder:
         clients: whom to hand the work; nobody else's update is taken.
         updates_wanted: the cell closes when this many updates are in.
         masked: what the reducer signed of it, where the plan's masking is not "none".
+        signed: what it signed of it where the masking is "none"; None of a reducer without a credential.
     """
 
     plan: RoundPlan
@@ -66,6 +67,7 @@ class CellOrder:
     clients: tuple[ClientId, ...]
     updates_wanted: int
     masked: MaskedTerms | None = None
+    signed: WorkTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,11 @@ class CellFailed:
 
 @dataclass(frozen=True, slots=True)
 class ValidationOrder:
-    """The reducer asks a combiner to have its clients validate a committed global model."""
+    """The reducer asks a combiner to have its clients validate a committed global model.
+
+    Attributes:
+        signed: what the reducer signed of it; None of one without a credential.
+    """
 
     generation: Generation
     session: SessionId
@@ -209,6 +215,7 @@ class ValidationOrder:
     parameters: str
     timeout_s: float
     clients: tuple[ClientId, ...]
+    signed: WorkTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,11 +386,16 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class TrainTask:
-    """Train from the plan's base model and upload the update under this generation; ``masked`` as in the CellOrder."""
+    """Train from the plan's base model and upload the update under this generation.
+
+    Attributes:
+        masked, signed: as in the CellOrder.
+    """
 
     plan: RoundPlan
     generation: Generation
     masked: MaskedTerms | None = None
+    signed: WorkTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The messages of a round's work between values and protobuf: plans, orders, partial aggregates, reports."""
 
 from fedn_py.protocol import messages as m
-from fedn_py.protocol.masked.words import MaskedTerms
+from fedn_py.protocol.masked.words import MaskedTerms, WorkTerms
 from fedn_py.transport import reading
 from fedn_py.transport.codec_fields import (
     raw_digest,
@@ -65,6 +65,7 @@ def write_cell_order(order: m.CellOrder) -> pb.CellOrder:
         clients=order.clients,
         updates_wanted=order.updates_wanted,
         masked=write_body(order.masked),
+        signed=write_body(order.signed),
     )
 
 
@@ -76,18 +77,27 @@ def read_cell_order(wire: pb.CellOrder) -> m.CellOrder:
         clients=read_clients(wire.clients, "order.clients"),
         updates_wanted=reading.count(wire.updates_wanted, "order.updates_wanted"),
         masked=_read_terms(wire, wire.plan),
+        signed=read_body(wire, "signed", WorkTerms),
     )
 
 
 def write_train_task(task: m.TrainTask) -> pb.TrainTask:
     """Write a client's task to train."""
-    return pb.TrainTask(plan=write_plan(task.plan), generation=task.generation, masked=write_body(task.masked))
+    return pb.TrainTask(
+        plan=write_plan(task.plan),
+        generation=task.generation,
+        masked=write_body(task.masked),
+        signed=write_body(task.signed),
+    )
 
 
 def read_train_task(wire: pb.TrainTask) -> m.TrainTask:
     """Read a client's task to train."""
     return m.TrainTask(
-        read_plan(wire.plan), read_generation(wire.generation, "train.generation"), _read_terms(wire, wire.plan)
+        plan=read_plan(wire.plan),
+        generation=read_generation(wire.generation, "train.generation"),
+        masked=_read_terms(wire, wire.plan),
+        signed=read_body(wire, "signed", WorkTerms),
     )
 
 
@@ -109,6 +119,7 @@ def write_validation_order(order: m.ValidationOrder) -> pb.ValidationOrder:
         parameters=order.parameters,
         timeout_s=order.timeout_s,
         clients=order.clients,
+        signed=write_body(order.signed),
     )
 
 
@@ -123,6 +134,7 @@ def read_validation_order(wire: pb.ValidationOrder) -> m.ValidationOrder:
         parameters=reading.json_object(wire.parameters, "validation.parameters"),
         timeout_s=reading.seconds(wire.timeout_s, "validation.timeout_s"),
         clients=read_clients(wire.clients, "validation.clients"),
+        signed=read_body(wire, "signed", WorkTerms),
     )
 
 

@@ -26,6 +26,7 @@ from fedn_py.protocol.masked.words import (
     MaskedUpload,
     StreamSent,
     StreamWanted,
+    WorkTerms,
 )
 from fedn_py.transport import codec
 from fedn_py.wire.v1 import network_pb2 as pb
@@ -59,6 +60,7 @@ CTX = UPLOAD.verified.header.ctx
 CHAIN = world.CLIENTS[0].chain
 SIGNED = sign(Echo(CTX, b"h" * 32), world.CLIENTS[0].key)
 MASKED_TERMS = MaskedTerms(world.a_certificate(), sign(TERMS.plan, world.REDUCER), sign(TERMS.order, world.REDUCER))
+WORK_TERMS = WorkTerms(MASKED_TERMS.certificate, SIGNED)
 LINK = BeaconLink(
     round=1,
     attempt=1,
@@ -99,7 +101,10 @@ plans = st.builds(
 masked_plans = plans.map(lambda plan: replace(plan, masking="pet"))
 contributions = st.builds(m.Contribution, ids, positive, digests)
 exclusions = st.lists(st.builds(m.Exclusion, ids, words, words), max_size=3).map(tuple)
-validation_orders = st.builds(m.ValidationOrder, positive, ids, counts, digests, digests, parameters, seconds, clients)
+work_terms = st.sampled_from([None, WORK_TERMS])
+validation_orders = st.builds(
+    m.ValidationOrder, positive, ids, counts, digests, digests, parameters, seconds, clients, work_terms
+)
 committed = st.builds(m.RoundCommitted, ids, counts, digests)
 partials = st.one_of(
     st.builds(
@@ -142,7 +147,7 @@ from_combiner = st.one_of(
 )
 to_combiner = st.one_of(
     st.builds(m.HelloAccepted, seconds),
-    st.builds(m.CellOrder, plans, positive, clients, counts),
+    st.builds(m.CellOrder, plans, positive, clients, counts, signed=work_terms),
     st.builds(m.CellOrder, masked_plans, positive, clients, counts, st.just(MASKED_TERMS)),
     st.builds(m.WordForClients, clients, words_to_client),
     st.just(m.PolicyNews(SIGNED)),
@@ -161,7 +166,7 @@ from_client = st.one_of(
 )
 to_client = st.one_of(
     st.builds(m.ClientWelcome, names, seconds),
-    st.builds(m.TrainTask, plans, positive),
+    st.builds(m.TrainTask, plans, positive, signed=work_terms),
     st.builds(m.TrainTask, masked_plans, positive, st.just(MASKED_TERMS)),
     st.builds(m.SaidToClient, words_to_client),
     st.just(m.PolicyNews(SIGNED)),

@@ -95,7 +95,7 @@ def begin(state: Combiner, work: Preparing, terms: CellTerms) -> Result:
 
 def task_of(order: CellOrder) -> TrainTask:
     """Return what a client of the cell is asked to do."""
-    return TrainTask(order.plan, order.generation, order.masked)
+    return TrainTask(order.plan, order.generation, order.masked, order.signed)
 
 
 def step(state: Combiner, event: Event) -> Result:

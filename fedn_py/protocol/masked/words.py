@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeAlias
 
 from fedn_py.protocol.masked.certificates import Chain
-from fedn_py.protocol.masked.encoding import U64, Body, Bytes16, Bytes32, Exactly, Line, MalformedMessage, Many, Nested
+from fedn_py.protocol.masked.encoding import (
+    U32,
+    U64,
+    Body,
+    Bytes16,
+    Bytes32,
+    Exactly,
+    Line,
+    MalformedMessage,
+    Many,
+    Nested,
+    OneOf,
+)
 from fedn_py.protocol.masked.round_messages import (
     BOX_BYTES,
     MOST_REPLICAS,
@@ -43,6 +55,43 @@ class MaskedTerms(Body):
     kind: ClassVar[str] = "masked terms"
     certificate: Signature
     plan: Signature
+    order: Signature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkOrder(Body):
+    """What the reducer wants done in the clear: without it a combiner could send packages of its own.
+
+    Attributes:
+        attempt: 0 for a validation.
+        generation: of the order that it is signed for.
+        model_sha256: what is trained from, or validated.
+        params_sha256: of the parameters exactly as they are sent.
+    """
+
+    kind: ClassVar[str] = "work order"
+    deployment: Bytes16
+    what: Annotated[str, OneOf(("train", "validate"))]
+    session: Bytes16
+    round: U64
+    attempt: U32
+    generation: U64
+    model_sha256: Bytes32
+    package_sha256: Bytes32
+    params_sha256: Bytes32
+
+
+@dataclass(frozen=True, slots=True)
+class WorkTerms(Body):
+    """What lets a client believe a plain task.
+
+    Attributes:
+        certificate: the reducer's ServerCert, by the operator.
+        order: the reducer's WorkOrder.
+    """
+
+    kind: ClassVar[str] = "work terms"
+    certificate: Signature
     order: Signature
 
 

@@ -130,18 +130,20 @@ class RoundPlan(_message.Message):
     def __init__(self, session: _Optional[str] = ..., session_number: _Optional[int] = ..., round_number: _Optional[int] = ..., attempt: _Optional[int] = ..., base_model: _Optional[bytes] = ..., package: _Optional[bytes] = ..., parameters: _Optional[str] = ..., masking: _Optional[_Union[Masking, str]] = ..., update_timeout_s: _Optional[float] = ...) -> None: ...
 
 class CellOrder(_message.Message):
-    __slots__ = ("plan", "generation", "clients", "updates_wanted", "masked")
+    __slots__ = ("plan", "generation", "clients", "updates_wanted", "masked", "signed")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
     UPDATES_WANTED_FIELD_NUMBER: _ClassVar[int]
     MASKED_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_FIELD_NUMBER: _ClassVar[int]
     plan: RoundPlan
     generation: int
     clients: _containers.RepeatedScalarFieldContainer[str]
     updates_wanted: int
     masked: bytes
-    def __init__(self, plan: _Optional[_Union[RoundPlan, _Mapping]] = ..., generation: _Optional[int] = ..., clients: _Optional[_Iterable[str]] = ..., updates_wanted: _Optional[int] = ..., masked: _Optional[bytes] = ...) -> None: ...
+    signed: bytes
+    def __init__(self, plan: _Optional[_Union[RoundPlan, _Mapping]] = ..., generation: _Optional[int] = ..., clients: _Optional[_Iterable[str]] = ..., updates_wanted: _Optional[int] = ..., masked: _Optional[bytes] = ..., signed: _Optional[bytes] = ...) -> None: ...
 
 class CellCancelled(_message.Message):
     __slots__ = ("generation", "reason")
@@ -292,7 +294,7 @@ class CellFailed(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ValidationOrder(_message.Message):
-    __slots__ = ("generation", "session", "round_number", "model", "package", "parameters", "timeout_s", "clients")
+    __slots__ = ("generation", "session", "round_number", "model", "package", "parameters", "timeout_s", "clients", "signed")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ROUND_NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -301,6 +303,7 @@ class ValidationOrder(_message.Message):
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_FIELD_NUMBER: _ClassVar[int]
     generation: int
     session: str
     round_number: int
@@ -309,7 +312,8 @@ class ValidationOrder(_message.Message):
     parameters: str
     timeout_s: float
     clients: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, generation: _Optional[int] = ..., session: _Optional[str] = ..., round_number: _Optional[int] = ..., model: _Optional[bytes] = ..., package: _Optional[bytes] = ..., parameters: _Optional[str] = ..., timeout_s: _Optional[float] = ..., clients: _Optional[_Iterable[str]] = ...) -> None: ...
+    signed: bytes
+    def __init__(self, generation: _Optional[int] = ..., session: _Optional[str] = ..., round_number: _Optional[int] = ..., model: _Optional[bytes] = ..., package: _Optional[bytes] = ..., parameters: _Optional[str] = ..., timeout_s: _Optional[float] = ..., clients: _Optional[_Iterable[str]] = ..., signed: _Optional[bytes] = ...) -> None: ...
 
 class ValidationReport(_message.Message):
     __slots__ = ("generation", "validated", "samples", "metrics", "excluded")
@@ -450,14 +454,16 @@ class Heartbeat(_message.Message):
     def __init__(self) -> None: ...
 
 class TrainTask(_message.Message):
-    __slots__ = ("plan", "generation", "masked")
+    __slots__ = ("plan", "generation", "masked", "signed")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     MASKED_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_FIELD_NUMBER: _ClassVar[int]
     plan: RoundPlan
     generation: int
     masked: bytes
-    def __init__(self, plan: _Optional[_Union[RoundPlan, _Mapping]] = ..., generation: _Optional[int] = ..., masked: _Optional[bytes] = ...) -> None: ...
+    signed: bytes
+    def __init__(self, plan: _Optional[_Union[RoundPlan, _Mapping]] = ..., generation: _Optional[int] = ..., masked: _Optional[bytes] = ..., signed: _Optional[bytes] = ...) -> None: ...
 
 class ValidateTask(_message.Message):
     __slots__ = ("order",)

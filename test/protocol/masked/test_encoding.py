@@ -59,6 +59,8 @@ from fedn_py.protocol.masked.words import (
     MaskedUpload,
     StreamSent,
     StreamWanted,
+    WorkOrder,
+    WorkTerms,
 )
 
 TERMS = world.the_terms(**world.REPLICATED)
@@ -77,6 +79,17 @@ LINK = BeaconLink(
     nonces=(b"n" * 32,),
 )
 VOID = sign(NotOpened(CTX, "it failed"), world.REDUCER)
+WORK_ORDER = WorkOrder(
+    deployment=world.DEPLOYMENT,
+    what="validate",
+    session=world.SESSION,
+    round=3,
+    attempt=0,
+    generation=2**40,
+    model_sha256=world.MODEL,
+    package_sha256=b"p" * 32,
+    params_sha256=b"q" * 32,
+)
 EVERY_BODY: list[Body] = [
     world.a_policy(revoked_tokens=(b"t" * 16,), revoked_clients=(b"c" * 32,), revoked_servers=(b"s" * 32,)),
     TokenCert(world.DEPLOYMENT, b"t" * 16, "ward 7", 2, 99, b"k" * 32),
@@ -107,6 +120,8 @@ EVERY_BODY: list[Body] = [
     SentRecord(world.WORK, world.BASE, CTX, "strict", (b"k" * 32,)),
     PromiseRecord(world.WORK, CTX, b"h" * 32, "reducer", (b"c" * 32, b"d" * 32)),
     MaskedTerms(world.a_certificate(), sign(TERMS.plan, world.REDUCER), sign(TERMS.order, world.REDUCER)),
+    WORK_ORDER,
+    WorkTerms(world.a_certificate(), sign(WORK_ORDER, world.REDUCER)),
     MaskedUpload(world.CLIENTS[0].chain, UPLOADS[0].header, UPLOADS[0].sealed.boxes),
     KeyOffer(TERMS.ctx0, world.CLIENTS[0].chain, (sign(TERMS.order, world.REDUCER),)),
     StreamSent(CTX, b"s" * 32, 10**9),
