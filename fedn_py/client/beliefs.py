@@ -165,6 +165,13 @@ class Beliefs:
         if self._registration.registered is not None and self._policy().policy.metrics != "client":
             raise ClearMetricsRefused(self._policy().policy.metrics)
 
+    @property
+    def logs_may_go(self) -> bool:
+        """Whether what a package printed or raised may leave this site: it may hold what metrics may not say."""
+        if self._registration.registered is None:
+            return True
+        return self.policy is not None and self.policy.metrics == "client"
+
     def _policy(self) -> KnownPolicy:
         if self._known is None:
             raise PolicyUnknown

@@ -198,6 +198,11 @@ class MaskedSide:
 
     # ---- what the client's work asks
 
+    @property
+    def logs_may_go(self) -> bool:
+        """Whether what a package printed or raised may leave this site, as far as the network's operator says."""
+        return self._beliefs.logs_may_go
+
     def terms_of(self, task: TrainTask) -> CellTerms | None:
         """Return the terms of a task that was believed; None of a plain one."""
         cell = self._cell_of(task)

@@ -55,6 +55,7 @@ class ClientWork:
     Args:
         release: how far the site lets its metrics go.
         release_logs: whether what a failed entry point printed or raised leaves the site, or the fault's name alone.
+            The operator's policy must let it too.
     """
 
     def __init__(
@@ -186,9 +187,9 @@ class ClientWork:
         return [ended()]
 
     def _failed(self, generation: Generation, fault: FednError, log: str = "") -> WorkFailed:
-        if not self._release_logs:
+        if not (self._release_logs and self._masked is not None and self._masked.logs_may_go):
             # A fault's sentence may hold what the package's own code said of the site's data.
-            return WorkFailed(generation, f"{fault.code}: this site keeps its logs to itself, they say more")
+            return WorkFailed(generation, f"{fault.code}: the logs stay at this site, they say more")
         return WorkFailed(generation, f"{fault.code}: {fault.message}", log)
 
     async def _upload(self, task: TrainTask) -> list[Event]:

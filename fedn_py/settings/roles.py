@@ -145,7 +145,9 @@ class ClientSettings(Section):
     reducer: DialAddress = Field(description="host:port of the reducer's gRPC")
     authority_file: ExistingFile = Field(description="PEM, the authority of the reducer's certificate")
     token_file: ExistingFile = Field(description="file that fedn-py token create --role client wrote")
-    state_dir: Location = Field(default=Path("state/client"), description="folder of its key, its memory, packages and models")
+    state_dir: Location = Field(
+        default=Path("state/client"), description="folder of its key, its memory, packages and models"
+    )
     data_path: ExistingPath | None = Field(default=None, description="this site's data, handed to the package")
     preferred_combiner: Name | None = Field(default=None, description="combiner to attach to; absent: the least loaded")
     keep_updates: Location | None = Field(
@@ -155,7 +157,8 @@ class ClientSettings(Section):
         default="client", description="metrics leave this site under its name, inside means only, or not at all"
     )
     release_logs: bool = Field(
-        default=True, description="whether the last lines of a failed entry point leave this site"
+        default=True,
+        description="whether the last lines of a failed entry point leave this site, if the operator's policy lets them",
     )
     environments: Literal["own", "build"] = Field(
         default="own",

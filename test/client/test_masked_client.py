@@ -248,3 +248,20 @@ def test_a_registered_client_shows_its_validation_only_where_the_policy_lets_it(
             assert network.learner.validated == []
 
     story(tmp_path, told, join=JOIN)
+
+
+@pytest.mark.parametrize("metrics", ["none", "sum", "client"])
+def test_what_a_failing_package_says_leaves_only_where_the_policy_lets_metrics_go_by_client(
+    tmp_path: Path, metrics: str
+) -> None:
+    async def told(network: Network) -> None:
+        await network.combiner.heard("attached")
+        policy = world.a_policy(metrics=metrics)
+        network.learner.fault = EntryPointFailed("train", 1, "trained on 4211 samples", error="17 patients")
+        network.combiner.send(policy_news(policy))
+        network.combiner.send(the_task(policy_hash=world.policy_hash(policy.encode()), metrics_release="none"))
+        failed = await network.combiner.told(TaskFailed)
+        assert failed.reason.startswith("EntryPointFailed: ")
+        assert ("4211" in failed.log, "17 patients" in failed.reason) == (metrics == "client",) * 2
+
+    story(tmp_path, told, join=JOIN, release_logs=True)

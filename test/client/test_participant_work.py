@@ -30,7 +30,7 @@ from fedn_py.client import participant_work
 from fedn_py.client.masked_memory import MemoryUnwritable
 from fedn_py.client.secret_bytes import DrawnForUpload
 from fedn_py.client.update_sealing import PlainUpdate
-from fedn_py.identity import Generation
+from fedn_py.identity import Generation, SessionId
 from fedn_py.protocol.client import Piece, Tasked, UpdateAnswered, UpdateGone, UpdateKept, UpdateWithheld, UploadBroken
 from fedn_py.protocol.masked.round_messages import Abort, CommitteeBody, NotOpened
 from fedn_py.protocol.masked.signing import sign
@@ -427,3 +427,17 @@ def test_an_older_plan_or_another_one_of_an_attempt_is_refused_after_a_restart_t
 def test_a_plain_update_says_its_metrics_by_the_names_of_plans() -> None:
     plain = PlainUpdate(Path("update"), 5, {"loss": 1.0}, {"loss": 2.0})
     assert plain.metrics == {"loss": 1.0, "validate.loss": 2.0}
+
+
+def test_a_task_of_another_session_under_the_same_generation_gets_nothing_of_this_one_s_update(tmp_path: Path) -> None:
+    async def story(site: Site) -> None:
+        task = a_task()
+        await site.formed(task)
+        other = replace(task, plan=replace(task.plan, session=SessionId("cd" * 16)))
+        assert site.side.terms_of(other) is None
+        (withheld,) = await site.send(other)
+        assert isinstance(withheld, UpdateWithheld)
+        assert site.combiner.uploads == []
+        assert site.side.terms_of(task) == terms_of(task)
+
+    told(story, path=tmp_path / "anna")
