@@ -50,6 +50,7 @@ from fedn_py.reducer.records import OrderedCell, PackageRecord, RoundRecord, See
 from fedn_py.reducer.roster import Roster
 from fedn_py.reducer.round_records import CommittedElsewhere, KeyStillHeld, tell_started
 from fedn_py.reducer.state_key import StateKey
+from fedn_py.reducer.work_orders import PlainOrder, with_work_terms
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.ports import Objects
 
@@ -132,6 +133,10 @@ class MaskedRounds:
         at = self._attempts.of(plan.session, plan.round_number, plan.attempt)
         assert at is not None, "an attempt is written down before it is ordered"
         return replace(order, masked=MaskedTerms(self._credentials.certificate, at.plan, at.orders[combiner]))
+
+    def plain_order(self, order: PlainOrder) -> PlainOrder:
+        """Return an order to work in the clear with what the reducer signs of it."""
+        return with_work_terms(order, self._credentials)
 
     # ---- after a start
 

@@ -111,6 +111,8 @@ class Rounds:
             case SendOrder(combiner, instance, order):
                 if isinstance(order, CellOrder) and order.plan.masking != "none":
                     order = self._masked_rounds.order(combiner, order)
+                elif self._masked is not None:
+                    order = self._masked.plain_order(order)
                 self._network.send(combiner, instance, order)
             case PlanMasked():
                 return await self._masked_rounds.plan(effect)

@@ -70,6 +70,8 @@ from fedn_py.protocol.masked.cell_work import (
     TermsChecked,
     UpdatesOverdue,
 )
+from fedn_py.protocol.masked.signing import Signed
+from fedn_py.protocol.masked.words import WorkTerms
 from fedn_py.protocol.messages import (
     CellCancelled,
     CellFailed,
@@ -163,6 +165,15 @@ def test_attached_clients_get_their_task_when_the_objects_are_here() -> None:
     assert state.work == Collecting(order, training=frozenset({ANNA, BERT}))
     task = TrainTask(order.plan, GENERATION)
     assert without_progress(effects) == [SendTask(ANNA, task), SendTask(BERT, task)]
+
+
+def test_what_the_reducer_signed_of_plain_work_goes_on_to_the_clients() -> None:
+    signed = WorkTerms(Signed("server", b"c", bytes(32), bytes(64)), Signed("work order", b"o", bytes(32), bytes(64)))
+    for order in (replace(an_order((ANNA,)), signed=signed), replace(a_validation((ANNA,)), signed=signed)):
+        _, effects = step(a_combiner(Preparing(order), ANNA), ObjectsFetched(GENERATION))
+        (sent,) = [effect for effect in effects if isinstance(effect, SendTask)]
+        assert isinstance(sent.task, TrainTask | ValidateTask)
+        assert (sent.task.order if isinstance(sent.task, ValidateTask) else sent.task).signed == signed
 
 
 def test_a_client_that_is_not_attached_when_its_order_begins_is_waited_for() -> None:
