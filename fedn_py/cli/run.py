@@ -31,9 +31,10 @@ def run_reducer(config: FileOption = None) -> None:
 
     Example: fedn-py run reducer -c reducer.yaml
     """
-    from fedn_py.runtime.processes import run_until_stopped
+    from fedn_py.runtime.processes import keep_memory_private, run_until_stopped
     from fedn_py.settings import ReducerSettings
 
+    keep_memory_private()
     settings = _load(ReducerSettings, config)
     _log_as("reducer", settings.name, settings.logging)
     run_until_stopped(lambda stop: serve_reducer(settings, stop))
@@ -46,9 +47,10 @@ def run_combiner(config: FileOption = None) -> None:
     Example: fedn-py run combiner -c combiner.yaml
     """
     from fedn_py.combiner.assemble import run_combiner as serve
-    from fedn_py.runtime.processes import run_until_stopped
+    from fedn_py.runtime.processes import keep_memory_private, run_until_stopped
     from fedn_py.settings import CombinerSettings
 
+    keep_memory_private()
     settings = _load(CombinerSettings, config)
     _log_as("combiner", settings.name, settings.logging)
     run_until_stopped(lambda stop: serve(settings, stop))
@@ -61,9 +63,10 @@ def run_client(config: FileOption = None) -> None:
     Example: fedn-py run client -c client.yaml
     """
     from fedn_py.client.assemble import run_client as serve
-    from fedn_py.runtime.processes import run_until_stopped
+    from fedn_py.runtime.processes import keep_memory_private, run_until_stopped
     from fedn_py.settings import ClientSettings
 
+    keep_memory_private()
     settings = _load(ClientSettings, config)
     _log_as("client", settings.name, settings.logging)
     run_until_stopped(lambda stop: serve(settings, stop))

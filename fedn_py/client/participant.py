@@ -33,7 +33,7 @@ from fedn_py.client.ports import Fetch, Learned, LearningTask
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.execution.outcome import check_trained_model
 from fedn_py.package import load_model, save_model
-from fedn_py.runtime.processes import run_until_stopped
+from fedn_py.runtime.processes import keep_memory_private, run_until_stopped
 
 Result = TypeVar("Result")
 
@@ -99,6 +99,7 @@ class Participant:
         from fedn_py.runtime.logging import configure_logging
         from fedn_py.settings import ClientSettings, load_settings
 
+        keep_memory_private()
         settings = load_settings(ClientSettings, Path(settings_file), os.environ)
         configure_logging(settings.logging.format, settings.logging.level)
         run_until_stopped(lambda stop: run_client(settings, stop, ParticipantLearner(self)))

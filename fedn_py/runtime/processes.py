@@ -2,16 +2,36 @@
 
 import asyncio
 import contextlib
+import ctypes
 import signal
+import sys
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import TextIO
 
 from fedn_py.errors import FednError, OwnFault
 
+_PR_SET_DUMPABLE = 4
+
 
 class DidNotStop(OwnFault):
     """The process was asked to stop and could not do it in time; it was cut off."""
+
+
+def keep_memory_private() -> None:
+    """Let no core hold this process's secrets, and no other process of its user read its memory or environment.
+
+    On Linux; elsewhere there are other ways, or none. Programs that this process starts are readable again, and may
+    raise the limit of their own cores.
+    """
+    if sys.platform != "linux":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
+    # The limit alone does not stop a core that goes to a program (core_pattern with a pipe); this does.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[None]], *, grace_s: float = 4.0) -> None:

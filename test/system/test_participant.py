@@ -86,9 +86,16 @@ def processes_with(folder: Path) -> set[int]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             line = (process / "cmdline").read_bytes().decode(errors="replace")
-            cwd = (process / "cwd").readlink()
         except OSError:
             continue
-        if str(folder) in line or folder in cwd.parents:
+        if str(folder) in line or folder in cwd_of(process).parents:
             found.add(int(process.name))
     return found - {os.getpid()}
+
+
+def cwd_of(process: Path) -> Path:
+    """Return where a process works; nowhere where that is not shown: daemons keep themselves private."""
+    try:
+        return (process / "cwd").readlink()
+    except OSError:
+        return Path()
