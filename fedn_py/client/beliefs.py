@@ -7,7 +7,7 @@ disk before it is used.
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fedn_py.client.masked_memory import MaskedMemory
@@ -15,13 +15,14 @@ from fedn_py.client.registration import Registration
 from fedn_py.errors import PeerFault
 from fedn_py.protocol.masked.beacon import BeaconTerms, KnownBeacon, WrongBeacon, follow, session_start
 from fedn_py.protocol.masked.boxes import BadBox, OpenedBox, open_box
-from fedn_py.protocol.masked.certificates import Policy
+from fedn_py.protocol.masked.certificates import Policy, ServerCert
 from fedn_py.protocol.masked.committee import Committee, Member, check_committee
 from fedn_py.protocol.masked.contexts import CellTerms, policy_hash
 from fedn_py.protocol.masked.issuing import PLAIN
 from fedn_py.protocol.masked.lottery import check_session_number, slots_drawn
 from fedn_py.protocol.masked.plans import BelievedPlan, Standing, believe
 from fedn_py.protocol.masked.registry import (
+    GRACE_S,
     KnownChains,
     PolicyMark,
     Registered,
@@ -127,9 +128,10 @@ class Beliefs:
 
     @property
     def reducers(self) -> frozenset[bytes]:
-        """Keys of all reducers that the operator certified to this client, but for those withdrawn since."""
+        """Keys of all reducers that the operator certified to this client and that are still to be believed."""
         withdrawn = () if self._known is None else self._known.policy.revoked_servers
-        return self._reducers.difference(withdrawn)
+        now_s = int(self._now_s())
+        return frozenset(key for key, end in self._reducers.items() if now_s <= end + GRACE_S).difference(withdrawn)
 
     @property
     def registered(self) -> Registered:
@@ -224,9 +226,7 @@ class Beliefs:
         """Return the last known beacon of the plan's session, led on by the links of the rounds that were missed."""
         cert = verify_server(terms.certificate, standing.chains.trust, "reducer", standing.policy, standing.now_s)
         plan = read_signed(terms.plan, Plan, signer=cert.server_key)
-        if cert.server_key not in self._reducers:
-            await in_thread(self._memory.save_reducer, cert.server_key)
-            self._reducers |= {cert.server_key}
+        await self._remember(cert)
         known = await in_thread(self._memory.beacon, plan.session)
         reached = known.round if known is not None else 1
         if reached >= plan.round - len(plan.beacon_proof):
@@ -246,6 +246,12 @@ class Beliefs:
                 raise WrongBeacon(f"nobody has the links from round {before} to round {plan.round}")
             await in_thread(self._memory.save_beacon, known)
         return known
+
+    async def _remember(self, cert: ServerCert) -> None:
+        """Know a reducer by its key until the last of its certificates ends."""
+        if self._reducers.get(cert.server_key, -1) < cert.not_after:
+            await in_thread(self._memory.save_reducer, cert.server_key, cert.not_after)
+            self._reducers = {**self._reducers, cert.server_key: cert.not_after}
 
     def drawn(self, believed: BelievedPlan) -> tuple[int, ...]:
         """Return the slots that this client may serve, its best lot first."""
@@ -271,21 +277,37 @@ class Beliefs:
     async def opened(
         self, boxes: Sequence[BoxFor], seat: Member, secret_key: bytearray, committee: Committee, n_words: int
     ) -> list[OpenedBox | BadBox]:
-        """Return what a member gets of each box."""
-        chains = self._standing().chains
+        """Return what a member gets of each box; nothing of a client that the operator has withdrawn."""
+        standing = self._standing()
+        chains = standing.chains
 
         def look() -> list[OpenedBox | BadBox]:
             found: list[OpenedBox | BadBox] = []
             for box in boxes:
                 try:
                     key = bytes(secret_key)
-                    found.append(open_box(box, seat, key, committee=committee, n_words=n_words, chains=chains))
+                    opened = open_box(box, seat, key, committee=committee, n_words=n_words, chains=chains)
+                    found.append(_of_standing(opened, standing))
                 except BadBox as fault:
                     found.append(fault)
             return found
 
         async with self._turn:
             return await in_thread(look)
+
+    def check_standing_of(self, clients: Iterable[Registered]) -> None:
+        """Raise Revoked or Expired where one of the clients of a set does not count under the newest policy."""
+        for client in clients:
+            check_standing(client, self._policy().policy, int(self._now_s()))
+
+
+def _of_standing(opened: OpenedBox, standing: Standing) -> OpenedBox:
+    client = opened.verified.client
+    try:
+        check_standing(client, standing.policy, standing.now_s)
+    except PeerFault as fault:
+        raise BadBox(client.client_id, f"{fault.code}: {fault.message}") from fault
+    return opened
 
 
 def _known(signed: Signed) -> KnownPolicy:

@@ -26,7 +26,9 @@ from fedn_py.client.memory_rows import (
     KeptUpload,
     MembershipRow,
     Pinned,
+    ReducerRow,
     SeenRow,
+    SessionMark,
 )
 from fedn_py.errors import OwnFault
 from fedn_py.masking.hashing import plain_hash
@@ -110,13 +112,13 @@ class MaskedMemory:
         """Remember the newest policy."""
         self._write(self._put("policy", _ONE, policy))
 
-    def reducers(self) -> frozenset[bytes]:
-        """Return the keys of all reducers that the operator certified to this client."""
-        return frozenset(row.value for row in self._all("reducer", Hash))
+    def reducers(self) -> dict[bytes, int]:
+        """Return the keys of all reducers that the operator certified to this client, and when that ends."""
+        return {row.key: row.not_after for row in self._all("reducer", ReducerRow)}
 
-    def save_reducer(self, key: bytes) -> None:
-        """Remember a reducer's key."""
-        self._write(self._put("reducer", key, Hash(key)))
+    def save_reducer(self, key: bytes, not_after: int) -> None:
+        """Remember a reducer's key, and when its certificate ends."""
+        self._write(self._put("reducer", key, ReducerRow(key, not_after)))
 
     # ---- sessions and rounds
 
@@ -130,11 +132,16 @@ class MaskedMemory:
     def save_beacon(self, known: KnownBeacon) -> None:
         """Remember the last beacon of its session."""
         row = BeaconRow(known.session, known.session_number, known.round, known.beacon, known.parent_commit)
-        self._write(self._put("beacon", known.session, row))
+        first = [self._marked(known.session_number)] if self.highest_session() is None else []
+        self._write(self._put("beacon", known.session, row), *first)
 
     def highest_session(self) -> int | None:
-        """Return the highest session number seen."""
-        return max((row.session_number for row in self._all("beacon", BeaconRow)), default=None)
+        """Return the highest number of a session that this client has uploaded in, or of the first that it saw.
+
+        A session that was only heard of costs nobody anything, so its number moves nothing.
+        """
+        mark = self._one("session", _ONE, SessionMark)
+        return None if mark is None else mark.session_number
 
     def seen(self) -> dict[bytes, Seen]:
         """Return the last plan seen of each session."""
@@ -156,7 +163,13 @@ class MaskedMemory:
 
     def save_sent(self, record: SentRecord, upload: KeptUpload) -> None:
         """Remember an upload for ever, and its bytes until its round ends, both at once."""
-        self._write(self._put("sent", plain_hash(record.encode()), record), self._put("upload", upload.ctx0, upload))
+        known, highest = self.beacon(upload.session), self.highest_session()
+        further = known is not None and (highest is None or known.session_number > highest)
+        self._write(
+            self._put("sent", plain_hash(record.encode()), record),
+            self._put("upload", upload.ctx0, upload),
+            *([self._marked(known.session_number)] if known is not None and further else []),
+        )
 
     def drop_uploads(self) -> None:
         """Let go of the bytes of uploads; that they were sent stays."""
@@ -249,6 +262,9 @@ class MaskedMemory:
         except (MalformedMessage, TypeError) as fault:
             raise self._damaged(f"a {row.kind} in it cannot be read") from fault
 
+    def _marked(self, session_number: int) -> tuple[str, tuple[object, ...]]:
+        return self._put("session", _ONE, SessionMark(session_number))
+
     def _put(self, kind: str, key: bytes, value: Body) -> tuple[str, tuple[object, ...]]:
         insert = "INSERT INTO records (kind, key, value) VALUES (?, ?, ?)"
         return f"{insert} ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value", (kind, key, value.encode())
@@ -281,8 +297,9 @@ class MaskedMemory:
 _KINDS: dict[str, type[Body]] = {
     "pinned": Pinned,
     "policy": Signed,
-    "reducer": Hash,
+    "reducer": ReducerRow,
     "beacon": BeaconRow,
+    "session": SessionMark,
     "seen": SeenRow,
     "sent": SentRecord,
     "upload": KeptUpload,

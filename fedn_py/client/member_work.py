@@ -28,6 +28,7 @@ from fedn_py.protocol.masked.contexts import nonce_commitment
 from fedn_py.protocol.masked.differencing import Proofs
 from fedn_py.protocol.masked.encoding import Body, as_line
 from fedn_py.protocol.masked.member_work import Duty, State
+from fedn_py.protocol.masked.registry import Registered
 from fedn_py.protocol.masked.round_messages import BoxAck, BoxFor, Echo, Included, IncludedRow, KeyMessage, UpdateHeader
 from fedn_py.protocol.masked.signing import Signed
 from fedn_py.protocol.messages import SaidByClient
@@ -211,10 +212,19 @@ class MemberWork:
         if isinstance(state, work.Opening):
             await self.take_boxes([box for box in included.boxes if _lacks(state, box)], beliefs)
         async with self._promising.turn:
+            beliefs.check_standing_of(self._to_promise(included))
             memory = self._promising.memory.member()
             await self.mailbox.deliver(work.IncludedArrived(included, memory, proofs(), beliefs.reducers))
         if isinstance(state, work.Opening):
             self.give_up_after(state.duty.terms.plan.sum2_ms / 1_000)
+
+    def _to_promise(self, included: Included) -> list[Registered]:
+        """Return the clients of a set that is not promised yet: a policy may have come since their boxes did."""
+        state = self.state
+        if not isinstance(state, work.Opening):
+            return []
+        ids = {row.client_id for row in included.rows}
+        return [header.client for client_id, header in state.accepted.items() if client_id in ids]
 
     def _acknowledge(self) -> None:
         """Say at once what was found of several boxes; of a client with two, in their order."""

@@ -33,6 +33,23 @@ class BeaconRow(Body):
 
 
 @dataclass(frozen=True, slots=True)
+class SessionMark(Body):
+    """The highest number of a session that this client has uploaded in, or of the first that it saw."""
+
+    kind: ClassVar[str] = "session mark"
+    session_number: Count32
+
+
+@dataclass(frozen=True, slots=True)
+class ReducerRow(Body):
+    """A reducer's key that the operator certified, and when its certificate ends, in seconds since 1970."""
+
+    kind: ClassVar[str] = "known reducer"
+    key: Bytes32
+    not_after: U64
+
+
+@dataclass(frozen=True, slots=True)
 class SeenRow(Body):
     """The last plan of a session that was believed."""
 
@@ -114,7 +131,7 @@ class KeptAnswer(Body):
 
 @dataclass(frozen=True, slots=True)
 class Hash(Body):
-    """32 bytes that are remembered: a reducer's key, a work, a context."""
+    """32 bytes that are remembered: a key, a work, a context."""
 
     kind: ClassVar[str] = "hash"
     value: Annotated[bytes, Exactly(32)]

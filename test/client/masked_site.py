@@ -140,9 +140,9 @@ def a_committee_with(task: TrainTask, offer: KeyOffer | None) -> CommitteeBody:
     return committee_of(task, [*mine, *(offer_of(task, client, slot) for client, slot in others)])
 
 
-def checked(task: TrainTask, body: CommitteeBody) -> Committee:
-    terms = terms_of(task)
-    return check_committee(body, terms.ctx0, terms.order, terms.plan.beacon, world.chains(), standing=world.STANDING)
+def checked(task: TrainTask, body: CommitteeBody, policy: Policy = world.POLICY) -> Committee:
+    terms, standing = terms_of(task), (policy, world.NOW_S)
+    return check_committee(body, terms.ctx0, terms.order, terms.plan.beacon, world.chains(), standing=standing)
 
 
 def a_history(rounds: int) -> tuple[list[BeaconLink], Callable[[int], Plan]]:
@@ -242,6 +242,7 @@ class Site:
     combiner: FakeCombiner
     side: MaskedSide
     hearing: Hearing
+    beliefs: Beliefs
     files: Path
     events: list[Event]
     tasks: "list[asyncio.Task[None]]"
@@ -337,7 +338,7 @@ async def running(
         )
         hearing = Hearing(side, beliefs, combiner, events.append)
         tasks = [asyncio.ensure_future(side.run()), asyncio.ensure_future(hearing.run())]
-        site = Site(client, folder, combiner, side, hearing, path, events, tasks)
+        site = Site(client, folder, combiner, side, hearing, beliefs, path, events, tasks)
         try:
             hearing.attached()
             if policy is not None:

@@ -70,7 +70,8 @@ def test_a_new_memory_remembers_nothing(memory: MaskedMemory) -> None:
     assert (memory.pinned(), memory.policy(), memory.beacon(b"S" * 16), memory.highest_session()) == (None,) * 4
     assert (memory.sent(), memory.uploads(), memory.answers(), memory.seen()) == ((), (), (), {})
     assert memory.member() == MemberMemory()
-    assert memory.reducers() == memory.memberships() == memory.aborted() == frozenset()
+    assert memory.memberships() == memory.aborted() == frozenset()
+    assert memory.reducers() == {}
 
 
 def test_everything_is_there_after_a_restart(memory: MaskedMemory, path: Path) -> None:
@@ -81,7 +82,8 @@ def test_everything_is_there_after_a_restart(memory: MaskedMemory, path: Path) -
     upload, answer, promise = a_kept_upload(), a_kept_answer(), a_promise(b"1" * 32)
     memory.save_pinned(pinned)
     memory.save_policy(policy)
-    memory.save_reducer(b"r" * 32)
+    memory.save_reducer(b"r" * 32, 1)
+    memory.save_reducer(b"r" * 32, LARGEST_ROUND)
     memory.save_beacon(KnownBeacon(b"S" * 16, 7, 1, b"v" * 32, b"y" * 32))
     memory.save_beacon(known)
     memory.save_beacon(KnownBeacon(b"T" * 16, 3, 1, b"x" * 32, b"y" * 32))
@@ -93,12 +95,24 @@ def test_everything_is_there_after_a_restart(memory: MaskedMemory, path: Path) -
     memory.save_abort(b"9" * 32)
     memory.save_answer(answer)
     for one in (memory, again(path)):
-        assert (one.pinned(), one.policy(), one.reducers()) == (pinned, policy, {b"r" * 32})
+        assert (one.pinned(), one.policy(), one.reducers()) == (pinned, policy, {b"r" * 32: LARGEST_ROUND})
         assert (one.beacon(b"S" * 16), one.highest_session(), one.seen()) == (known, 7, {b"S" * 16: seen})
         assert (one.sent(), one.uploads(), one.answers()) == ((RECORD,), (upload,), (answer,))
         assert one.memberships() == {(b"S" * 16, LARGEST_ROUND, 2)}
         assert one.member() == MemberMemory((promise,))
         assert one.aborted() == {b"9" * 32}
+
+
+def test_only_the_first_session_and_those_that_something_was_sent_in_make_others_near(
+    memory: MaskedMemory, path: Path
+) -> None:
+    for number in (5, 21, 4):
+        memory.save_beacon(KnownBeacon(bytes([number]) * 16, number, 1, b"x" * 32, b"y" * 32))
+        assert again(path).highest_session() == 5
+    memory.save_sent(RECORD, replace(a_kept_upload(), session=bytes([4]) * 16))
+    assert again(path).highest_session() == 5
+    memory.save_sent(RECORD, replace(a_kept_upload(), session=bytes([21]) * 16))
+    assert again(path).highest_session() == 21
 
 
 def test_that_something_was_sent_is_remembered_for_ever_its_bytes_are_not(memory: MaskedMemory, path: Path) -> None:

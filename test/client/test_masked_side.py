@@ -192,13 +192,31 @@ def test_a_plan_that_is_not_a_certified_reducer_s_or_promises_too_little_is_refu
     told(story, tmp_path / "anna")
 
 
-def test_a_session_number_far_from_the_known_ones_is_refused_after_a_restart_too(tmp_path: Path) -> None:
-    def of_session(number: int) -> TrainTask:
-        session = bytes([number]) * 16
-        beacon = world.first_beacon(world.DEPLOYMENT, number, world.EPOCH_SEED)
-        plan = a_masked_plan(session=session, session_number=number, beacon=beacon)
-        return a_task(plan)
+def of_session(number: int) -> TrainTask:
+    """The first task of a session."""
+    beacon = world.first_beacon(world.DEPLOYMENT, number, world.EPOCH_SEED)
+    return a_task(a_masked_plan(session=bytes([number]) * 16, session_number=number, beacon=beacon))
 
+
+def test_sessions_that_nothing_was_sent_in_make_no_further_number_near(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path / "anna") as site:
+            for step in range(12):  # none of them is trained, which costs a reducer nothing
+                site.hear(of_session(1 + 16 * step))
+            await site.settled()
+            assert [one.reason.partition(":")[0] for one in site.combiner.failures] == ["SessionTooFar"] * 10
+            assert await refusal(site, of_session(18)) == "SessionTooFar"
+            task = of_session(17)
+            await site.formed(task)
+            await site.send(task)
+        async with running(tmp_path / "anna") as site:
+            assert await refusal(site, of_session(34)) == "SessionTooFar"
+            assert await refusal(site, of_session(33)) == "MayBeOpened"  # near enough; it is the same work
+
+    asyncio.run(main())
+
+
+def test_a_session_number_far_from_the_known_ones_is_refused_after_a_restart_too(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path / "anna") as site:
             await site.offered(of_session(5))
@@ -208,6 +226,27 @@ def test_a_session_number_far_from_the_known_ones_is_refused_after_a_restart_too
             assert await refusal(site, a_task(later)) == "SessionTooFar"
             assert site.combiner.words(LinksWanted) == []
             await site.offered(of_session(21))
+
+    asyncio.run(main())
+
+
+def test_a_reducer_s_word_counts_until_the_last_of_its_certificates_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, ends = world.NOW_S, world.NOW_S + world.DAY_S
+
+    async def main() -> None:
+        async with running(tmp_path / "anna") as site:
+            await site.offered(a_task())
+        async with running(tmp_path / "anna") as site:
+            for later, known in ((ends + world.DAY_S, True), (ends + world.DAY_S + 1, False), (now_s, True)):
+                monkeypatch.setattr(world, "NOW_S", later)
+                assert site.beliefs.reducers == (world.REDUCERS if known else frozenset())
+            renewed = world.a_certificate(not_after=ends + 9 * world.DAY_S)
+            for certificate in (renewed, world.a_certificate(not_after=ends)):  # the older one takes nothing back
+                await site.offered(forged(a_task(), certificate=certificate))
+            monkeypatch.setattr(world, "NOW_S", ends + 2 * world.DAY_S)
+            assert site.beliefs.reducers == world.REDUCERS
 
     asyncio.run(main())
 

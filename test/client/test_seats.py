@@ -20,7 +20,9 @@ from masked_site import (
     a_masked_plan,
     a_task,
     an_order,
+    checked,
     offer_of,
+    policy_news,
     recorded,
     running,
     terms_of,
@@ -30,6 +32,7 @@ from masked_world import CLIENTS, REDUCER, REPLICATED, AnUpload, an_upload
 from fedn_py.client import answer_sealing, seats
 from fedn_py.client.masked_memory import MemoryUnwritable
 from fedn_py.client.secret_bytes import SeatKeys
+from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import included_hash
 from fedn_py.protocol.masked.differencing import PromiseRecord
@@ -639,3 +642,81 @@ def test_a_word_of_no_cell_at_hand_is_passed_over_by_name(tmp_path: Path) -> Non
         assert site.combiner.said[1:] == []  # behind its offer
 
     told(story, tmp_path / "client")
+
+
+# ---- clients that the operator has withdrawn
+
+
+def withdrawn(client: world.AClient, how: str) -> dict[str, Any]:
+    return {"revoked_tokens": (client.registered.token_id,)} if how == "token" else {"revoked_clients": (client.id,)}
+
+
+def under(policy: Policy) -> TrainTask:
+    plan = a_masked_plan(policy_hash=world.policy_hash(policy.encode()))
+    return a_task(plan, an_order(plan))
+
+
+@pytest.mark.parametrize("how", ["token", "client", "expired"])
+def test_the_box_of_a_client_that_was_withdrawn_or_has_ended_is_refused_by_name(tmp_path: Path, how: str) -> None:
+    client = world.a_client("gone", not_after=world.NOW_S - (2 if how == "expired" else -2) * world.DAY_S)
+    policy = world.a_policy(version=9, **({} if how == "expired" else withdrawn(client, how)))
+
+    async def story(site: Site) -> None:
+        task = under(policy)
+        offer = await site.offered(task)
+        body = a_committee_with(task, offer)
+        site.hear_words(body)
+        await site.settled()
+        committee = checked(task, body, policy)
+        uploads = the_uploads(task, committee, [*UPLOADERS[1:], client])
+        site.hear_words(boxes_of(uploads, committee))
+        await site.settled()
+        (ack,) = [BoxAck.decode(one.body) for one in site.combiner.signed(BoxAck.kind)]
+        assert {row.client_id for row in ack.accepted} == {one.id for one in UPLOADERS[1:]}
+        ((refused,),) = (ack.rejected,)
+        assert refused.client_id == client.id
+        assert refused.reason.startswith("Expired: " if how == "expired" else "Revoked: ")
+        site.hear_words(world.included(committee, uploads))
+        await site.settled()
+        assert site.folder.memory.member().promised == ()
+        assert site.combiner.signed(Answer.kind) == []
+
+    told(story, tmp_path / "anna", policy=policy)
+
+
+@pytest.mark.parametrize("how", ["token", "client"])
+def test_a_set_is_looked_at_under_a_policy_that_came_after_its_boxes(tmp_path: Path, how: str) -> None:
+    async def story(site: Site) -> None:
+        task = a_task()
+        committee, uploads = await opened(site, task)
+        site.hear(policy_news(world.a_policy(version=9, **withdrawn(UPLOADERS[0], how))))
+        with structlog.testing.capture_logs() as logs:
+            site.hear_words(world.included(committee, uploads))
+            await site.settled()
+        assert [one["fault"] for one in logs if one["event"] == "refused"] == ["Revoked"]
+        assert site.folder.memory.member().promised == ()
+        site.hear_words(world.included(committee, uploads[1:]))  # without it, the set is as good as any
+        await said(site, Answer.kind)
+
+    told(story, tmp_path / "anna")
+
+
+def test_a_set_is_looked_at_by_the_clock_of_when_it_is_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = world.a_client("soon gone", not_after=world.NOW_S - world.DAY_S // 2)
+
+    async def story(site: Site) -> None:
+        task = a_task()
+        committee = await site.seated(task)
+        uploads = the_uploads(task, committee, [*UPLOADERS[1:], client])
+        site.hear_words(boxes_of(uploads, committee))
+        await site.settled()  # within the day's grace
+        monkeypatch.setattr(world, "NOW_S", world.NOW_S + world.DAY_S)
+        with structlog.testing.capture_logs() as logs:
+            site.hear_words(world.included(committee, uploads))
+            await site.settled()
+        assert [one["fault"] for one in logs if one["event"] == "refused"] == ["Expired"]
+        assert site.folder.memory.member().promised == ()
+
+    told(story, tmp_path / "anna")
