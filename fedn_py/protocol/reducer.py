@@ -487,6 +487,10 @@ def _released(state: Reducer) -> Result:
     if isinstance(work, Paused) and work.reason.startswith(masked_rounds.PRIVACY_HOLD):
         if len(attached(state.roster, work.progress)) < work.progress.terms.clients_required:
             return state, []
+        outcome = masked_rounds.what_next(work.progress, state.roster)
+        if isinstance(outcome, RoundFailed):  # else each Abort of its last attempt would begin another one
+            reason = masked_rounds.failed_reason(work.progress, outcome, "a privacy hold that was lifted too late")
+            return _pause(state, work.progress, reason)
         return _resume(state, work.progress, new_work=False)
     return _try_to_begin(state)
 

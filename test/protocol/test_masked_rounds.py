@@ -510,6 +510,18 @@ def test_a_hold_that_shows_only_when_clients_come_back_is_one_after_a_while() ->
     assert state.work.reason.startswith(PRIVACY_HOLD)
 
 
+def test_a_hold_that_is_lifted_after_the_last_attempt_leads_to_no_further_one() -> None:
+    state, _ = failed(reopen="strict")
+    (ended,) = state.work.progress.history
+    others = tuple(replace(ended, attempt=number, cells=()) for number in (2, 3))
+    progress = replace(state.work.progress, history=(ended, *others), attempt=4)
+    state = replace(state, work=replace(state.work, progress=progress))
+    state, effects = run(state, *(masked.heard(one) for one in all_aborts()))
+    assert isinstance(state.work, Paused)
+    assert state.work.reason.startswith("round 1 failed 3 times")
+    assert kinds(effects) == [SaveDocument, RecordSession]
+
+
 @pytest.mark.parametrize("reopen", ["reducer", "strict"])
 def test_a_committee_that_a_cut_off_combiner_formed_is_heard_of_after_its_attempt(reopen: Any) -> None:
     """Its clients may have sent under a context that the reducer did not know when it gave the attempt up."""
