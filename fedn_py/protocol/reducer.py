@@ -122,6 +122,7 @@ def step(state: Reducer, event: Event) -> Result:
             if combiner not in state.roster or state.roster[combiner].instance != instance:
                 raise UnexpectedEvent(state.work, event)
             entry = replace(state.roster[combiner], clients=clients, registered=registered)
+            state = _without_moved(state, combiner, clients - state.roster[combiner].clients)
             return _released(_with_roster(state, combiner, entry))
         case CombinerLost(combiner, instance):
             return _lost(state, combiner, event)
@@ -242,6 +243,14 @@ def _with_roster(state: Reducer, combiner: CombinerName, joined: Joined | None) 
     if joined is not None:
         roster[combiner] = joined
     return replace(state, roster=roster)
+
+
+def _without_moved(state: Reducer, combiner: CombinerName, came: frozenset[ClientId]) -> Reducer:
+    """Return the state without clients at other combiners that have just attached to this one."""
+    for other, entry in state.roster.items():
+        if other != combiner and entry.clients & came:
+            state = _with_roster(state, other, replace(entry, clients=entry.clients - came))
+    return state
 
 
 def _joined(state: Reducer, combiner: CombinerName, entry: Joined) -> Result:

@@ -114,13 +114,26 @@ def cell_id(session: bytes, combiner_key: bytes) -> bytes:
     return tagged_hash("cell", session, combiner_key)[:16]
 
 
+class TooFewToOpen(PeerFault):
+    """A session chose a g_min that is too small for a cell of this size."""
+
+    def __init__(self, g_min: int, least: int, clients: int) -> None:
+        super().__init__(
+            f"g_min {g_min} was chosen, and a cell of {clients} clients opens sums of {least} and more",
+            remedy=f"Choose a g_min of at least {least}, or leave it to the size of the cells.",
+        )
+
+
 def parameters_of(clients: int, options: MaskedOptions, policy: Policy) -> CellParameters:
     """Return what a cell of so many clients is run with: as was chosen, within the policy, else by its size.
 
     Raises:
         CellTooSmall, CellTooLarge: no such cell is run.
+        TooFewToOpen: the chosen g_min is below what a cell of that size may be opened with.
     """
     default = parameters_for(clients)
+    if options.g_min and options.g_min < default.g_min_floor:
+        raise TooFewToOpen(options.g_min, default.g_min_floor, clients)
     k = options.k or max(default.k, policy.k_min)
     r = options.r or max(default.r, policy.r_min)
     g_min = max(options.g_min or default.g_min, policy.g_min)

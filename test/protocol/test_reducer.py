@@ -210,6 +210,16 @@ def test_after_that_while_the_required_clients_will_do() -> None:
     assert isinstance(state.work, Updating)
 
 
+def test_a_client_is_where_it_attached_last() -> None:
+    """A combiner that has just died still lists it, until its time to come back is over."""
+    state = a_reducer(Idle(), north=(), south=(ANNA, BERT))
+    state, _ = step(state, ClientsChanged(NORTH, NORTH_1, frozenset({ANNA})))
+    assert {name: entry.clients for name, entry in state.roster.items()} == {NORTH: {ANNA}, SOUTH: {BERT}}
+    # It says so again with its next sign of life, which makes nobody move.
+    state, _ = step(state, ClientsChanged(NORTH, NORTH_1, frozenset({ANNA})))
+    assert state.roster[SOUTH].clients == {BERT}
+
+
 def test_what_is_waited_for_is_told_once() -> None:
     terms = some_terms(clients_required=2)
     state = a_reducer(Gathering(some_progress(terms), "need 2 clients, have 1"), north=(ANNA,))

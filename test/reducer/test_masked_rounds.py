@@ -458,7 +458,7 @@ def test_a_hold_is_known_after_a_restart_and_lifted_by_every_member_s_abort(tmp_
 
 
 TWELVE = tuple(world.a_client(f"client-{number}") for number in range(12))
-REPLICATED = MaskedOptions(k=2, r=2, g_min=3)
+REPLICATED = MaskedOptions(k=2, r=2, g_min=8)
 
 
 async def replicated(network: Network, **changed: Any) -> MaskedCombiner:

@@ -32,6 +32,7 @@ from fedn_py.reducer.planning import (
     Before,
     NoCellPlanned,
     PlannedAttempt,
+    TooFewToOpen,
     cell_id,
     metric_bounds,
     n_parameters_of,
@@ -129,6 +130,12 @@ def test_what_was_chosen_holds_within_the_policy() -> None:
         parameters_of(5, MaskedOptions(), world.a_policy(g_min=6))
     with pytest.raises(CellTooSmall):
         parameters_of(2, MaskedOptions(), world.POLICY)
+
+
+def test_a_large_cell_is_not_opened_for_a_few() -> None:
+    with pytest.raises(TooFewToOpen, match="a cell of 300 clients opens sums of 64 and more"):
+        parameters_of(300, MaskedOptions(g_min=63), world.POLICY)
+    assert parameters_of(300, MaskedOptions(g_min=64), world.POLICY).g_min == 64
 
 
 def test_the_lottery_draws_for_no_fewer_than_the_policy_says() -> None:

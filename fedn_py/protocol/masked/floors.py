@@ -3,6 +3,7 @@
 from fedn_py.errors import PeerFault
 from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.contexts import CellTerms
+from fedn_py.protocol.masked.round_messages import CellOrder
 
 MODE = "pet"
 _RELEASES = ("none", "sum", "client")
@@ -51,6 +52,11 @@ def echo_quorum(members: int, echo_c: int) -> int:
     return (members + echo_c) // 2 + 1
 
 
+def least_drawn(policy: Policy, order: CellOrder) -> int:
+    """Return for how many clients a cell's lottery must draw at least."""
+    return max(policy.n_draw_min, order.g_min)
+
+
 def check_floors(terms: CellTerms, policy: Policy, current_policy_hash: bytes) -> None:
     """Hold a cell's plan and order to the operator's policy.
 
@@ -79,7 +85,8 @@ def check_floors(terms: CellTerms, policy: Policy, current_policy_hash: bytes) -
             plan.weight_cap <= policy.weight_cap_max,
             f"weight_cap {plan.weight_cap} > {policy.weight_cap_max}",
         ),
-        "n_draw": (order.n_draw >= policy.n_draw_min, f"n_draw {order.n_draw} < {policy.n_draw_min}"),
+        # A cell is planned for as many clients as are opened at least; drawing for fewer would draw everybody.
+        "n_draw": (order.n_draw >= least_drawn(policy, order), f"n_draw {order.n_draw} < {least_drawn(policy, order)}"),
         "reopen": (plan.reopen == "strict" or policy.reopen == "reducer", f"reopen {plan.reopen!r}"),
         "metrics": (
             _RELEASES.index(plan.metrics_release) <= _RELEASES.index(policy.metrics),

@@ -95,7 +95,10 @@ def outlook(
 
 def ways_out(works_left: int) -> tuple[str, ...]:
     """Return what people can do about a privacy hold."""
-    wait = "Bring the missing members back online: the cells are then finished with the same clients."
+    wait = (
+        "Bring the missing members back online: where all of a committee give up, its clients are free and the session "
+        "goes on by itself; who has answered cannot give up."
+    )
     if works_left < 1:
         used_up = (
             "BaseUsedUp: no further work may be done on this base model. Have the operator sign a policy with a "

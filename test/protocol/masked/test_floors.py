@@ -48,6 +48,14 @@ def test_an_order_below_a_floor_is_refused_by_its_name(term: str) -> None:
     assert refused.value.terms == (term,)
 
 
+def test_a_cell_that_draws_for_fewer_clients_than_it_opens_is_refused() -> None:
+    """It would draw everybody, and servers could choose the committee by keeping others out."""
+    with pytest.raises(PlanBelowFloor) as refused:
+        check(world.the_terms(g_min=64, n_draw=63))
+    assert refused.value.terms == ("n_draw",)
+    check(world.the_terms(g_min=64, n_draw=64))
+
+
 def test_what_the_policy_raises_is_asked_for() -> None:
     terms = world.the_terms()
     for name, floor, term in (
