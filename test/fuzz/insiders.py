@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import masked_world as world
+from fuzz.damage import Damaged, resigned
+from fuzz.places import Place
 from masked_world import CLIENTS, COMBINER, OPERATOR, REDUCER, AClient
 
 from fedn_py.protocol.masked.certificates import Policy, ServerCert
@@ -26,8 +28,6 @@ from fedn_py.protocol.masked.round_messages import (
 )
 from fedn_py.protocol.masked.signing import Signed, sign
 from fedn_py.protocol.masked.words import Boxes, KeyOffer, MaskedTerms, MaskedUpload
-from fuzz.damage import Damaged, resigned
-from fuzz.places import Place
 
 ELSEWHERE, ANOTHER = world.bytes_of("another ctx"), world.bytes_of("another hash")
 BY_KEY: Mapping[bytes, AClient] = {bytes(client.key.verify_key): client for client in CLIENTS}
@@ -41,6 +41,12 @@ def insiders(place: Place, body: Body) -> Iterator[Damaged]:
 
 def _nothing(body: Any) -> Iterator[tuple[str, Body]]:
     yield from ()
+
+
+def spoiled(place: Place, body: Body) -> Iterator[Damaged]:
+    """Yield what the true sender could say wrongly so that it costs the round what depends on it."""
+    for how, wrong in SPOILED.get(place.name, _nothing)(body):
+        yield Damaged(f"by its sender: {how}", wrong.encode(), how)
 
 
 def _terms(terms: MaskedTerms) -> Iterator[tuple[str, Body]]:
@@ -88,7 +94,10 @@ def _policy(signed: Signed) -> Iterator[tuple[str, Body]]:
     policy = Policy.decode(signed.body)
     yield "of another network", resigned(signed, Policy, OPERATOR, deployment=b"E" * 16)
     yield "of an older version", resigned(signed, Policy, OPERATOR, version=policy.version - 2)
-    yield "another one of the version that is gone by", resigned(signed, Policy, OPERATOR, version=policy.version - 1)
+    yield (
+        "another one of the version that is gone by",
+        resigned(signed, Policy, OPERATOR, version=policy.version - 1, rework_max=1),
+    )
     yield "that has ended", resigned(signed, Policy, OPERATOR, not_after=world.NOW_S - 3 * world.DAY_S)
 
 
@@ -164,9 +173,13 @@ def _included(included: Included) -> Iterator[tuple[str, Body]]:
 
 def _closed(signed: Signed) -> Iterator[tuple[str, Body]]:
     closed = CellClosed.decode(signed.body)
-    rows = closed.rows
     yield "of another cell", resigned(signed, CellClosed, COMBINER, ctx=ELSEWHERE)
     yield "by another combiner", sign(closed, world.OTHER_COMBINER)
+
+
+def _closed_spoiled(signed: Signed) -> Iterator[tuple[str, Body]]:
+    rows = CellClosed.decode(signed.body).rows
+    yield "a sum that is nowhere", resigned(signed, CellClosed, COMBINER, partial_sha256=ANOTHER)
     lists = {
         "two clients": rows[:2],
         "a client twice": (*rows, rows[-1]),
@@ -210,6 +223,12 @@ def _answer(signed: Signed) -> Iterator[tuple[str, Body]]:
     yield "by no member", sign(answer, world.a_client("a client of no cell").key)
 
 
+def _answer_spoiled(signed: Signed) -> Iterator[tuple[str, Body]]:
+    key, answer = BY_KEY[signed.signer].key, Answer.decode(signed.body)
+    yield "a stream of another hash", resigned(signed, Answer, key, stream_hash=ANOTHER)
+    yield "a key that opens nothing", resigned(signed, Answer, key, sealed_key=answer.sealed_key[::-1])
+
+
 def _abort(signed: Signed) -> Iterator[tuple[str, Body]]:
     yield "of another cell", resigned(signed, Abort, BY_KEY[signed.signer].key, ctx=ELSEWHERE)
     yield "by no member", sign(Abort.decode(signed.body), world.a_client("a client of no cell").key)
@@ -237,3 +256,9 @@ WRONG: Mapping[str, Callable[[Any], Iterator[tuple[str, Body]]]] = {
     "abort at the reducer": _abort,
     "not opened at the client": _not_opened,
 }
+
+SPOILED: Mapping[str, Callable[[Any], Iterator[tuple[str, Body]]]] = {
+    "closed cell at the reducer": _closed_spoiled,
+    "answer at the reducer": _answer_spoiled,
+}
+"""What is taken for what it is, and found out later: it costs the cell, or the attempt, and is named."""

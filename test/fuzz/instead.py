@@ -2,22 +2,44 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from fedn_py.identity import ClientId
-from fedn_py.protocol.masked.encoding import MalformedMessage
-from fedn_py.protocol.messages import CellOrder, RoundCommitted
-from fedn_py.reducer.records import RoundRecord
 from fuzz.damage import Damaged
+from fuzz.insiders import spoiled
 from fuzz.lines import TO_COMBINER, Ambush, Door, Passing
 from fuzz.places import Place
-from fuzz.storm import Report, damages_of, fields_hit
+from fuzz.quiet_loop import quiet
 from fuzz.stories import STORIES
+from fuzz.storm import Report, damages_of, fields_hit
 from fuzz.whole_network import WholeNetwork
 
-_MOST = 30
+from fedn_py.identity import ClientId
+from fedn_py.protocol.masked.encoding import Body, MalformedMessage
+from fedn_py.protocol.messages import CellOrder, RoundCommitted
+from fedn_py.reducer.records import RoundRecord
+
+MOST_SAID = 30
 """How often one message is said again in an attempt, and damaged each time."""
+
+Whose = Callable[[WholeNetwork, Passing], bool]
+"""Says whether it is this client's message that is to be damaged."""
+
+
+def anybody(_: WholeNetwork, __: Passing) -> bool:
+    """Whoever comes first."""
+    return True
+
+
+def a_member(network: WholeNetwork, passing: Passing) -> bool:
+    """A sum participant of the newest committee."""
+    return passing.client in network.members
+
+
+def no_member(network: WholeNetwork, passing: Passing) -> bool:
+    """A client that is an update participant alone."""
+    return passing.client not in network.members
 
 
 @dataclass
@@ -25,46 +47,55 @@ class Instead:
     """Damages what one receiver is told until its attempt is over.
 
     Attributes:
-        place: where.
-        pick: which of the damages; they are in the same order each time.
+        spoils: whether it is its sender who says what is wrong.
+        share: which of all damages, from 0 to 1.
         party: whose message it was; None where it was nobody's in particular.
+        round: in which it was said.
     """
 
-    place: Place
-    pick: int
-    seed: int
-    count: int
     network: WholeNetwork
+    place: Place
+    share: float
+    chance: random.Random
+    count: int
+    whose: Whose = anybody
+    spoils: bool = False
     damaged: Damaged | None = None
     hit: set[str] = field(default_factory=set)
     party: ClientId | None = None
     readable: bool = False
-    left: int = _MOST
-    orders: int = 0
+    round: int = 0
 
     def wanted(self, passing: Passing) -> bool:
+        if not self.place.takes(passing):
+            return False
         if self.damaged is None:
-            return self.place.takes(passing)
-        return self.readable and self.place.takes(passing) and passing.client == self.party
+            return self.whose(self.network, passing)
+        return self.readable and passing.client == self.party
 
     async def springs(self, passing: Passing, door: Door) -> None:
         if self.damaged is None:
             self._choose(passing)
         assert self.damaged is not None
-        # Later words of the same attempt are damaged in the same way, as far as they are as long.
         await door(self.place.with_content(passing, self.damaged.content))
 
     def _choose(self, passing: Passing) -> None:
-        chance = random.Random(self.seed)
-        found = in_turn(damages_of(self.place, passing, chance, self.count, self.network.lines.passed[:-1]))
-        self.damaged, self.party = found[self.pick % len(found)], passing.client
         body = self.place.body.decode(self.place.content_of(passing))
+        found = in_turn(self.damages(passing, body))
+        self.damaged, self.party = found[int(self.share * len(found))], passing.client
+        self.round = self.network.lines.committed + 1
         self.hit = fields_hit(body, self.damaged.content)
         try:
             self.place.body.decode(self.damaged.content)
             self.readable = True
         except MalformedMessage:
-            self.readable = False
+            self.readable = False  # it ends the line that it came on, and is said again on the next
+
+    def damages(self, passing: Passing, body: Body) -> Sequence[Damaged]:
+        """Return everything that may take the place of a message."""
+        if self.spoils:
+            return list(spoiled(self.place, body))
+        return damages_of(self.place, passing, self.chance, self.count, self.network.lines.passed[:-1])
 
     def over(self, passing: Passing) -> bool:
         """Say whether a message shows that the attempt is over."""
@@ -73,35 +104,50 @@ class Instead:
         return isinstance(passing.message, RoundCommitted | CellOrder)
 
 
+class Readable(Instead):
+    """Damages fields alone, so that the line holds and every further word of the same party is damaged too."""
+
+    def damages(self, passing: Passing, body: Body) -> Sequence[Damaged]:
+        return [one for one in super().damages(passing, body) if one.field and one.field != "replay"]
+
+
 def in_turn(damages: Sequence[Damaged]) -> list[Damaged]:
     """Return damages so that one of each kind comes before a second one of any."""
     by_kind: dict[str, list[Damaged]] = {}
     for one in damages:
-        kind = one.how.split()[0] if not one.field else one.field if one.field != "insider" else one.how
-        by_kind.setdefault(kind, []).append(one)
+        by_kind.setdefault(one.field or one.how.split()[0], []).append(one)
     found: list[Damaged] = []
     while any(by_kind.values()):
         found += [waiting.pop(0) for waiting in by_kind.values() if waiting]
     return found
 
 
-async def instead(network: WholeNetwork, place: Place, picks: Sequence[int], *, seed: int, count: int) -> Report:
+async def instead(
+    network: WholeNetwork, place: Place, chance: random.Random, *, rounds: int, count: int, **how: Any
+) -> Report:
     """Damage one message a round, and see that each round is committed all the same."""
     report = Report(place.name)
-    for pick in picks:
-        await _one_round(network, place, Instead(place, pick, seed, count, network), report)
+    for number in range(rounds):
+        one = Instead(network, place, number / rounds, chance, count, **how)
+        await one_round(network, one, report)
     return report
 
 
-async def _one_round(network: WholeNetwork, place: Place, one: Instead, report: Report) -> None:
-    await network.newest_round()
-    position, told = len(network.log), Counter(network.refusals.by)
-    ambush = network.lines.lay(Ambush(one.wanted, one.springs, _MOST, until=one.over))
+async def one_round(network: WholeNetwork, one: Instead, report: Report) -> None:
+    """Damage what there is to damage in one round."""
+    place = one.place
+    position, told, rested = len(network.log), Counter(network.refusals.by), len(network.rests)
+    ambush = network.lines.lay(Ambush(one.wanted, one.springs, MOST_SAID, until=one.over))
     await STORIES[place.story](network)
     while one.damaged is None:
         network.check_alive()
         await network.next_message()
-    record = await network.next_round()
+    if place.story == "joining":  # who is refused at the door comes again
+        await quiet()
+        network.lines.lift(ambush)
+        network.combiner.drop()
+    while (record := await network.next_round()).plan.round_number < one.round:
+        pass
     network.lines.lift(ambush)
     report.cases += 1
     codes = network.codes_since(position) + Counter(code for _, code in (network.refusals.by - told).elements())
@@ -109,16 +155,12 @@ async def _one_round(network: WholeNetwork, place: Place, one: Instead, report: 
     what = f"{one.damaged.how} ({', '.join(sorted(one.hit))})"
     if not codes:
         report.escapes.append(f"{what}: not refused by name")
-    missing = _missing(network, record)
+    missing = set(network.clients) - {ClientId(included.client) for included in record.included}
     if len(missing - {one.party}) > place.others:
         report.escapes.append(f"{what}: the round went on without {len(missing)} clients")
-    report.ends[_end_of(record, missing)] += 1
+    report.ends[_end_of(record, missing) + (" and a new work" if network.rests[rested:] else "")] += 1
 
 
-def _missing(network: WholeNetwork, record: RoundRecord) -> set[ClientId | None]:
-    return set(network.clients) - {ClientId(one.client) for one in record.included}
-
-
-def _end_of(record: RoundRecord, missing: set[ClientId | None]) -> str:
+def _end_of(record: RoundRecord, missing: set[ClientId]) -> str:
     who = "without its client" if missing else "with everybody"
-    return who if record.plan.attempt == 1 else f"{who}, in attempt {record.plan.attempt}"
+    return who if record.plan.attempt == 1 else f"{who} in a later attempt"

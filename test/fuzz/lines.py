@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId
 from fedn_py.protocol import messages as m
+from fedn_py.protocol.masked.round_messages import Included, OpenSum2
 from fedn_py.protocol.masked.signing import Signed
 from fedn_py.transport import codec
 from fedn_py.wire.v1 import network_pb2 as pb
@@ -85,13 +86,22 @@ class Ambush:
 
 
 class Lines:
-    """All lines of a network."""
+    """All lines of a network.
+
+    Attributes:
+        passed: the last messages of masked rounds, as their senders said them.
+        committed: the newest round that the reducer has told of. orders: how many it has given.
+        asked: the sets that it has asked for, as (ctx, H(U)).
+        news: set with each message.
+    """
 
     def __init__(self) -> None:
         self._ambushes: list[Ambush] = []
         self.passed: list[Passing] = []
         self.most_kept = 400
         self.committed = 0
+        self.orders = 0
+        self.asked: set[tuple[bytes, bytes]] = set()
         self.news = asyncio.Event()
 
     def lay(self, ambush: Ambush) -> Ambush:
@@ -108,8 +118,8 @@ class Lines:
         if passing.kind:
             self.passed.append(passing)
             del self.passed[: -self.most_kept]
-        if way is TO_COMBINER and isinstance(message, m.RoundCommitted):
-            self.committed = message.round_number
+        if way is TO_COMBINER:
+            self._note(message)
         self.news.set()
         for ambush in list(self._ambushes):
             if not ambush.left or ambush.until(passing):
@@ -118,6 +128,16 @@ class Lines:
                 ambush.left -= 1
                 return await ambush.springs(passing, door)
         return await door(passing.wire)
+
+    def _note(self, message: Any) -> None:
+        match message:
+            case m.RoundCommitted(round_number=number):
+                self.committed = number
+            case m.CellOrder():
+                self.orders += 1
+            case m.WordForClients(word=Included(opening=signed)):
+                opening = OpenSum2.decode(signed.body)
+                self.asked.add((opening.ctx, opening.included_hash))
 
 
 def kind_of(way: Way, message: Any) -> str:

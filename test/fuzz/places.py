@@ -1,9 +1,10 @@
-"""The table: every kind of message of masked rounds, at the role that receives it, and how damage to it is met there."""
+"""The table: every kind of message of masked rounds at the role that receives it, and how damage to it is met."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fuzz.lines import ASSIGNING, FROM_CLIENT, FROM_COMBINER, TO_CLIENT, TO_COMBINER, UPLOADING, Passing, Way
 from google.protobuf.message import Message
 
 from fedn_py.protocol.masked.certificates import Chain, Policy, ServerCert
@@ -30,7 +31,6 @@ from fedn_py.protocol.masked.words import (
     StreamSent,
     StreamWanted,
 )
-from fuzz.lines import ASSIGNING, FROM_CLIENT, FROM_COMBINER, TO_CLIENT, TO_COMBINER, UPLOADING, Passing, Way
 
 Story = Literal["rounds", "echoes", "given up", "missed rounds", "attaching", "joining", "policies"]
 """What has to happen so that the message is said."""
@@ -117,7 +117,17 @@ PLACES: tuple[Place, ...] = (
     _to_client("included", Included),
     _to_client("wanted stream", StreamWanted),
     _to_client("wanted abort", AbortWanted, story="given up", as_good={"reason": "the request is the same"}),
-    _to_client("links", Links, story="missed rounds", how="instead"),
+    _to_client(
+        "links",
+        Links,
+        story="missed rounds",
+        how="instead",
+        as_good={
+            "links[one less]": "the client asks again from where it is",
+            "links[one twice]": "it is followed once",
+            "links[turned round]": "the client asks again from where it is",
+        },
+    ),
     _to_client("echo", Signed, said=Echo, story="echoes"),
     _to_client("abort", Signed, said=Abort, story="given up", as_good={**_AGAIN, "signer": _OF_NOBODY}),
     _to_client("not opened", Signed, said=NotOpened, story="given up", as_good=_AGAIN),

@@ -11,16 +11,13 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
-_THREADS_TAKE_S = 30.0
-"""Longer than any piece of work in a worker thread takes; then the loop reports itself stuck."""
-
 
 class Stuck(AssertionError):
     """Nobody works, no timer runs, and somebody waits for ever."""
 
 
 class _Selector(selectors.BaseSelector):
-    """Asks the real one without waiting, unless a worker thread will wake it."""
+    """Asks the real one without waiting."""
 
     def __init__(self, idle: Callable[[float | None], bool]) -> None:
         self._real, self._idle = selectors.DefaultSelector(), idle
@@ -41,12 +38,9 @@ class _Selector(selectors.BaseSelector):
         found = self._real.select(0)
         if found or timeout == 0:
             return found
-        if self._idle(timeout):
-            return []
-        found = self._real.select(_THREADS_TAKE_S)
-        if not found:
-            raise Stuck("a worker thread does not end, or everybody waits for somebody else")
-        return found
+        if not self._idle(timeout):
+            raise Stuck("everybody waits for somebody else")
+        return []
 
 
 class QuietLoop(asyncio.SelectorEventLoop):
@@ -54,7 +48,6 @@ class QuietLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._in_threads = 0
         self._waiting: list[asyncio.Future[None]] = []
         super().__init__(_Selector(self._when_idle))
 
@@ -63,14 +56,13 @@ class QuietLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
-        """Count what is done in worker threads."""
-        future = super().run_in_executor(executor, func, *args)
-        self._in_threads += 1
-        future.add_done_callback(self._one_ended)
+        """Do what belongs in a worker thread here and now: nobody is kept waiting by it, and the order is the same."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as fault:
+            future.set_exception(fault)
         return future
-
-    def _one_ended(self, _: object) -> None:
-        self._in_threads -= 1
 
     async def quiet(self) -> None:
         """Wait until everything that was set off has come to its end, or waits for its time."""
@@ -80,8 +72,6 @@ class QuietLoop(asyncio.SelectorEventLoop):
 
     def _when_idle(self, timeout: float | None) -> bool:
         """Do what there is to do when nobody is at work; says whether there was anything."""
-        if self._in_threads:
-            return False
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             for future in waiting:

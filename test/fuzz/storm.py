@@ -7,10 +7,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import masked_world as world
-
-from fedn_py.errors import PeerFault
-from fedn_py.protocol.masked.encoding import Body, MalformedMessage
-from fedn_py.protocol.masked.signing import Signed
 from fuzz.damage import Damaged, by_another, bytes_damaged, edits
 from fuzz.insiders import insiders
 from fuzz.lines import Ambush, Door, Passing
@@ -18,6 +14,10 @@ from fuzz.places import Place
 from fuzz.quiet_loop import quiet
 from fuzz.stories import STORIES
 from fuzz.whole_network import WholeNetwork
+
+from fedn_py.errors import PeerFault
+from fedn_py.protocol.masked.encoding import Body, MalformedMessage
+from fedn_py.protocol.masked.signing import Signed
 
 STRANGER = world.key_of("a stranger")
 
@@ -76,8 +76,9 @@ def _as_good(place: Place, body: Body, damaged: Damaged) -> bool:
 class Storm:
     """Damages one message after the other of what it is laid for, and lets the true one through at the end."""
 
-    def __init__(self, network: WholeNetwork, place: Place, chance: random.Random, count: int) -> None:
+    def __init__(self, network: WholeNetwork, place: Place, chance: random.Random, count: int, messages: int) -> None:
         self._network, self._place, self._chance, self._count = network, place, chance, count
+        self.left = messages
         self.report = Report(place.name)
 
     async def springs(self, passing: Passing, door: Door) -> None:
@@ -86,6 +87,7 @@ class Storm:
         for damaged in damages_of(place, passing, self._chance, self._count, earlier):
             await self._try(passing, damaged, door)
         await door(passing.wire)
+        self.left -= 1
 
     async def _try(self, passing: Passing, damaged: Damaged, door: Door) -> None:
         network, report, body = self._network, self.report, self._place.body.decode(self._place.content_of(passing))
@@ -116,10 +118,10 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 async def storm(network: WholeNetwork, place: Place, chance: random.Random, count: int, *, messages: int = 1) -> Report:
     """Lay a storm for the next messages of a kind and wait until they have come."""
-    one = Storm(network, place, chance, count)
-    ambush = network.lines.lay(Ambush(place.takes, one.springs, messages))
+    one = Storm(network, place, chance, count, messages)
+    network.lines.lay(Ambush(place.takes, one.springs, messages))
     await STORIES[place.story](network)
-    while ambush.left:
+    while one.left:
         network.check_alive()
         await network.next_message()
     await quiet()

@@ -7,8 +7,9 @@ that an honest reducer did not sign.
 
 import asyncio
 import contextlib
-import logging
+import os
 import re
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,10 @@ from typing import Any
 
 import masked_world as world
 import numpy as np
-import structlog
 from artifacts import a_model
+from fuzz.lines import FROM_COMBINER, TO_CLIENT, TO_COMBINER, Lines, Queue, until_one_ends
+from fuzz.quiet_loop import quiet
+from fuzz.whole_client import SAMPLES, WholeClient
 from masked_world import CLIENTS, AClient
 from reducer_network import NORTH, Network, OperatorFiles, Stored
 from safetensors.numpy import load
@@ -42,7 +45,16 @@ from fedn_py.protocol.combiner import step
 from fedn_py.protocol.combiner_work import Combiner
 from fedn_py.protocol.masked.certificates import Policy, ServerCredential
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.protocol.messages import CombinerHello, HelloAccepted, ToCombiner, UpdateHeader, UpdateReceipt
+from fedn_py.protocol.masked.round_messages import CommitteeBody
+from fedn_py.protocol.messages import (
+    CombinerHello,
+    HelloAccepted,
+    ToCombiner,
+    UpdateHeader,
+    UpdateReceipt,
+    WordPassedOn,
+)
+from fedn_py.protocol.reducer_work import Paused
 from fedn_py.reducer.records import RoundRecord, round_key
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.transport.authentication import Caller
@@ -51,14 +63,18 @@ from fedn_py.transport.judgements import Judgements
 from fedn_py.transport.spool import SpooledUpload, open_spool
 from fedn_py.transport.streams import Outbox
 from fedn_py.transport.tickets import Tickets
-from fuzz.lines import FROM_COMBINER, TO_COMBINER, Lines, Queue, until_one_ends
-from fuzz.quiet_loop import quiet
-from fuzz.whole_client import SAMPLES, WholeClient
 
 N_PARAMETERS = 12
 LIFE = InstanceId("0123456789abcdef")
 _AGAIN_S = 0.01
 _CODE = re.compile(r"\b([A-Z][A-Za-z]+)\b")
+
+
+VectorChanges = Callable[[ClientId, UpdateHeader, bytes], tuple[UpdateHeader, bytes]]
+"""What becomes of an update's header and bytes on their way."""
+
+StreamChanges = Callable[[ClientId, UploadStart, bytes], tuple[UploadStart, bytes]]
+"""What becomes of an answer's stream on its way."""
 
 
 async def _in_order(content: bytes) -> AsyncIterator[bytes]:
@@ -199,8 +215,9 @@ class WholeCombiner:
 
         while True:
             message = await out.next()
+            client = message.client if isinstance(message, WordPassedOn) else None
             try:
-                await self._network.lines.carry(FROM_COMBINER, None, message, says)
+                await self._network.lines.carry(FROM_COMBINER, client, message, says)
             except PeerFault as fault:
                 self._network.told("reducer", fault.code)
                 raise
@@ -242,8 +259,8 @@ class Refusals:
 class WholeNetwork:
     """All of it. Use ``a_whole_network``."""
 
-    def __init__(self, folder: Path, clients: Sequence[AClient], policy: Policy) -> None:
-        self.folder, self.policy = folder, policy
+    def __init__(self, folder: Path, clients: Sequence[AClient], policy: Policy, log: list[Any]) -> None:
+        self.folder, self.policy, self.log = folder, policy, log
         self.lines, self.n_parameters = Lines(), N_PARAMETERS
         self.refusals = Refusals()
         self.reducer = Network(Stored(), folder / "scratch", Trouble(), OperatorFiles(folder / "operator", policy))
@@ -251,11 +268,11 @@ class WholeNetwork:
         self.clients: dict[ClientId, WholeClient] = {}
         self._people = clients
         self._tasks: list[asyncio.Task[None]] = []
-        self.log: list[Any] = []
-        self.vector_changes: Callable[[ClientId, UpdateHeader, bytes], bytes] | None = None
-        self.stream_changes: Callable[[ClientId, UploadStart, bytes], tuple[UploadStart, bytes]] | None = None
+        self.vector_changes: VectorChanges = lambda _, header, content: (header, content)
+        self.stream_changes: StreamChanges = lambda _, start, content: (start, content)
         self.committed = 0
-        self._looked_at = 0
+        self.rests: list[str] = []
+        self._looked_at = len(log)
 
     def told(self, who: str, code: str) -> None:
         self.refusals.told(who, code)
@@ -272,7 +289,18 @@ class WholeNetwork:
         while not all(whole.attached.is_set() for whole in self.clients.values()):
             self.check_alive()
             await asyncio.sleep(0.01)
+        self._tasks.append(asyncio.ensure_future(self._operate()))
         await quiet()
+
+    async def _operate(self) -> None:
+        """Do what an operator does who finds the session at rest: let it go on with a new work."""
+        mailbox = self.reducer.mailbox
+        while True:
+            await mailbox.until(lambda state: isinstance(state.work, Paused))
+            await quiet()
+            self.rests.append((await self.reducer.control.session(self.session)).reason)
+            await self.reducer.control.resume_session(self.session, new_work=True)
+            await mailbox.until(lambda state: not isinstance(state.work, Paused))
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -283,14 +311,6 @@ class WholeNetwork:
             task.cancel()
         await asyncio.gather(*judging, return_exceptions=True)
         await self.reducer.end()
-
-    async def vector_on_its_way(self, client: ClientId, header: UpdateHeader, content: bytes) -> bytes:
-        return content if self.vector_changes is None else self.vector_changes(client, header, content)
-
-    async def stream_on_its_way(
-        self, client: ClientId, start: UploadStart, content: bytes
-    ) -> tuple[UploadStart, bytes]:
-        return (start, content) if self.stream_changes is None else self.stream_changes(client, start, content)
 
     async def start_session(self, **changed: Any) -> None:
         """Start a session that goes on for as long as the test does."""
@@ -313,6 +333,17 @@ class WholeNetwork:
     def somebody(self) -> WholeClient:
         """One of the clients, always the same."""
         return next(iter(self.clients.values()))
+
+    @property
+    def members(self) -> frozenset[ClientId]:
+        """The sum participants of the newest committee."""
+        body = next(
+            one.message.word
+            for one in reversed(self.lines.passed)
+            if one.kind == CommitteeBody.kind and one.way is TO_CLIENT
+        )
+        chains = (world.verify_chain(row.chain, world.TRUST) for row in body.rows)
+        return frozenset(ClientId(one.client_id.hex()) for one in chains)
 
     def publish(self, policy: Policy) -> None:
         """Have the operator sign a policy; the reducer looks for it before its next attempt."""
@@ -345,6 +376,7 @@ class WholeNetwork:
         self.committed += 1
         record = await self._round(self.committed)
         self.check_model(record)
+        self.check_promises()
         self.check_alive()
         return record
 
@@ -372,6 +404,14 @@ class WholeNetwork:
         mean = np.mean([one.values.astype(np.float64) for one in there], axis=0)
         assert np.abs(model - (base + mean)).max() < 1e-4, "the model is not the mean of those who are in it"
         assert record.samples == SAMPLES * len(there)
+
+    def check_promises(self) -> None:
+        """Hold what members have promised to what the reducer has asked for."""
+        for client in self.clients.values():
+            promised = client.folder.memory.member().promised
+            assert {(one.ctx, one.included_hash) for one in promised} <= self.lines.asked, (
+                "a promise that nobody asked for"
+            )
 
     def _weights(self, content: bytes) -> np.ndarray:
         return load(BytesIO(content).read())["w"].astype(np.float64)
@@ -422,13 +462,16 @@ def peer_faults() -> frozenset[str]:
 
 @contextlib.asynccontextmanager
 async def a_whole_network(
-    folder: Path, clients: Sequence[AClient] = CLIENTS[:5], policy: Policy = world.POLICY
+    log: list[Any], clients: Sequence[AClient] = CLIENTS[:5], policy: Policy = world.POLICY
 ) -> AsyncIterator[WholeNetwork]:
-    """Run a network."""
-    with structlog.testing.capture_logs() as log:
-        network = WholeNetwork(folder, clients, policy)
-        network.log = log
-        logging.getLogger("asyncio").setLevel(logging.ERROR)
+    """Run a network; its files are in memory where that can be, as nobody here asks what survives a power cut.
+
+    Args:
+        log: what ``structlog.testing.capture_logs`` writes into.
+    """
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="fedn-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        network = WholeNetwork(Path(folder), clients, policy, log)
         await network.open()
         try:
             yield network
