@@ -100,7 +100,7 @@ def draw_sizes(rng: Random) -> MaskedSizes:
         rework_max=20 if sessions > 1 else rng.choice([0, 3, 20]),
     )
     same_work = rng.random() < 0.4
-    required = rng.randint(3, max(3, clients - 1))
+    required = rng.randint(max(3, seats_needed(k, r)), max(3, seats_needed(k, r), clients - 1))
     terms = SessionTerms(
         session=SessionId("51" * 16),
         number=1,
@@ -134,6 +134,11 @@ def draw_sizes(rng: Random) -> MaskedSizes:
         sessions=sessions,
         same_work=same_work,
     )
+
+
+def seats_needed(k: int, r: int) -> int:
+    """Return with how many clients a cell has somebody for each slot: the first ones take all replicas that they can."""
+    return (k - 1) * r + 1
 
 
 def draw_chaos(rng: Random) -> Chaos:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nacl.bindings import crypto_scalarmult_base
 from simulator.invariants import InvariantBroken
 from simulator.masked.labels import Labels
 
@@ -23,7 +22,16 @@ from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import CellTerms
 from fedn_py.protocol.masked.encoding import Body
 from fedn_py.protocol.masked.opening_work import Attempt, Cell
-from fedn_py.protocol.masked.round_messages import Abort, Answer, BoxAck, Echo, Included, IncludedRow, NotOpened, OpenSum2
+from fedn_py.protocol.masked.round_messages import (
+    Abort,
+    Answer,
+    BoxAck,
+    Echo,
+    Included,
+    IncludedRow,
+    NotOpened,
+    OpenSum2,
+)
 from fedn_py.protocol.masked.signing import Signed
 from fedn_py.protocol.masked.words import WordFromClient, WordToClient
 from fedn_py.protocol.masked_rounds import ANSWER_MARGIN_S, PRIVACY_HOLD, SUM_S, answers_within_s
@@ -287,8 +295,16 @@ class MaskedInvariants:
             self._said_void(void)
         for client in sorted(assigned):
             for sent in self._sent[client]:
-                if (sent.session, sent.work) == (attempt.session, attempt.work):
-                    _check(self._released(sent.ctx), P3_RETRY, (client.hex()[:8], sent.ctx.hex(), where))
+                if (sent.session, sent.work) != (attempt.session, attempt.work) or self._released(sent.ctx):
+                    continue
+                # A combiner may be gone for good before the reducer has heard of its committee: then nobody knows that
+                # the client has sent something, and the client sits out.
+                _check(not self._is_known(sent.ctx), P3_RETRY, (client.hex()[:8], sent.ctx.hex(), where))
+                self._world.chaos.noticed("a committee that the reducer never heard of")
+
+    def _is_known(self, ctx: bytes) -> bool:
+        rows = self._world.store.rounds.values()
+        return any(cell.ctx == ctx for row in rows for at in row.attempts.values() for cell in at.attempt.cells)
 
     def attempt_reopened(self, old: "MaskedRow", fresh: "MaskedRow") -> None:
         """An attempt takes the place of the one before it at its round."""
@@ -432,8 +448,9 @@ class MaskedInvariants:
         for cell in attempt.cells:
             for client in sorted(cell.assigned):
                 for sent in self._sent[client]:
-                    if sent.work == attempt.work and sent.session != attempt.session:
-                        return  # its clients did this work in another session, and rightly sit out
+                    elsewhere = sent.session != attempt.session or not self._is_known(sent.ctx)
+                    if sent.work == attempt.work and elsewhere and not self._released(sent.ctx):
+                        return  # its clients did this work where the reducer does not know of it, and rightly sit out
         _check(False, SUCCEEDS, (plan.round_number, plan.attempt, reason))
 
     def stepped(self, node: "Node") -> None:

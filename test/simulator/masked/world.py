@@ -38,6 +38,7 @@ from fedn_py.reducer.masked_sessions import masked_terms
 
 LONGEST_RUN_S = 20_000.0
 MOST_HEARD = 400
+MOST_RESUMED = 12
 
 
 class MaskedWorld(World):
@@ -201,9 +202,7 @@ class MaskedWorld(World):
                     node.heard(node.stream, PolicyNews(self.rng.choice(self.operator.signed)))
                     happened = True
             case "client revoked":
-                gone = self.rng.choice(list(self.clients))
-                self.operator.revoke(frozenset([bytes.fromhex(gone)]) if self.rng.random() < 0.5 else frozenset())
-                happened = True
+                happened = self._revoke()
             case "pause asked" | "stop asked":
                 wish = PauseRequested if fault == "pause asked" else StopRequested
                 happened = self.reducer.up and not isinstance(self.reducer.state.work, Idle)
@@ -231,6 +230,14 @@ class MaskedWorld(World):
     def _start_again(self, node: Node, life: int) -> None:
         if not node.up and node.life == life:
             self._begin(node)
+
+    def _revoke(self) -> bool:
+        """Have the operator revoke one more client, or sign the same policy anew; enough are left."""
+        gone = set(self.operator.policies[-1].revoked_clients)
+        if self.rng.random() < 0.5 and len(self.clients) - len(gone) > self.sizes.terms.clients_required:
+            gone.add(bytes.fromhex(self.rng.choice(list(self.clients))))
+        self.operator.revoke(frozenset(gone))
+        return True
 
     def _set_back(self) -> bool:
         """Kill a client, and start it again with a copy of its state folder; at first make the copy."""
@@ -310,7 +317,7 @@ class MaskedWorld(World):
         if not (self.reducer.up and isinstance(self.reducer.state.work, Paused)):
             return
         self.resumed += 1
-        if self.resumed > 3:
+        if self.resumed > MOST_RESUMED:
             self.over = True
             return
         self.reducer.take(ResumeRequested(self.store.terms.session, new_work=self.resumed > 1 and self._may_work_anew()))
@@ -321,7 +328,6 @@ class MaskedWorld(World):
         return progress.terms.rework_max > progress.works
 
     def _calm_down(self) -> None:
-        self.operator.revoke(frozenset())
         super()._calm_down()
         for node in self.clients.values():
             node.deaf_until = 0.0  # type: ignore[attr-defined]
