@@ -63,7 +63,7 @@ async def run_client(settings: ClientSettings, stop: asyncio.Event, learner: Lea
             beliefs=beliefs,
             post=mailbox.post,
         )
-        hearing = Hearing(masked, beliefs, combiner, mailbox.post)
+        hearing = Hearing(masked, beliefs, combiner, mailbox.post, allowed_packages=settings.allowed_packages)
         work.attach(mailbox, masked)
         combiner.attach(hearing)
         closing.push_async_callback(work.close)

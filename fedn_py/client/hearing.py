@@ -4,7 +4,7 @@ Plain rounds go straight to the machine, unless this client's network does not l
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 from fedn_py.client.beliefs import Beliefs
@@ -12,7 +12,7 @@ from fedn_py.client.masked_side import MaskedSide
 from fedn_py.client.ports import Combiner
 from fedn_py.client.seats import NotAtHand
 from fedn_py.errors import PeerFault
-from fedn_py.identity import Generation
+from fedn_py.identity import Digest, Generation
 from fedn_py.protocol.client import Attached, Cancelled, Committed, Detached, Event, Tasked
 from fedn_py.protocol.masked.words import Links
 from fedn_py.protocol.messages import (
@@ -24,6 +24,7 @@ from fedn_py.protocol.messages import (
     ToClient,
     TrainTask,
     ValidateTask,
+    ValidationOrder,
 )
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import MailboxClosed
@@ -33,15 +34,35 @@ Came: TypeAlias = ToClient | Attached | Detached
 _log = logger("fedn_py.client")
 
 
+class PackageNotAllowed(PeerFault):
+    """A task asks for a package that this site does not run."""
+
+    def __init__(self, package: Digest) -> None:
+        super().__init__(
+            f"this site does not run package {package}",
+            remedy="If the site is to run it, add its digest to allowed_packages in the client's settings.",
+        )
+
+
 class Hearing:
     """What is heard, in its order; implements ``Listener``.
 
     Args:
         post: tells the client's machine.
+        allowed_packages: the only ones that the site runs; None for any.
     """
 
-    def __init__(self, masked: MaskedSide, beliefs: Beliefs, combiner: Combiner, post: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        masked: MaskedSide,
+        beliefs: Beliefs,
+        combiner: Combiner,
+        post: Callable[[Event], None],
+        *,
+        allowed_packages: Collection[Digest] | None = None,
+    ) -> None:
         self._masked, self._beliefs, self._combiner, self._post = masked, beliefs, combiner, post
+        self._allowed_packages = allowed_packages
         self._waiting: asyncio.Queue[Came] = asyncio.Queue()
 
     def attached(self) -> None:
@@ -84,7 +105,7 @@ class Hearing:
             case TrainTask():
                 await self._take_training(came)
             case ValidateTask(order):
-                if self._allowed(order.generation, self._beliefs.check_clear_metrics):
+                if self._allowed(order.generation, lambda: self._check_validation(order)):
                     self._post(Tasked(came))
             case TaskCancelled():
                 self._post(Cancelled(came))
@@ -100,11 +121,21 @@ class Hearing:
 
     async def _take_training(self, task: TrainTask) -> None:
         plain = task.masked is None and task.plan.masking == "none"
+        if not self._allowed(task.generation, lambda: self._check_package(task.plan.package)):
+            return
         wanted = (
             self._allowed(task.generation, self._beliefs.check_plain) if plain else await self._masked.take_task(task)
         )
         if wanted:
             self._post(Tasked(task))
+
+    def _check_validation(self, order: ValidationOrder) -> None:
+        self._check_package(order.package)
+        self._beliefs.check_clear_metrics()
+
+    def _check_package(self, package: Digest) -> None:
+        if self._allowed_packages is not None and package not in self._allowed_packages:
+            raise PackageNotAllowed(package)
 
     def _allowed(self, generation: Generation, check: Callable[[], None]) -> bool:
         try:

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 from fedn_py.errors import FednError
-from fedn_py.identity import parse_name
+from fedn_py.identity import Digest, parse_digest, parse_name
 
 
 class Section(BaseModel):
@@ -45,6 +45,18 @@ def _name(text: str) -> str:
         raise ValueError(f"{fault.message}. {fault.remedy}") from None
 
 
+def _digest(text: str) -> Digest:
+    try:
+        return parse_digest(text)
+    except FednError as fault:
+        raise ValueError(f"{fault.message}. {fault.remedy}") from None
+
+
+def _listed(value: object) -> object:
+    """Read a list from one line, as a variable has it."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 def _http_url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
@@ -78,6 +90,9 @@ DialAddress = Annotated[str, AfterValidator(_dial_address)]
 
 Name = Annotated[str, AfterValidator(_name)]
 """What people call a process, in the form of identity.parse_name."""
+
+Digests = Annotated[tuple[Annotated[Digest, AfterValidator(_digest)], ...], BeforeValidator(_listed)]
+"""sha256 digests, 64 lower-case hex digits each; in a variable with commas between them."""
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 """A URL of http or https."""

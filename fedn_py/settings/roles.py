@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr
 
 from fedn_py.settings.fields import (
     DialAddress,
+    Digests,
     ExistingFile,
     ExistingPath,
     HttpUrl,
@@ -158,7 +159,11 @@ class ClientSettings(Section):
     )
     release_logs: bool = Field(
         default=True,
-        description="whether the last lines of a failed entry point leave this site, if the operator's policy lets them",
+        description="whether the last lines of a failed entry point leave this site, if the policy lets them too",
+    )
+    allowed_packages: Digests | None = Field(
+        default=None,
+        description="digests of the only packages that this site runs; absent: whatever the reducer chooses",
     )
     environments: Literal["own", "build"] = Field(
         default="own",

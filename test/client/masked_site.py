@@ -321,6 +321,7 @@ async def running(
     policy: Policy | None = world.POLICY,
     release: MetricsRelease = "client",
     combiner: FakeCombiner | None = None,
+    allowed_packages: tuple[Digest, ...] | None = None,
 ) -> AsyncIterator[Site]:
     """Run a client over its folder, made where it is not there yet."""
     a_state_folder(path, client)
@@ -336,7 +337,7 @@ async def running(
             beliefs=beliefs,
             post=events.append,
         )
-        hearing = Hearing(side, beliefs, combiner, events.append)
+        hearing = Hearing(side, beliefs, combiner, events.append, allowed_packages=allowed_packages)
         tasks = [asyncio.ensure_future(side.run()), asyncio.ensure_future(hearing.run())]
         site = Site(client, folder, combiner, side, hearing, beliefs, path, events, tasks)
         try:

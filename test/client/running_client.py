@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -156,7 +156,7 @@ class CombinerServer:
         self.send(TrainTask(plan, Generation(generation)))
         return plan
 
-    def validate(self, generation: int) -> None:
+    def validate(self, generation: int, **changes: Any) -> None:
         """Ask the client to validate."""
         order = ValidationOrder(
             Generation(generation),
@@ -168,7 +168,7 @@ class CombinerServer:
             30.0,
             (self.client or NOBODY,),
         )
-        self.send(ValidateTask(order))
+        self.send(ValidateTask(replace(order, **changes)))
 
     async def heard(self, *kinds: str) -> Any:
         """Wait for "attached", "left", "said", "offered", "arrived"."""

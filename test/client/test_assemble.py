@@ -375,6 +375,26 @@ def test_an_unreachable_network_is_told_once_however_its_words_change(
     assert capsys.readouterr().out.count("not attached") == 1
 
 
+# ---- what the site runs
+
+
+def test_a_package_that_the_site_does_not_list_is_refused_before_anything_is_downloaded(tmp_path: Path) -> None:
+    async def told(network: Network) -> None:
+        await network.combiner.heard("attached")
+        other = digest_of(b"another package")
+        network.combiner.train(1, package=other)
+        failed = await network.combiner.told(TaskFailed)
+        assert failed.reason == f"PackageNotAllowed: this site does not run package {other}"
+        network.combiner.validate(2, package=other)
+        assert (await network.combiner.told(TaskFailed)).reason.startswith("PackageNotAllowed: ")
+        assert list((network.settings.state_dir / "models").iterdir()) == []
+        assert network.learner.trained == network.learner.validated == []
+        network.combiner.train(3)
+        await network.combiner.heard("arrived")
+
+    story(tmp_path, told, allowed_packages=(digest_of(PACKAGE),))
+
+
 # ---- faults of the work
 
 

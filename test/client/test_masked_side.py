@@ -153,6 +153,16 @@ def test_a_task_that_differs_from_the_signed_plan_in_anything_is_refused(
     told(story, tmp_path / "anna")
 
 
+def test_a_masked_task_of_a_package_that_the_site_does_not_run_is_refused(tmp_path: Path) -> None:
+    async def story(site: Site) -> None:
+        assert await refusal(site, a_task(a_masked_plan(package_sha256=b"o" * 32))) == "PackageNotAllowed"
+        assert site.combiner.words(KeyOffer) == []
+        assert site.folder.memory.seen() == {}
+        await site.offered(a_task())
+
+    told(story, tmp_path / "anna", allowed_packages=(Digest(world.PACKAGE.hex()), Digest("0" * 64)))
+
+
 def test_a_task_of_another_generation_or_without_what_was_signed_is_refused(tmp_path: Path) -> None:
     async def story(site: Site) -> None:
         task = a_task()

@@ -80,6 +80,20 @@ def test_a_process_can_be_set_by_the_environment_alone(folder: Path) -> None:
     assert settings.release_logs is False
 
 
+@pytest.mark.parametrize("in_file", [True, False])
+def test_the_packages_that_a_site_runs_are_digests_in_the_file_or_in_a_variable(folder: Path, in_file: bool) -> None:
+    (folder / "anna.yaml").write_text(
+        "name: anna\nreducer: localhost:12070\nauthority_file: authority.pem\ntoken_file: token\n"
+        + (f"allowed_packages: [{'a' * 64}, {'b' * 64}]\n" if in_file else "")
+    )
+    environ = {} if in_file else {"FEDN_ALLOWED_PACKAGES": f"{'a' * 64}, {'b' * 64}"}
+    settings = load_settings(ClientSettings, folder / "anna.yaml", environ)
+    assert settings.allowed_packages == ("a" * 64, "b" * 64)
+    assert load_settings(ClientSettings, folder / "anna.yaml", {"FEDN_ALLOWED_PACKAGES": ","}).allowed_packages == ()
+    with pytest.raises(InvalidSettings, match="is no sha256 digest"):
+        load_settings(ClientSettings, folder / "anna.yaml", {"FEDN_ALLOWED_PACKAGES": "digits"})
+
+
 def test_all_faults_are_told_at_once_each_with_its_place(folder: Path) -> None:
     text = (
         "certificate:\n  certificate_file: reducer.pem\n  key_fil: reducer.key\n  authority_file: nowhere.pem\n"
