@@ -256,10 +256,10 @@ def _check(policy: "Policy") -> None:
 
 
 def _modes(*, plain: bool) -> tuple[str, ...]:
-    from fedn_py.protocol.masked.floors import MODE
+    from fedn_py.masking.schemes import PET
     from fedn_py.protocol.masked.issuing import PLAIN
 
-    return (MODE, PLAIN) if plain else (MODE,)
+    return (PET, PLAIN) if plain else (PET,)
 
 
 def _with(before: tuple[bytes, ...], more: list[str] | None, size: int, option: str) -> tuple[bytes, ...]:

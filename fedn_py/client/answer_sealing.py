@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from fedn_py.client.durable_files import durable
-from fedn_py.client.schemes import SCHEMES
 from fedn_py.client.secret_bytes import SeatKeys, draw, erase
 from fedn_py.masking.keystream import CHUNK_WORDS, chunk_sizes
 from fedn_py.masking.scheme import Answering
+from fedn_py.masking.schemes import SCHEMES
 from fedn_py.protocol.masked.answers import PIECE_BYTES, AnswerPlace, AnswerSealer, sealed_bytes
 from fedn_py.protocol.masked.contexts import CellTerms
 from fedn_py.protocol.masked.round_messages import Answer, IncludedRow

@@ -13,13 +13,13 @@ import numpy as np
 
 from fedn_py.client.durable_files import durable
 from fedn_py.client.registration import Registration
-from fedn_py.client.schemes import SCHEMES
 from fedn_py.client.secret_bytes import DrawnForUpload
 from fedn_py.errors import OwnFault
 from fedn_py.masking.fixed_point import Encoder, Encoding, Reals
 from fedn_py.masking.hashing import DIGEST_BYTES
 from fedn_py.masking.keystream import CHUNK_WORDS, chunk_sizes
 from fedn_py.masking.scheme import Masking
+from fedn_py.masking.schemes import SCHEMES
 from fedn_py.protocol.masked.boxes import seal_seeds, update_header
 from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import CellTerms

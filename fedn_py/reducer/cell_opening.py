@@ -19,7 +19,8 @@ from fedn_py.identity import Digest
 from fedn_py.masking.fixed_point import Encoding, OpenedTail, UnmaskCheckFailed
 from fedn_py.masking.hashing import DIGEST_BYTES
 from fedn_py.masking.keystream import CHUNK_WORDS, Words
-from fedn_py.masking.pet import CellOpening
+from fedn_py.masking.scheme import Opening
+from fedn_py.masking.schemes import PET, SCHEMES
 from fedn_py.model.pieces import WrongLength
 from fedn_py.protocol.masked.answers import PIECE_BYTES, AnswerKey, AnswerPlace, BadAnswer, open_stream, unseal_key
 from fedn_py.protocol.masked.contexts import WrongContext
@@ -53,6 +54,7 @@ class CellToOpen:
         partial: digest of the combiner's sum of masked updates, uint32[L] little-endian.
         answers: member to its signed answer, as the attempt has accepted it.
         streams: member to the digest of its stored sealed stream; one of each slot is enough.
+        mode: the way of masking, as the plan names it.
     """
 
     ctx: bytes
@@ -61,6 +63,7 @@ class CellToOpen:
     partial: Digest
     answers: Mapping[bytes, Signed]
     streams: Mapping[bytes, Digest]
+    mode: str = PET
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +209,7 @@ class CellTrials:
         size = self._files.partial.stat().st_size
         if size != self._plain_bytes:
             raise WrongLength("the masked sum of a cell", size, self._plain_bytes)
-        opening = CellOpening(self._encoding, self._cell.n)
+        opening = SCHEMES[self._cell.mode].opening(self._encoding, self._cell.n)
         with ExitStack() as files:
             partial = _pieces(files.enter_context(self._files.partial.open("rb")))
             slot_sums = [
@@ -218,7 +221,7 @@ class CellTrials:
                 self._open_piece(opening, number * _PIECE_CHUNKS, [np.frombuffer(piece, "<u4") for piece in pieces])
         return opening.tail()
 
-    def _open_piece(self, opening: CellOpening, first: int, words: Sequence[Words]) -> None:
+    def _open_piece(self, opening: Opening, first: int, words: Sequence[Words]) -> None:
         """Open the chunks of one piece of the masked sum and of each slot's mask sum."""
         for offset in range(0, len(words[0]), CHUNK_WORDS):
             masked, *slot_sums = (part[offset : offset + CHUNK_WORDS] for part in words)

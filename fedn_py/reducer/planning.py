@@ -20,7 +20,7 @@ from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.committee import CellParameters, CellTooSmall, parameters_for
 from fedn_py.protocol.masked.contexts import CellTerms, cell_terms, commit_hash, plan_hash
 from fedn_py.protocol.masked.encoding import Body
-from fedn_py.protocol.masked.floors import MODE, check_floors
+from fedn_py.protocol.masked.floors import check_floors
 from fedn_py.protocol.masked.lottery import NOTHING_REVEALED, first_beacon, next_beacon, reveals_of
 from fedn_py.protocol.masked.opening import voids_of
 from fedn_py.protocol.masked.opening_work import Attempt, Cell
@@ -265,7 +265,7 @@ def _plan(
         parent_commit=bytes(32) if before is None else commit_hash(before.commit.body),
         package_sha256=bytes.fromhex(plan.package),
         params_sha256=params_hash(plan.parameters),
-        mode=MODE,
+        mode=plan.masking,
         n_parameters=n_parameters,
         clip=options.clip,
         n_max=options.n_max or min(max(DEFAULT_N_MAX, largest), policy.n_max_max),

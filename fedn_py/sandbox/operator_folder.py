@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedn_py.errors import FednError
+from fedn_py.masking.schemes import PET
 from fedn_py.protocol.masked.certificates import JoinCredential, OperatorSecret, ServerCert
-from fedn_py.protocol.masked.floors import MODE
 from fedn_py.protocol.masked.issuing import (
     PLAIN,
     first_policy,
@@ -84,7 +84,7 @@ class OperatorFolder:
         try:
             policy = next_policy(operator, read_policy(self.policy))
         except FednError:  # there is none, or it is no longer to be read, or another operator's
-            policy = replace(first_policy(operator, end), modes=(MODE, PLAIN), metrics="client")
+            policy = replace(first_policy(operator, end), modes=(PET, PLAIN), metrics="client")
         else:
             if policy.not_after > now_s + _LEFT_S:
                 return

@@ -17,7 +17,6 @@ from safetensors.numpy import save_file
 
 from fedn_py.client.answer_sealing import seal_answer
 from fedn_py.client.ports import Learned
-from fedn_py.client.schemes import SCHEMES
 from fedn_py.client.secret_bytes import DrawnForUpload, SeatKeys
 from fedn_py.client.state_folder import StateFolder
 from fedn_py.client.update_sealing import PlainUpdate, SealedUpdate, UpdateNotOfPlan, metric_words, seal_update
@@ -27,6 +26,7 @@ from fedn_py.masking.fixed_point import decoded_metrics
 from fedn_py.masking.hashing import plain_hash
 from fedn_py.masking.keystream import chunk_sizes
 from fedn_py.masking.pet import CellOpening
+from fedn_py.masking.schemes import SCHEMES
 from fedn_py.model.vector import NotFinite
 from fedn_py.protocol.masked.answers import AnswerPlace
 from fedn_py.protocol.masked.boxes import check_header, open_box

@@ -1,11 +1,11 @@
 """What clients and members hold plans and orders to, so that no server negotiates protection down."""
 
 from fedn_py.errors import PeerFault
+from fedn_py.masking.schemes import SCHEMES
 from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.contexts import CellTerms
 from fedn_py.protocol.masked.round_messages import CellOrder
 
-MODE = "pet"
 _RELEASES = ("none", "sum", "client")
 
 
@@ -70,7 +70,7 @@ def check_floors(terms: CellTerms, policy: Policy, current_policy_hash: bytes) -
     if plan.policy_hash != current_policy_hash:
         raise WrongPolicy
     checks = {
-        "mode": (plan.mode == MODE and plan.mode in policy.modes, f"mode {plan.mode!r}"),
+        "mode": (plan.mode in SCHEMES and plan.mode in policy.modes, f"mode {plan.mode!r}"),
         "g_min": (order.g_min >= policy.g_min, f"g_min {order.g_min} < {policy.g_min}"),
         "k": (order.k >= policy.k_min, f"k {order.k} < {policy.k_min}"),
         "r": (order.r >= policy.r_min, f"r {order.r} < {policy.r_min}"),

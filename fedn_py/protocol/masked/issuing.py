@@ -9,6 +9,7 @@ from dataclasses import replace
 from nacl.signing import SigningKey
 
 from fedn_py.errors import OwnFault
+from fedn_py.masking.schemes import PET
 from fedn_py.protocol.masked.certificates import (
     POSSESSION,
     Chain,
@@ -20,7 +21,6 @@ from fedn_py.protocol.masked.certificates import (
     ServerCredential,
     TokenCert,
 )
-from fedn_py.protocol.masked.floors import MODE
 from fedn_py.protocol.masked.signing import Signed, read_signed, sign, signature_over
 
 PLAIN = "none"
@@ -81,7 +81,7 @@ def first_policy(operator: OperatorSecret, not_after: int) -> Policy:
         version=1,
         not_after=not_after,
         epoch_seed=operator.epoch_seed,
-        modes=(MODE,),
+        modes=(PET,),
         g_min=3,
         k_min=2,
         r_min=1,

@@ -6,9 +6,9 @@ import masked_world as world
 import pytest
 
 from fedn_py.errors import FednError
+from fedn_py.masking.schemes import PET
 from fedn_py.protocol.masked.certificates import Chain, JoinCredential, OperatorSecret, Policy, TokenCert
 from fedn_py.protocol.masked.contexts import client_id_of
-from fedn_py.protocol.masked.floors import MODE
 from fedn_py.protocol.masked.issuing import (
     NotThisOperators,
     enter_client,
@@ -113,7 +113,7 @@ def test_the_first_policy_is_version_1_and_taken_by_all() -> None:
     signed = sign_policy(OPERATOR, first_policy(OPERATOR, END_S))
     policy, mark = accept_policy(signed, world.TRUST, None, world.NOW_S)
     assert (policy.version, policy.not_after, policy.epoch_seed) == (1, END_S, world.EPOCH_SEED)
-    assert policy.modes == (MODE,)
+    assert policy.modes == (PET,)
     assert mark.version == 1
 
 

@@ -1,16 +1,17 @@
-"""The ways of masking that this client takes part in, by the name that a plan gives them.
+"""The ways of masking that there are, by the name that plans and policies know them by.
 
-What a client does for one is its two sides: masking an update, and answering for a slot. Committees, boxes, headers
-and answers are the same for all.
+What a scheme is made of is its three sides: masking an update (client), answering for a slot (committee), opening a
+sum (reducer). Adding, committees, boxes, headers and answers are the same for all.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from fedn_py.masking.fixed_point import Encoder
-from fedn_py.masking.pet import Masker, MaskSum, mask_key
-from fedn_py.masking.scheme import Answering, Masking
-from fedn_py.protocol.masked.floors import MODE
+from fedn_py.masking.fixed_point import Encoder, Encoding
+from fedn_py.masking.pet import CellOpening, Masker, MaskSum, mask_key
+from fedn_py.masking.scheme import Answering, Masking, Opening
+
+PET = "pet"
 
 
 class Scheme(Protocol):
@@ -22,6 +23,10 @@ class Scheme(Protocol):
 
     def answering(self, ctx: bytes, slot: int, seeds: Iterable[tuple[bytes, bytes]]) -> Answering:
         """Return what makes a slot's answer from (client id, seed) of each client of the sum."""
+        ...
+
+    def opening(self, encoding: Encoding, clients: int) -> Opening:
+        """Return what opens the sum of so many clients; raises CannotHold."""
         ...
 
 
@@ -36,5 +41,9 @@ class Pet:
         """Return the sum of the slot's masks."""
         return MaskSum(mask_key(ctx, client_id, slot, seed) for client_id, seed in seeds)
 
+    def opening(self, encoding: Encoding, clients: int) -> Opening:
+        """Return what takes the slots' sums off a masked sum."""
+        return CellOpening(encoding, clients)
 
-SCHEMES: Mapping[str, Scheme] = {MODE: Pet()}
+
+SCHEMES: Mapping[str, Scheme] = {PET: Pet()}
