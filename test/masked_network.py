@@ -10,13 +10,24 @@ import masked_world as world
 import numpy as np
 from artifacts import chunked
 from masked_world import COMBINER, AClient, AnUpload
-from reducer_network import NORTH, NORTH_1, Network, PlayedCombiner
+from reducer_network import NORTH, NORTH_1, Network, PlayedCombiner, Stored
 
 from fedn_py.identity import ClientId, ClientName, Digest, TokenId
 from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import CellTerms, cell_terms
+from fedn_py.protocol.masked.differencing import Proofs
+from fedn_py.protocol.masked.opening_work import Attempt
 from fedn_py.protocol.masked.registry import verify_server
-from fedn_py.protocol.masked.round_messages import Abort, Answer, CellClosed, CommitteeBody, Included, OpenSum2
+from fedn_py.protocol.masked.round_messages import (
+    Abort,
+    Answer,
+    CellClosed,
+    CommitteeBody,
+    Included,
+    NotOpened,
+    OpenSum2,
+    Plan,
+)
 from fedn_py.protocol.masked.signing import Signed, read_signed, sign
 from fedn_py.protocol.masked.words import AbortWanted, MaskedTerms, StreamSent, StreamWanted, WordFromClient
 from fedn_py.protocol.messages import (
@@ -31,6 +42,8 @@ from fedn_py.protocol.messages import (
     WordForClients,
     WordPassedOn,
 )
+from fedn_py.reducer.masked_documents import attempt_of
+from fedn_py.reducer.records import RoundRecord
 from fedn_py.transport.authentication import Caller
 from fedn_py.transport.streams import Outbox
 
@@ -199,3 +212,26 @@ def nonce_of(signed: Signed) -> bytes:
 
 def digest_of(data: bytes) -> Digest:
     return Digest(hashlib.sha256(data).hexdigest())
+
+
+async def the_round(stored: Stored) -> RoundRecord:
+    return (await stored.rounds())[-1]
+
+
+def attempts_of(record: RoundRecord) -> list[Attempt]:
+    assert record.document is not None
+    return [attempt_of(kept) for kept in record.document.attempts]
+
+
+def released(*combiners: MaskedCombiner) -> set[bytes]:
+    """Every ctx that was said never to have been opened: to clients, or in a plan."""
+    said = {read_signed(word, NotOpened).ctx for one in combiners for word in one.words(NotOpened.kind)}
+    for combiner in combiners:
+        for order in combiner.orders:
+            assert isinstance(order, CellOrder)
+            assert order.masked is not None
+            proofs = Proofs()
+            for void in Plan.decode(order.masked.plan.body).voids:
+                proofs = proofs.with_void(void, world.REDUCERS)
+            said |= proofs.voids
+    return said

@@ -43,6 +43,7 @@ from fedn_py.reducer.ledger import Ledger, take_fence
 from fedn_py.reducer.masked_documents import bytes_of
 from fedn_py.reducer.masked_rounds import MaskedRounds
 from fedn_py.reducer.masking_credentials import MaskingCredentials
+from fedn_py.reducer.newest_attempt import FILE_NAME, NewestAttemptFile, hold_back_restored
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import ClientRecord, EventRecord, RoundRecord
 from fedn_py.reducer.registrations import Registrations
@@ -252,6 +253,8 @@ class Network:
             )
         )
         self.running = asyncio.create_task(self.mailbox.run())
+        if self.operator is not None:
+            await hold_back_restored(self.ledger, self.newest_file, self.events)
         under_way = await self.sessions.under_way()
         if under_way is not None:
             if self.masked is not None:
@@ -268,10 +271,16 @@ class Network:
             self.scratch,
             credentials=self.credentials,
             state_key=StateKey.at(self.operator.folder / "state.key"),
+            newest_file=self.newest_file,
             patience=self.shell.patience,
             roster=self.roster,
             mailbox=self.mailbox,
         )
+
+    @property
+    def newest_file(self) -> NewestAttemptFile:
+        assert self.operator is not None
+        return NewestAttemptFile(self.operator.folder / FILE_NAME)
 
     async def end(self) -> None:
         self.mailbox.close()

@@ -21,6 +21,7 @@ from fedn_py.reducer.masked_documents import bytes_of
 from fedn_py.reducer.masked_rounds import MaskedRounds
 from fedn_py.reducer.masked_sessions import MaskingWasSetUp
 from fedn_py.reducer.masking_credentials import MaskingCredentials
+from fedn_py.reducer.newest_attempt import FILE_NAME, NewestAttemptFile, hold_back_restored
 from fedn_py.reducer.records import ClientRecord
 from fedn_py.reducer.registrations import Registrations
 from fedn_py.reducer.roster import KnownClient, Roster
@@ -114,6 +115,8 @@ class Reducer:
         roster = Roster(mailbox.post, events, authority_pem, known, revoked=revoked, registrations=registrations)
         masked: MaskedRounds | None = None
         if credentials is not None:
+            newest_file = NewestAttemptFile(settings.state_dir / FILE_NAME)
+            await hold_back_restored(ledger, newest_file, events)
             masked = MaskedRounds(
                 ledger,
                 stores.objects,
@@ -121,6 +124,7 @@ class Reducer:
                 scratch,
                 credentials=credentials,
                 state_key=StateKey.at(settings.state_dir / "state.key"),
+                newest_file=newest_file,
                 patience=rounds.patience,
                 roster=roster,
                 mailbox=mailbox,

@@ -25,6 +25,7 @@ from fedn_py.reducer.masked_documents import (
     committee_of,
     signed_of,
 )
+from fedn_py.reducer.newest_attempt import NewestAttemptFile, newest
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import (
     MaskedCellRecord,
@@ -189,16 +190,25 @@ class Attempts:
     """The attempts at the round at hand.
 
     Args:
+        newest_file: names the newest attempt on this reducer's own disk.
         deployment: of the network.
         name_of: what people call a client.
     """
 
     def __init__(
-        self, ledger: Ledger, patience: Patience, state_key: StateKey, deployment: bytes, name_of: Names
+        self,
+        ledger: Ledger,
+        patience: Patience,
+        state_key: StateKey,
+        *,
+        newest_file: NewestAttemptFile,
+        deployment: bytes,
+        name_of: Names,
     ) -> None:
         self._ledger = ledger
         self._patience = patience
         self._state_key = state_key
+        self._newest_file = newest_file
         self._deployment = deployment
         self._name_of = name_of
         self._at_hand: dict[int, AttemptAtHand] = {}
@@ -250,7 +260,7 @@ class Attempts:
     async def begin(
         self, at: AttemptAtHand, fresh: RoundRecord, round_secret: bytes, ordered: Iterable[OrderedCell]
     ) -> RoundRecord:
-        """Write a new attempt down, and its key with it, wrapped.
+        """Write a new attempt down, and its key with it, wrapped; then name it as the newest one.
 
         Raises:
             CommittedElsewhere, KeyStillHeld: it may not begin.
@@ -258,10 +268,16 @@ class Attempts:
         document = MaskedDocument((at.document(),), self._state_key.wrap(round_secret))
         record = replace(fresh, cells=tuple(ordered), masked=seen_by_people(at, self._name_of), document=document)
         await self._patience.until_done(lambda: write_attempt(self._ledger, record))
+        await self.name_newest(at)
         self._forget(at.key)
         at.round_secret = round_secret
         self._at_hand[at.attempt.attempt] = at
         return record
+
+    async def name_newest(self, at: AttemptAtHand) -> None:
+        """Have it on this reducer's own disk how far an attempt is: before it is ordered, and before it is opened."""
+        named = newest(at.session, at.attempt, at.plan)
+        await self._patience.until_done(lambda: self._newest_file.write(named))
 
     async def save(self, at: AttemptAtHand, attempt: Attempt) -> None:
         """Store an attempt as it now is, acknowledged.

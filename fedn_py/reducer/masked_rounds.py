@@ -2,6 +2,7 @@
 
 - A plan, its orders and its wrapped key are in the round's document before a combiner hears of them.
 - A set and an opening are in the document before anybody is asked for, or decrypts, anything of them.
+- A plan and an opening are named on this reducer's own disk too, as a store can be restored to a time before.
 - NotOpened is signed after the document was read back without the key.
 """
 
@@ -44,6 +45,7 @@ from fedn_py.reducer.ledger import Ledger, Superseded
 from fedn_py.reducer.masked_documents import bytes_of, signed_of
 from fedn_py.reducer.masked_words import MaskedWords
 from fedn_py.reducer.masking_credentials import MaskingCredentials
+from fedn_py.reducer.newest_attempt import NewestAttemptFile
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.planning import Before, PlannedAttempt, n_parameters_of, plan_attempt
 from fedn_py.reducer.records import OrderedCell, PackageRecord, RoundRecord, SeedModelRecord, round_key
@@ -72,6 +74,7 @@ class MaskedRounds:
         *,
         credentials: MaskingCredentials,
         state_key: StateKey,
+        newest_file: NewestAttemptFile,
         patience: Patience,
         roster: Roster,
         mailbox: Mailbox[Reducer, Event, Effect],
@@ -86,7 +89,14 @@ class MaskedRounds:
         self._mailbox = mailbox
         self._clock = clock
         self._sizes: dict[SessionId, int] = {}
-        self._attempts = Attempts(ledger, patience, state_key, credentials.trust.deployment, roster.name_of)
+        self._attempts = Attempts(
+            ledger,
+            patience,
+            state_key,
+            newest_file=newest_file,
+            deployment=credentials.trust.deployment,
+            name_of=roster.name_of,
+        )
         self.words = MaskedWords(
             ledger,
             objects,
@@ -245,8 +255,10 @@ class MaskedRounds:
             case AskStream(ctx, member):
                 self.words.ask_stream(at, ctx, member)
             case OpenCells(ctxs):
+                await self._attempts.name_newest(at)
                 self._mailbox.spawn(self._commits.open(at, ctxs))
             case CommitMean(ctxs):
+                await self._attempts.name_newest(at)
                 base = Digest(at.plan_body.base_sha256.hex())
                 self._mailbox.spawn(self._commits.commit(at, ctxs, base))
             case UnsetKey():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Write a secret to a file of mode 0600, replacing what was there in one step."""
+    """Write a secret to a file of mode 0600, replacing what was there in one step; it is on the disk then."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -16,9 +16,19 @@ def write_secret(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable, as syncing a file does not."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def bearer_of(text: str) -> str:

@@ -23,6 +23,7 @@ from fedn_py.protocol.messages import RoundPlan
 from fedn_py.reducer.attempts import AttemptAtHand, Attempts, SetChanged
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
+from fedn_py.reducer.newest_attempt import FILE_NAME, NewestAttemptFile
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import RoundRecord, round_key
 from fedn_py.reducer.round_records import CommittedElsewhere, KeyStillHeld
@@ -43,13 +44,19 @@ class Desk:
         self.ledger = Ledger(self.documents, 1)
         patience = Patience(EventLog(self.ledger, 0), base_s=0.0)
         self.state_key = StateKey.at(folder / "state.key")
+        self.newest_file = NewestAttemptFile(folder / FILE_NAME)
         self.patience = patience
         self.attempts = self.fresh()
 
     def fresh(self) -> Attempts:
         """As after a restart."""
         return Attempts(
-            self.ledger, self.patience, self.state_key, world.DEPLOYMENT, lambda client: ClientName(client[:6])
+            self.ledger,
+            self.patience,
+            self.state_key,
+            newest_file=self.newest_file,
+            deployment=world.DEPLOYMENT,
+            name_of=lambda client: ClientName(client[:6]),
         )
 
     async def begin(self, number: int = 1) -> AttemptAtHand:

@@ -5,22 +5,17 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import masked_world as world
 import pytest
 from awaiting import until
-from masked_network import MaskedCombiner, a_masked_combiner
+from masked_network import MaskedCombiner, a_masked_combiner, attempts_of, released, the_round
 from masked_world import CLIENTS
 from reducer_network import Network, OperatorFiles, Stored, a_network
 
-from fedn_py.protocol.masked.differencing import Proofs
-from fedn_py.protocol.masked.opening_work import Attempt, GivenUp
-from fedn_py.protocol.masked.round_messages import Included, NotOpened, OpenSum2, Plan
+from fedn_py.protocol.masked.opening_work import GivenUp
+from fedn_py.protocol.masked.round_messages import Included, NotOpened, OpenSum2
 from fedn_py.protocol.masked.signing import read_signed
 from fedn_py.protocol.masked_rounds_work import MaskedEvent
-from fedn_py.protocol.messages import CellOrder
 from fedn_py.protocol.reducer_work import Failed
-from fedn_py.reducer.masked_documents import attempt_of
-from fedn_py.reducer.records import RoundRecord
 from fedn_py.reducer.sessions import INTERRUPTED
 
 FIVE = CLIENTS[:5]
@@ -31,15 +26,6 @@ async def for_ever(*_: Any) -> Any:
     await asyncio.Event().wait()
 
 
-async def the_round(stored: Stored) -> RoundRecord:
-    return (await stored.rounds())[-1]
-
-
-def attempts_of(record: RoundRecord) -> list[Attempt]:
-    assert record.document is not None
-    return [attempt_of(kept) for kept in record.document.attempts]
-
-
 def sets_of(*combiners: MaskedCombiner) -> dict[bytes, set[bytes]]:
     """Every H(U) that members were asked for, under each ctx."""
     asked: dict[bytes, set[bytes]] = {}
@@ -48,20 +34,6 @@ def sets_of(*combiners: MaskedCombiner) -> dict[bytes, set[bytes]]:
             one = read_signed(word.opening, OpenSum2)
             asked.setdefault(one.ctx, set()).add(one.included_hash)
     return asked
-
-
-def released(*combiners: MaskedCombiner) -> set[bytes]:
-    """Every ctx that was said never to have been opened: to clients, or in a plan."""
-    said = {read_signed(word, NotOpened).ctx for one in combiners for word in one.words(NotOpened.kind)}
-    for combiner in combiners:
-        for order in combiner.orders:
-            assert isinstance(order, CellOrder)
-            assert order.masked is not None
-            proofs = Proofs()
-            for void in Plan.decode(order.masked.plan.body).voids:
-                proofs = proofs.with_void(void, world.REDUCERS)
-            said |= proofs.voids
-    return said
 
 
 async def story(scratch: Path, first_life: Wait, **combiner: Any) -> tuple[Stored, MaskedCombiner, MaskedCombiner]:
