@@ -127,7 +127,7 @@ def draw_sizes(rng: Random) -> MaskedSizes:
         combiners=combiners,
         clients=clients,
         training_s=tuple(rng.uniform(0.5, 12) for _ in range(clients)),
-        max_clients=rng.choice([clients, -(-clients // combiners)]),
+        max_clients=clients,
         combiner_grace_s=rng.uniform(1, 20),
         reconnect_grace_s=rng.uniform(1, 8),
         quiet_after_s=rng.uniform(100, 900),

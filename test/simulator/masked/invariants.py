@@ -14,7 +14,7 @@ from simulator.masked.labels import Labels
 
 from fedn_py.client.memory_rows import KeptUpload
 from fedn_py.client.secret_bytes import SeatKeys
-from fedn_py.identity import CombinerName, Digest
+from fedn_py.identity import ClientId, CombinerName, Digest
 from fedn_py.masking.keystream import Keystream
 from fedn_py.protocol.combiner_work import NoWork, Preparing
 from fedn_py.protocol.masked.cell_work import AddVector, CollectingKeys, CollectingUpdates, ReportingSum
@@ -447,10 +447,10 @@ class MaskedInvariants:
         attempt = row.attempts[plan.attempt].attempt
         for cell in attempt.cells:
             for client in sorted(cell.assigned):
-                for sent in self._sent[client]:
-                    elsewhere = sent.session != attempt.session or not self._is_known(sent.ctx)
-                    if sent.work == attempt.work and elsewhere and not self._released(sent.ctx):
-                        return  # its clients did this work where the reducer does not know of it, and rightly sit out
+                node: Any = self._world.clients[ClientId(client.hex())]
+                for sent in node.disk.sent:
+                    if sent.work == attempt.work and not self._is_known(sent.ctx) and not self._released(sent.ctx):
+                        return  # it did this work where the reducer does not know of it, and rightly sits out
         _check(False, SUCCEEDS, (plan.round_number, plan.attempt, reason))
 
     def stepped(self, node: "Node") -> None:

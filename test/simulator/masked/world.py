@@ -19,7 +19,7 @@ from simulator.masked.machines import MaskedMachines
 from simulator.masked.reducer_node import MaskedReducerNode
 from simulator.masked.store import MaskedStore
 from simulator.masked.working import Crashed, Part
-from simulator.network import Stream
+from simulator.network import SAID_ONCE, Stream
 from simulator.nodes import Node
 from simulator.trace import Trace, spelled
 from simulator.updates import Update
@@ -39,6 +39,7 @@ from fedn_py.reducer.masked_sessions import masked_terms
 LONGEST_RUN_S = 20_000.0
 MOST_HEARD = 400
 MOST_RESUMED = 12
+LOOKED_AFTER_S = 400.0
 
 
 class MaskedWorld(World):
@@ -72,6 +73,7 @@ class MaskedWorld(World):
         self.steps = self.begun = self.resumed = 0
         self.begun = 1
         self.over = False
+        self.looked_at: tuple[int, int] | None = None
         self.invariants = MaskedInvariants(self)
         self.reducer = MaskedReducerNode(self, "reducer", self.machines.reducer)  # type: ignore[assignment]
         self.combiners = {  # type: ignore[assignment]
@@ -256,7 +258,8 @@ class MaskedWorld(World):
 
     def heard_word(self, node: Any, word: Any) -> None:
         """Keep a word that somebody got, to be said again much later."""
-        if self.chaos.intervals_s.get("word of the past") and not self.chaos.quiet:
+        repeated = self.chaos.intervals_s.get("word of the past") and not self.chaos.quiet
+        if repeated and not isinstance(word, SAID_ONCE):
             if len(self.past_words) >= MOST_HEARD:
                 self.past_words.pop(self.rng.randrange(MOST_HEARD))
             self.past_words.append((node, word))
@@ -312,14 +315,25 @@ class MaskedWorld(World):
             self.reducer.take(ResumeRequested(self.store.terms.session, new_work=anew))
 
     def _look_after(self) -> None:
-        """Resume a session that rests when everything is well again: first as it is, then with a new work."""
-        self.clock.after(60.0, self._look_after)
-        if not (self.reducer.up and isinstance(self.reducer.state.work, Paused)):
+        """Look after the session when everything is well again.
+
+        One that rests is resumed, first as it is and then with a new work; one that tries in vain rests first.
+        """
+        self.clock.after(LOOKED_AFTER_S, self._look_after)
+        work = self.reducer.state.work
+        if not self.reducer.up or isinstance(work, Idle):
+            return
+        committed = (self.store.terms.number, work.progress.committed)
+        if not isinstance(work, Paused):
+            if self.looked_at == committed:
+                self.reducer.take(PauseRequested(self.store.terms.session))
+            self.looked_at = committed
             return
         self.resumed += 1
         if self.resumed > MOST_RESUMED:
             self.over = True
             return
+        self.looked_at = None
         self.reducer.take(ResumeRequested(self.store.terms.session, new_work=self.resumed > 1 and self._may_work_anew()))
 
     def _may_work_anew(self) -> bool:
