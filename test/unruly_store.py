@@ -119,6 +119,11 @@ class UnrulyDocuments:
         outcome = await self._inner.delete(collection, key, version=version, fence=fence)
         return "unknown" if mischief else outcome
 
+    async def forget(self) -> None:
+        await asyncio.sleep(0)
+        self._trouble.next_call()
+        await self._inner.forget()
+
     async def check(self) -> None:
         await asyncio.sleep(0)
         self._trouble.next_call()

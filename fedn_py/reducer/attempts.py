@@ -317,7 +317,7 @@ class Attempts:
         return at.round_secret
 
     async def unset_key(self, at: AttemptAtHand) -> None:
-        """Remove an attempt's key from its document and from here, and read the document back."""
+        """Remove an attempt's key from here, from its document, which is read back, and from the store's own log."""
         at.round_secret = at.opened = None
         await self._patience.until_done(lambda: self._unset(at))
 
@@ -333,6 +333,7 @@ class Attempts:
             raise StoreUnavailable(
                 "the key of a masked attempt is still in the store", remedy="Look at the store: it lost a write."
             )
+        await self._ledger.forget()
 
 
 def _check_sets(before: Attempt, after: Attempt) -> None:

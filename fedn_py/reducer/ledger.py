@@ -133,6 +133,10 @@ class Ledger:
         """Count records."""
         return await self._documents.count(collection, equals or {})
 
+    async def forget(self) -> None:
+        """Leave nothing of what was replaced in the store's own files; raises StoreUnavailable."""
+        await self._documents.forget()
+
     async def _replace(self, collection: Collection, document: Document, content: Mapping[str, JSONValue]) -> bool:
         operation = secrets.token_hex(8)
         outcome = await self._documents.update(

@@ -93,6 +93,9 @@ class MemoryDocuments:
         del self._collections[collection][key]
         return "ok"
 
+    async def forget(self) -> None:
+        """See Documents.forget."""
+
     async def check(self) -> None:
         """See Documents.check."""
 

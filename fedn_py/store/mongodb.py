@@ -123,6 +123,9 @@ class MongoDocuments:
             return "unknown"
         return "ok" if result.deleted_count else "refused"
 
+    async def forget(self) -> None:
+        """See Documents.forget; what the server's oplog and backups keep is not in our hands."""
+
     async def check(self) -> None:
         """See Documents.check."""
         async with self._named_faults():

@@ -133,6 +133,13 @@ class Documents(Protocol):
         """
         ...
 
+    async def forget(self) -> None:
+        """Leave nothing of what was replaced or deleted in files that this process owns; logs of a server may keep it.
+
+        Raises StoreUnavailable where it may still be there.
+        """
+        ...
+
     async def check(self) -> None:
         """Raise StoreUnavailable or StoreMisconfigured unless documents can be read and written now."""
         ...

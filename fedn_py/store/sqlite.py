@@ -125,6 +125,16 @@ class SqliteDocuments:
             [collection, key, version, fence],
         )
 
+    async def forget(self) -> None:
+        """See Documents.forget: the write-ahead log is emptied, and pages are overwritten when they are let go."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise _held_by_another(self._path)
+
+        await self._run(work)
+
     async def check(self) -> None:
         """See Documents.check."""
         await self._write("INSERT INTO probes VALUES ('check', 1) ON CONFLICT DO UPDATE SET written = written + 1", [])
@@ -203,6 +213,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         path.chmod(0o600)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
         for statement in _TABLES:
             connection.execute(statement)
         sync_folder(path.parent)
@@ -230,6 +241,13 @@ def _where(collection: str, equals: Mapping[str, str | int | bool]) -> tuple[str
     return " AND ".join(clauses), bound
 
 
+def _held_by_another(path: Path) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{path} is held by another program for more than {_BUSY_TIMEOUT_S:.0f} s",
+        remedy="Close the program that has the file open.",
+    )
+
+
 def _fault(error: sqlite3.Error, path: Path) -> Exception:
     """Return what an error of the library means for whoever runs this process."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
@@ -246,9 +264,6 @@ def _fault(error: sqlite3.Error, path: Path) -> Exception:
                 remedy="Give the process a folder of its own that it may write to.",
             )
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return StoreUnavailable(
-                f"{path} is held by another program for more than {_BUSY_TIMEOUT_S:.0f} s",
-                remedy="Close the program that has the file open.",
-            )
+            return _held_by_another(path)
         case _:
             return StoreUnavailable(f"{path}: {error}", remedy="Check the disk and the system's log.")

@@ -29,6 +29,7 @@ from fedn_py.reducer.records import RoundRecord, round_key
 from fedn_py.reducer.round_records import CommittedElsewhere, KeyStillHeld
 from fedn_py.reducer.state_key import StateKey, WrongStateKey
 from fedn_py.store.memory import MemoryDocuments
+from fedn_py.store.sqlite import open_sqlite
 
 SESSION = SessionId("53" * 16)
 SECRET = b"a secret of thirty-two bytes ..!"
@@ -39,8 +40,8 @@ ATTEMPT = masked.work_of(masked.closed()).attempt
 class Desk:
     """Attempts on a store of their own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.documents = MemoryDocuments()
+    def __init__(self, folder: Path, documents: Any = None) -> None:
+        self.documents = documents or MemoryDocuments()
         self.ledger = Ledger(self.documents, 1)
         patience = Patience(EventLog(self.ledger, 0), base_s=0.0)
         self.state_key = StateKey.at(folder / "state.key")
@@ -202,6 +203,25 @@ def test_a_key_that_was_unset_is_nowhere(tmp_path: Path) -> None:
             await again.secret_of(found)
 
     at_a_desk(tmp_path, story)
+
+
+def files_with(text: bytes, folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if text in path.read_bytes()]
+
+
+def test_the_wrapped_key_is_in_no_file_of_the_state_folder_either(tmp_path: Path) -> None:
+    async def story() -> None:
+        documents = await open_sqlite(tmp_path / "documents.sqlite")
+        desk = Desk(tmp_path, documents)
+        at = await desk.begin()
+        wrapped = (await desk.record()).document.round_key.encode()  # type: ignore[union-attr]
+        await desk.attempts.save(at, replace(at.attempt, stage="given up", key="unsetting"))
+        assert files_with(wrapped, tmp_path)
+        await desk.attempts.unset_key(at)
+        assert files_with(wrapped, tmp_path) == []
+        await documents.close()
+
+    asyncio.run(story())
 
 
 def test_a_key_is_gone_only_when_it_is_read_back_as_gone(tmp_path: Path) -> None:

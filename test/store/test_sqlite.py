@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fedn_py.store.ports import StoreDamaged, StoreFull, StoreMisconfigured
+from fedn_py.store.ports import StoreDamaged, StoreFull, StoreMisconfigured, StoreUnavailable
 from fedn_py.store.sqlite import open_sqlite
 
 
@@ -129,3 +129,47 @@ def test_what_is_asked_for_often_is_found_by_an_index(
         assert equals.keys() & {"session", "model"} or "TEMP B-TREE" not in steps
 
     asyncio.run(story())
+
+
+def files_with(text: bytes, folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if text in path.read_bytes()]
+
+
+@pytest.mark.parametrize("size", [20, 20_000], ids=["in a page", "over several pages"])
+def test_what_was_replaced_is_in_no_file_once_it_is_to_be_forgotten(tmp_path: Path, size: int) -> None:
+    async def steps() -> None:
+        documents = await open_sqlite(tmp_path / "documents.sqlite")
+        for number in range(20):
+            await documents.insert("rounds", f"k{number}", {"a": 1}, fence=1, operation="o1")
+        await documents.update("rounds", "k7", {"a": "wrapped" * size}, version=1, fence=1, operation="o2")
+        await documents.forget()
+        assert files_with(b"wrapped", tmp_path)
+        await documents.update("rounds", "k7", {"a": "wrapped" * (size // 2)}, version=2, fence=1, operation="o3")
+        await documents.update("rounds", "k7", {"a": ""}, version=3, fence=1, operation="o4")
+        assert files_with(b"wrapped", tmp_path)
+        await documents.forget()
+        assert files_with(b"wrapped", tmp_path) == []
+        await documents.close()
+
+    asyncio.run(steps())
+
+
+def test_a_log_that_another_program_reads_is_not_called_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedn_py.store.sqlite._BUSY_TIMEOUT_S", 0.01)
+
+    async def steps() -> None:
+        documents = await open_sqlite(tmp_path / "documents.sqlite")
+        await documents.insert("rounds", "k", {"a": "wrapped"}, fence=1, operation="o1")
+        reader = sqlite3.connect(tmp_path / "documents.sqlite", isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM documents").fetchall()
+        await documents.update("rounds", "k", {"a": ""}, version=1, fence=1, operation="o2")
+        with pytest.raises(StoreUnavailable, match="another program"):
+            await documents.forget()
+        reader.close()
+        await documents.forget()
+        await documents.close()
+
+    asyncio.run(steps())
