@@ -5,12 +5,12 @@ disk before it is used.
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fedn_py.client.masked_memory import MaskedMemory
+from fedn_py.client.plain_work import WasMasked, check_plain_work, params_sha256, work_of_plan
 from fedn_py.client.registration import Registration
 from fedn_py.errors import PeerFault
 from fedn_py.protocol.masked.beacon import BeaconTerms, KnownBeacon, WrongBeacon, follow, session_start
@@ -33,7 +33,7 @@ from fedn_py.protocol.masked.registry import (
 from fedn_py.protocol.masked.round_messages import BeaconLink, BoxFor, CommitteeBody, Plan
 from fedn_py.protocol.masked.signing import Signed, read_signed
 from fedn_py.protocol.masked.words import MaskedTerms
-from fedn_py.protocol.messages import RoundPlan, TrainTask
+from fedn_py.protocol.messages import TrainTask, ValidationOrder
 from fedn_py.runtime.logging import logger
 from fedn_py.transport.completion import in_thread
 
@@ -157,15 +157,38 @@ class Beliefs:
         self._known = KnownPolicy(signed, policy, mark)
         return policy
 
-    def check_plain(self) -> None:
-        """Raise PlainRefused, or PolicyUnknown, where this client may not send updates without masks."""
-        if self._registration.registered is not None and PLAIN not in self._policy().policy.modes:
-            raise PlainRefused
+    async def believe_training(self, task: TrainTask) -> None:
+        """Look whether a task to train without masks may be done; a client without a join credential does any.
 
-    def check_clear_metrics(self) -> None:
-        """Raise ClearMetricsRefused, or PolicyUnknown, where this client may not show its metrics under its name."""
-        if self._registration.registered is not None and self._policy().policy.metrics != "client":
+        Raises:
+            PlainRefused, PolicyUnknown: the operator's policy does not let it be.
+            WasMasked: this work was to be masked.
+            PeerFault: it is not what a reducer of this network signed.
+        """
+        if self._registration.registered is None:
+            return
+        if PLAIN not in self._policy().policy.modes:
+            raise PlainRefused
+        self._check_signed(task)
+        if await in_thread(self._memory.was_masked, work_of_plan(task.plan)):
+            raise WasMasked
+
+    def believe_validation(self, order: ValidationOrder) -> None:
+        """Look whether a model may be validated under this client's name; one without a join credential does any.
+
+        Raises:
+            ClearMetricsRefused, PolicyUnknown: the operator's policy does not let it be.
+            PeerFault: it is not what a reducer of this network signed.
+        """
+        if self._registration.registered is None:
+            return
+        if self._policy().policy.metrics != "client":
             raise ClearMetricsRefused(self._policy().policy.metrics)
+        self._check_signed(order)
+
+    def _check_signed(self, work: TrainTask | ValidationOrder) -> None:
+        standing = self._standing()
+        check_plain_work(work, standing.chains.trust, standing.policy, standing.now_s)
 
     @property
     def logs_may_go(self) -> bool:
@@ -332,14 +355,10 @@ def check_same(task: TrainTask, terms: CellTerms) -> None:
         "attempt": (told.attempt, plan.attempt),
         "base model": (told.base_model, plan.base_sha256.hex()),
         "package": (told.package, plan.package_sha256.hex()),
-        "parameters": (_params_sha256(told), plan.params_sha256),
+        "parameters": (params_sha256(told.parameters), plan.params_sha256),
         "masking": (told.masking, plan.mode),
         "generation": (task.generation % 2**32, order.generation),
     }
     wrong = [name for name, (said, signed) in pairs.items() if said != signed]
     if wrong:
         raise PlanMismatch(wrong)
-
-
-def _params_sha256(plan: RoundPlan) -> bytes:
-    return hashlib.sha256(plan.parameters.encode()).digest()

@@ -4,7 +4,7 @@ Plain rounds go straight to the machine, unless this client's network does not l
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias
 
 from fedn_py.client.beliefs import Beliefs
@@ -105,7 +105,7 @@ class Hearing:
             case TrainTask():
                 await self._take_training(came)
             case ValidateTask(order):
-                if self._allowed(order.generation, lambda: self._check_validation(order)):
+                if await self._allowed(order.generation, self._check_validation(order)):
                     self._post(Tasked(came))
             case TaskCancelled():
                 self._post(Cancelled(came))
@@ -121,25 +121,27 @@ class Hearing:
 
     async def _take_training(self, task: TrainTask) -> None:
         plain = task.masked is None and task.plan.masking == "none"
-        if not self._allowed(task.generation, lambda: self._check_package(task.plan.package)):
+        if not await self._allowed(task.generation, self._check_training(task, plain=plain)):
             return
-        wanted = (
-            self._allowed(task.generation, self._beliefs.check_plain) if plain else await self._masked.take_task(task)
-        )
-        if wanted:
+        if plain or await self._masked.take_task(task):
             self._post(Tasked(task))
 
-    def _check_validation(self, order: ValidationOrder) -> None:
+    async def _check_training(self, task: TrainTask, *, plain: bool) -> None:
+        self._check_package(task.plan.package)
+        if plain:
+            await self._beliefs.believe_training(task)
+
+    async def _check_validation(self, order: ValidationOrder) -> None:
         self._check_package(order.package)
-        self._beliefs.check_clear_metrics()
+        self._beliefs.believe_validation(order)
 
     def _check_package(self, package: Digest) -> None:
         if self._allowed_packages is not None and package not in self._allowed_packages:
             raise PackageNotAllowed(package)
 
-    def _allowed(self, generation: Generation, check: Callable[[], None]) -> bool:
+    async def _allowed(self, generation: Generation, check: Awaitable[None]) -> bool:
         try:
-            check()
+            await check
         except PeerFault as fault:
             _log.warning("takes no part", fault=fault.code, reason=fault.message, what_to_do=fault.remedy)
             self._combiner.send(TaskFailed(generation, f"{fault.code}: {fault.message}"))

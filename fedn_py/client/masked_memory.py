@@ -151,6 +151,14 @@ class MaskedMemory:
         """Remember the last plan of a session."""
         self._write(self._put("seen", session, SeenRow(session, seen.round, seen.attempt, seen.plan_hash)))
 
+    def save_masked(self, work: bytes) -> None:
+        """Remember that a work is to be masked."""
+        self._write(self._put("masked", work, Hash(work)))
+
+    def was_masked(self, work: bytes) -> bool:
+        """Say whether a work was to be masked, or was sent so."""
+        return self._one("masked", work, Hash) is not None or any(record.work == work for record in self.sent())
+
     # ---- what was sent
 
     def sent(self) -> tuple[SentRecord, ...]:
@@ -301,6 +309,7 @@ _KINDS: dict[str, type[Body]] = {
     "beacon": BeaconRow,
     "session": SessionMark,
     "seen": SeenRow,
+    "masked": Hash,
     "sent": SentRecord,
     "upload": KeptUpload,
     "membership": MembershipRow,

@@ -137,6 +137,8 @@ class ParticipantWork:
         Raises:
             MayBeOpened, BaseUsedUp, OldRound: this client takes no part in it.
         """
+        # Whatever becomes of it: from now on it is not done in the clear.
+        await in_thread(self._memory.save_masked, terms.work)
         await self.mailbox.deliver(work.PlanChecked(terms, plan_hash))
         if isinstance(self.state.phase, work.SittingOut) and self._sits_out is not None:
             raise self._sits_out

@@ -14,6 +14,7 @@ from typing import assert_never
 from fedn_py.identity import Digest, Generation, SessionId
 from fedn_py.protocol.machine import UnexpectedEvent
 from fedn_py.protocol.messages import (
+    Masking,
     RoundCommitted,
     RoundPlan,
     TaskCancelled,
@@ -29,18 +30,22 @@ from fedn_py.protocol.messages import (
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What makes two orders the same piece of work: the same update serves both."""
+    """What makes two orders the same piece of work: the same update serves both.
+
+    What was trained to be masked never leaves in the clear, nor the other way round.
+    """
 
     session: SessionId
     round_number: int
     base_model: Digest
     package: Digest
     parameters: str
+    masking: Masking
 
     @classmethod
     def of(cls, plan: RoundPlan) -> "Piece":
         """Return the piece of work that a plan asks for."""
-        return cls(plan.session, plan.round_number, plan.base_model, plan.package, plan.parameters)
+        return cls(plan.session, plan.round_number, plan.base_model, plan.package, plan.parameters, plan.masking)
 
 
 @dataclass(frozen=True, slots=True)

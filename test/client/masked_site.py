@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import masked_world as world
 import numpy as np
 from masked_world import CLIENTS, REDUCER, AClient
+from nacl.signing import SigningKey
 
 from fedn_py.client.beliefs import Beliefs
 from fedn_py.client.hearing import Hearing
@@ -43,7 +44,8 @@ from fedn_py.protocol.masked.round_messages import (
 )
 from fedn_py.protocol.masked.round_messages import RoundCommitted as SignedCommit
 from fedn_py.protocol.masked.signing import Signed, sign
-from fedn_py.protocol.masked.words import KeyOffer, MaskedTerms
+from fedn_py.protocol.masked.words import KeyOffer, MaskedTerms, WorkTerms
+from fedn_py.protocol.messages import CellOrder as CellOrderMessage
 from fedn_py.protocol.messages import (
     FromClient,
     MetricsRelease,
@@ -56,7 +58,9 @@ from fedn_py.protocol.messages import (
     TrainTask,
     UpdateHeader,
     UpdateReceipt,
+    ValidationOrder,
 )
+from fedn_py.reducer.work_orders import work_order
 from fedn_py.runtime.secret_files import write_secret
 
 PARAMETERS = "{}"
@@ -64,6 +68,7 @@ N = 20
 WITHIN_S = 8.0
 
 Found = TypeVar("Found")
+Plain = TypeVar("Plain", TrainTask, ValidationOrder)
 
 
 # ---- what a reducer and a combiner say
@@ -94,6 +99,27 @@ def a_task(plan: Plan | None = None, order: CellOrder | None = None, **changed: 
     )
     terms = MaskedTerms(world.a_certificate(), sign(plan, REDUCER), sign(order, REDUCER))
     return replace(TrainTask(told, Generation(order.generation), terms), **changed)
+
+
+def signed_by(work: Plain, key: SigningKey = REDUCER, **changed: Any) -> Plain:
+    """A plain task, or an order to validate, as an honest reducer signs it; or an order that says something else."""
+    order = CellOrderMessage(work.plan, work.generation, (), 1) if isinstance(work, TrainTask) else work
+    said = replace(work_order(world.DEPLOYMENT, order), **changed)
+    return replace(work, signed=WorkTerms(world.a_certificate(), sign(said, key)))
+
+
+def a_plain_task(**changed: Any) -> TrainTask:
+    """The task of ``a_task``, without masks; nobody has signed it."""
+    return TrainTask(replace(a_task().plan, masking="none", **changed), Generation(2))
+
+
+def a_validation(**changed: Any) -> ValidationOrder:
+    """An order to validate; nobody has signed it."""
+    plan = a_task().plan
+    order = ValidationOrder(
+        Generation(2), plan.session, plan.round_number, plan.base_model, plan.package, PARAMETERS, 60.0, ()
+    )
+    return replace(order, **changed)
 
 
 def terms_of(task: TrainTask) -> CellTerms:

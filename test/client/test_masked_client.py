@@ -8,6 +8,7 @@ from typing import Any
 import masked_world as world
 import numpy as np
 import pytest
+from builders import a_plan
 from grpc_network import digest_of
 from masked_site import (
     PARAMETERS,
@@ -19,13 +20,14 @@ from masked_site import (
     opened_mean,
     policy_news,
     read_answer,
+    signed_by,
     terms_of,
 )
 from masked_world import CLIENTS
 from running_client import MODEL, PACKAGE, Network, a_join, story
 
 from fedn_py.execution.entry_points import EntryPointFailed
-from fedn_py.identity import Digest, Generation
+from fedn_py.identity import Digest, Generation, SessionId
 from fedn_py.masking.pet import MaskSum, mask_key
 from fedn_py.protocol.masked.boxes import check_header, open_box
 from fedn_py.protocol.masked.committee import Committee
@@ -39,6 +41,8 @@ from fedn_py.protocol.messages import (
     TaskFailed,
     TrainTask,
     UpdateHeader,
+    ValidateTask,
+    ValidationOrder,
 )
 
 OTHERS = CLIENTS[1:4]
@@ -54,6 +58,13 @@ def the_task(**changed: Any) -> TrainTask:
     }
     plan = a_masked_plan(**{**terms, **changed})
     return a_task(plan, an_order(plan, generation=plan.attempt))
+
+
+def a_plain_task(generation: int) -> TrainTask:
+    """Plain work that the reducer has signed."""
+    base, package = digest_of(MODEL), digest_of(PACKAGE)
+    plan = a_plan(session=SessionId("ab" * 16), base_model=base, package=package)
+    return signed_by(TrainTask(plan, Generation(generation)))
 
 
 async def said(network: Network, kind: type[Any], signed: str = "") -> Any:
@@ -220,10 +231,10 @@ def test_a_registered_client_takes_part_in_plain_rounds_only_where_the_policy_le
 ) -> None:
     async def told(network: Network) -> None:
         await network.combiner.heard("attached")
-        network.combiner.train(1)
+        network.combiner.send(a_plain_task(1))
         assert (await network.combiner.told(TaskFailed)).reason.startswith("PolicyUnknown: ")
         network.combiner.send(policy_news(world.a_policy(modes=modes)))
-        network.combiner.train(2)
+        network.combiner.send(a_plain_task(2))
         if "none" in modes:
             await network.combiner.heard("arrived")
         else:
@@ -239,7 +250,9 @@ def test_a_registered_client_shows_its_validation_only_where_the_policy_lets_it(
     async def told(network: Network) -> None:
         await network.combiner.heard("attached")
         network.combiner.send(policy_news(world.a_policy(metrics=metrics)))
-        network.combiner.validate(1)
+        model, package = digest_of(MODEL), digest_of(PACKAGE)
+        order = ValidationOrder(Generation(1), SessionId("ab" * 16), 1, model, package, "{}", 30.0, ())
+        network.combiner.send(ValidateTask(signed_by(order)))
         message = await network.combiner.told((TaskFailed, object))  # type: ignore[arg-type]
         if metrics == "client":
             assert message.samples == 10

@@ -103,6 +103,14 @@ def test_everything_is_there_after_a_restart(memory: MaskedMemory, path: Path) -
         assert one.aborted() == {b"9" * 32}
 
 
+def test_work_that_was_to_be_masked_or_was_sent_so_is_known_again(memory: MaskedMemory, path: Path) -> None:
+    memory.save_masked(b"1" * 32)
+    memory.save_masked(b"1" * 32)
+    memory.save_sent(RECORD, a_kept_upload())
+    for one in (memory, again(path)):
+        assert [one.was_masked(work) for work in (b"1" * 32, RECORD.work, b"2" * 32)] == [True, True, False]
+
+
 def test_only_the_first_session_and_those_that_something_was_sent_in_make_others_near(
     memory: MaskedMemory, path: Path
 ) -> None:

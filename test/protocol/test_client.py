@@ -141,6 +141,7 @@ def test_a_failure_of_a_training_that_serves_a_retry_is_told_to_the_retry() -> N
         {"base_model": MODEL_1},
         {"package": Digest("e" * 64)},
         {"parameters": '{"rate": 2}'},
+        {"masking": "pet"},
     ],
 )
 def test_a_kept_update_never_serves_other_work(changed: dict[str, object]) -> None:
@@ -148,6 +149,16 @@ def test_a_kept_update_never_serves_other_work(changed: dict[str, object]) -> No
     state, effects = step(a_client(kept=PIECE, accepted=GENERATION), Tasked(other))
     assert state == a_client(Training(other, NEWER), newest=NEWER)
     assert effects == [DropUpdate(PIECE), Train(other)]
+
+
+def test_what_was_trained_to_be_masked_is_not_uploaded_in_the_clear() -> None:
+    masked, plain = a_plan(masking="pet"), a_plan(masking="none", attempt=2)
+    for before in (a_client(kept=Piece.of(masked)), a_client(Training(a_train_task(plan=masked), GENERATION))):
+        task = a_train_task(generation=NEWER, plan=plain)
+        state, effects = step(before, Tasked(task))
+        assert state.work == Training(task, NEWER)
+        assert Train(task) in effects
+        assert Upload(task) not in effects
 
 
 def test_a_newer_task_takes_the_place_of_an_older_one() -> None:
