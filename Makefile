@@ -9,12 +9,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 TORCH ?=
 SEEDS ?= 200
+SECONDS ?= 60
 
 # Rules of the pure layers and of the repository itself: no server, no process of ours, seconds in all.
 PURE_TESTS := $(wildcard test/test_*.py test/model test/masking test/aggregation test/protocol test/scenarios test/repository)
 
 .DEFAULT_GOAL := help
-.PHONY: help install sandbox test test-examples swarm check gates servers format proto docs wheel clean
+.PHONY: help install sandbox test test-examples swarm fuzz check gates servers format proto docs wheel clean
 
 help:  ## List these targets
 	@echo "fedn_py: make TARGET"
@@ -37,6 +38,9 @@ test-examples: .venv/.installed-dev $(if $(TORCH),.venv/.installed-torch)  ## Tr
 
 swarm: .venv/.installed-dev  ## Run the machines of the three roles under faults, on virtual time (SEEDS=2000)
 	@PYTHONPATH=test $(BIN)/python -m simulator.swarm --seeds $(SEEDS)
+
+fuzz: .venv/.installed-dev  ## Damage every message of masked rounds at random (SECONDS=600, SEEDS=20; ARGS="--replay 17")
+	@PYTHONPATH=test $(BIN)/python -m fuzz.long_form --seconds $(SECONDS) --seeds $(SEEDS) $(ARGS)
 
 check: gates  ## Before each commit: format, lint, types, layers, wire, pure tests; under a minute
 	@$(BIN)/python -m pytest -q $(PURE_TESTS)

@@ -2,14 +2,14 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import masked_world as world
 from fuzz.damage import Damaged, by_another, bytes_damaged, edits
 from fuzz.insiders import insiders
-from fuzz.lines import Ambush, Door, Passing
+from fuzz.lines import TO_COMBINER, Ambush, Door, Passing
 from fuzz.places import Place
 from fuzz.quiet_loop import quiet
 from fuzz.stories import STORIES
@@ -18,6 +18,7 @@ from fuzz.whole_network import WholeNetwork
 from fedn_py.errors import PeerFault
 from fedn_py.protocol.masked.encoding import Body, MalformedMessage
 from fedn_py.protocol.masked.signing import Signed
+from fedn_py.protocol.masked.words import MaskedTerms
 
 STRANGER = world.key_of("a stranger")
 
@@ -44,7 +45,7 @@ class Report:
 
 
 def damages_of(
-    place: Place, passing: Passing, chance: random.Random, count: int, earlier: Iterable[Passing]
+    place: Place, passing: Passing, chance: random.Random, count: int, earlier: Sequence[Passing]
 ) -> list[Damaged]:
     """Return what is done to one message: to its bytes, to its fields, to who signed it, and earlier ones again."""
     content = place.content_of(passing)
@@ -52,11 +53,16 @@ def damages_of(
     found = [*bytes_damaged(content, chance, count), *edits(body), *insiders(place, body)]
     if isinstance(body, Signed) and place.said is not None:
         found += by_another(body, place.said, STRANGER)
-    again = dict.fromkeys(place.content_of(one) for one in earlier if place.takes(one))
+    again = dict.fromkeys(place.content_of(one) for one in _before_this_attempt(earlier) if place.takes(one))
     # The last policy is the one that is gone by until the true one comes.
     again = {other: None for other in list(again)[: -1 if place.story == "policies" else None] if other != content}
     found += [Damaged("one of an earlier round", other, "replay") for other in list(again)[-3:]]
     return [one for one in found if one.content != content and not _as_good(place, body, one)]
+
+
+def _before_this_attempt(passed: Sequence[Passing]) -> Sequence[Passing]:
+    orders = [place for place, one in enumerate(passed) if one.way is TO_COMBINER and one.kind == MaskedTerms.kind]
+    return passed[: orders[-1] + 1] if orders else passed
 
 
 def fields_hit(body: Body, content: bytes) -> set[str]:

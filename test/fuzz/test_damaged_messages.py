@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from fuzz.anywhere import anywhere
 from fuzz.insiders import SPOILED
 from fuzz.instead import Readable, Whose, a_member, instead, no_member, one_round
 from fuzz.kept_networks import KeptNetworks
@@ -106,6 +107,14 @@ def test_a_round_goes_on_without_whom_it_can_do_without_and_else_in_its_next_att
     report = networks.play(story, replicated=replicated)
     assert report.escapes == []
     assert dict(report.ends) == {end: 1}
+
+
+@pytest.mark.parametrize("replicated", [False, True], ids=["one member a slot", "two members a slot"])
+def test_whatever_a_damaged_message_says_the_processes_live_and_rounds_go_on(
+    networks: KeptNetworks, replicated: bool
+) -> None:
+    report = networks.play(lambda network: anywhere(network, random.Random(SEED), 8), replicated=replicated)
+    assert report.cases == 8
 
 
 # ---- the table is whole

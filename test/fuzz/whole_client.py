@@ -200,7 +200,7 @@ class WholeClient:
                 content = await in_thread(path.read_bytes)
         self.receipts += receipt
         if not receipt[0].accepted:
-            self._told("combiner", receipt[0].reason.split(":")[0])
+            self._told("combiner", receipt[0].reason.split(":")[0].split(" ")[0])
         return receipt[0]
 
     async def _upload_object(self, upload_id: str, digest: Digest, path: Path) -> None:

@@ -445,8 +445,9 @@ class WholeNetwork:
         found: Counter[str] = Counter()
         for entry in self.log[position:]:
             text = " ".join(str(value) for value in entry.values())
-            found.update(code for code in _CODE.findall(text + " ") if code in peer_faults())
-        return found
+            found.update(code for code in _CODE.findall(text) if code in peer_faults())
+            found["UnexpectedEvent"] += entry["event"] == "unexpected event"  # a mailbox says it like this
+        return +found
 
 
 @cache
