@@ -11,6 +11,7 @@ from fedn_py.errors import PeerFault
 from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.committee import check_committee
 from fedn_py.protocol.masked.contexts import commit_hash, context_before_committee, nonce_commitment, order_hash
+from fedn_py.protocol.masked.floors import below_floors
 from fedn_py.protocol.masked.lottery import NOTHING_REVEALED, first_beacon, next_beacon, reveals_of
 from fedn_py.protocol.masked.registry import KnownChains
 from fedn_py.protocol.masked.round_messages import (
@@ -131,8 +132,9 @@ def _revealed(known: KnownBeacon, link: BeaconLink, commit: RoundCommitted, term
     order = read_signed(link.order, CellOrder)
     if link.order.signer not in terms.reducers:
         raise WrongSigner(CellOrder.kind, "not signed by a reducer of this network")
-    if order.n_draw < terms.policy.n_draw_min:
-        raise WrongBeacon(f"round {link.round} drew for {order.n_draw} clients, below the operator's floor")
+    if below := below_floors(order, terms.policy):
+        # A committee of fewer could be one that servers filled: its reveals would be theirs to choose.
+        raise WrongBeacon(f"round {link.round} is below the operator's floors: {', '.join(below.values())}")
     beacon_cell = lowest_cell(commit)
     ctx0 = context_before_committee(
         deployment=terms.chains.trust.deployment,

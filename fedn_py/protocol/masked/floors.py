@@ -57,6 +57,18 @@ def least_drawn(policy: Policy, order: CellOrder) -> int:
     return max(policy.n_draw_min, order.g_min)
 
 
+def below_floors(order: CellOrder, policy: Policy) -> dict[str, str]:
+    """Return each term of a cell's committee that is below its floor, with the numbers; empty where none is."""
+    terms = {
+        "g_min": (order.g_min, policy.g_min),
+        "k": (order.k, policy.k_min),
+        "r": (order.r, policy.r_min),
+        # A cell is planned for as many clients as are opened at least; drawing for fewer would draw everybody.
+        "n_draw": (order.n_draw, least_drawn(policy, order)),
+    }
+    return {name: f"{name} {value} < {floor}" for name, (value, floor) in terms.items() if value < floor}
+
+
 def check_floors(terms: CellTerms, policy: Policy, current_policy_hash: bytes) -> None:
     """Hold a cell's plan and order to the operator's policy.
 
@@ -71,9 +83,6 @@ def check_floors(terms: CellTerms, policy: Policy, current_policy_hash: bytes) -
         raise WrongPolicy
     checks = {
         "mode": (plan.mode in SCHEMES and plan.mode in policy.modes, f"mode {plan.mode!r}"),
-        "g_min": (order.g_min >= policy.g_min, f"g_min {order.g_min} < {policy.g_min}"),
-        "k": (order.k >= policy.k_min, f"k {order.k} < {policy.k_min}"),
-        "r": (order.r >= policy.r_min, f"r {order.r} < {policy.r_min}"),
         # Fewer, and as many corrupt members as may be, one in each slot but one, open two sets at once.
         "echo_c": (order.r == 1 or order.echo_c >= order.k - 1, f"echo_c {order.echo_c} < {order.k - 1}"),
         "n_max": (plan.n_max <= policy.n_max_max, f"n_max {plan.n_max} > {policy.n_max_max}"),
@@ -85,8 +94,6 @@ def check_floors(terms: CellTerms, policy: Policy, current_policy_hash: bytes) -
             plan.weight_cap <= policy.weight_cap_max,
             f"weight_cap {plan.weight_cap} > {policy.weight_cap_max}",
         ),
-        # A cell is planned for as many clients as are opened at least; drawing for fewer would draw everybody.
-        "n_draw": (order.n_draw >= least_drawn(policy, order), f"n_draw {order.n_draw} < {least_drawn(policy, order)}"),
         "reopen": (plan.reopen == "strict" or policy.reopen == "reducer", f"reopen {plan.reopen!r}"),
         "metrics": (
             _RELEASES.index(plan.metrics_release) <= _RELEASES.index(policy.metrics),
@@ -94,7 +101,7 @@ def check_floors(terms: CellTerms, policy: Policy, current_policy_hash: bytes) -
         ),
         "n_max of a cell": (order.g_min <= plan.n_max, f"g_min {order.g_min} > n_max {plan.n_max}"),
     }
-    wrong = {name: text for name, (holds, text) in checks.items() if not holds}
+    wrong = below_floors(order, policy) | {name: text for name, (holds, text) in checks.items() if not holds}
     if wrong:
         raise PlanBelowFloor(wrong)
     check_quorum(order.k, order.r, order.echo_c)

@@ -112,9 +112,19 @@ def test_a_commit_of_another_session_round_or_line_is_refused(changed: dict[str,
         follow(START, a_link(START, **{f"commit_{name}": value for name, value in changed.items()}), terms_now())
 
 
-def test_a_link_that_drew_for_fewer_than_the_floor_is_refused() -> None:
-    with pytest.raises(WrongBeacon, match="below the operator's floor"):
-        follow(START, a_link(START), terms_now(n_draw_min=6))
+@pytest.mark.parametrize(
+    ("floor", "said"),
+    [
+        ({"n_draw_min": 6}, "n_draw 5 < 6"),
+        ({"k_min": 4}, "k 3 < 4"),
+        ({"r_min": 3}, "r 2 < 3"),
+        ({"g_min": 4}, "g_min 3 < 4"),
+    ],
+    ids=["n_draw", "k", "r", "g_min"],
+)
+def test_a_link_of_a_committee_below_a_floor_is_refused(floor: dict[str, Any], said: str) -> None:
+    with pytest.raises(WrongBeacon, match=f"below the operator's floors: {said}$"):
+        follow(START, a_link(START), terms_now(**floor))
 
 
 # ---- plans
