@@ -10,7 +10,7 @@ Pieces are sealed and opened one by one, in order; the last one says that it is,
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -58,8 +58,8 @@ class AnswerPlace:
 class AnswerKey:
     """What the reducer unseals: the stream's key, and the digest of what is in the stream."""
 
-    key: bytes
-    digest: bytes
+    key: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
 
 
 def sealed_bytes(plain: int) -> int:

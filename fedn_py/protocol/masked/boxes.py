@@ -8,7 +8,7 @@ every replica sees: two replicas of a slot cannot be given different seeds unnot
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedn_py.errors import PeerFault
 from fedn_py.masking.hashing import plain_hash, tagged_hash, u8
@@ -136,7 +136,7 @@ class OpenedBox:
     """A client's seed for this member's slot, and where it comes from."""
 
     verified: VerifiedHeader
-    seed: bytes
+    seed: bytes = field(repr=False)
 
 
 def open_box(

@@ -46,6 +46,10 @@ def opened(
     return b"".join(open_stream(place, key or AnswerKey(KEY, plain_hash(PLAIN)), stream, size))
 
 
+def test_what_opens_an_answer_is_not_shown() -> None:
+    assert repr(AnswerKey(KEY, plain_hash(PLAIN))) == "AnswerKey()"
+
+
 def test_an_answer_comes_out_as_it_went_in() -> None:
     key = unseal_key(PLACE, SEALED_KEY, RSK)
     assert key == AnswerKey(KEY, plain_hash(PLAIN))

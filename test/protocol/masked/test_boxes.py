@@ -104,6 +104,12 @@ def test_a_box_is_96_bytes_and_gives_each_replica_the_slots_seed() -> None:
         assert result.verified == UPLOAD.verified
 
 
+def test_an_opened_box_does_not_show_its_seed() -> None:
+    box = opened(UPLOAD.box_for(0, 0))
+    assert repr(box.seed) not in repr(box)
+    assert "seed=" not in repr(box)
+
+
 def test_a_prefix_is_of_one_context_client_and_slot() -> None:
     prefixes = {box_prefix(ctx, one, slot) for ctx in (b"a", b"b") for one in (b"1", b"2") for slot in (0, 1)}
     assert len(prefixes) == 8
