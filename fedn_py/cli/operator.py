@@ -141,7 +141,12 @@ def make_policy(
         int | None, typer.Option(min=1, help="Most that the weight of a client may be; 1048576 at first.")
     ] = None,
     n_draw_min: Annotated[
-        int | None, typer.Option(min=0, help="Fewest clients that holders are drawn from; 1 at first.")
+        int | None,
+        typer.Option(
+            min=0,
+            help="Fewest clients that holders are drawn from; 1 at first. With more than 8 clients in a cell set it "
+            "near the usual size of one: a low floor lets the reducer draw for few, and so make everybody eligible.",
+        ),
     ] = None,
     reopen: Annotated[
         ReopenName | None,
