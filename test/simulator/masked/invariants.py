@@ -193,12 +193,13 @@ class MaskedInvariants:
         _check(kept, SAVED, (node, "signs a set that it has not promised on disk"))
         assert record is not None
         promise = Promise(record.work, ctx, frozenset(record.clients), record.reopen)
+        if promise in self._promised[node.who.id]:
+            return  # said again
         for other in self._promised[node.who.id]:
             shared = other.work == promise.work and other.ctx != ctx and other.clients & promise.clients
             void = other.reopen == "reducer" and other.ctx in self._void
             _check(not shared or void, P3_MEMBER, (node, other.ctx.hex(), ctx.hex()))
-        if promise not in self._promised[node.who.id]:
-            self._promised[node.who.id].append(promise)
+        self._promised[node.who.id].append(promise)
 
     def _answers(self, node: "MaskedClientNode", ctx: bytes, included_hash: bytes) -> None:
         committee, terms = self._committees[ctx]
@@ -449,7 +450,8 @@ class MaskedInvariants:
             for client in sorted(cell.assigned):
                 node: Any = self._world.clients[ClientId(client.hex())]
                 for sent in node.disk.sent:
-                    if sent.work == attempt.work and not self._is_known(sent.ctx) and not self._released(sent.ctx):
+                    held = sent.work == attempt.work and not node.sending.proofs.release(sent)
+                    if held and not self._is_known(sent.ctx):
                         return  # it did this work where the reducer does not know of it, and rightly sits out
         _check(False, SUCCEEDS, (plan.round_number, plan.attempt, reason))
 
