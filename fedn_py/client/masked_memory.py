@@ -33,6 +33,7 @@ from fedn_py.client.memory_rows import (
 from fedn_py.errors import OwnFault
 from fedn_py.masking.hashing import plain_hash
 from fedn_py.protocol.masked.beacon import KnownBeacon
+from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.differencing import MemberMemory, PromiseRecord, SentRecord
 from fedn_py.protocol.masked.encoding import Body, MalformedMessage
 from fedn_py.protocol.masked.participant_work import Seen
@@ -138,10 +139,11 @@ class MaskedMemory:
     def highest_session(self) -> int | None:
         """Return the highest number of a session that this client has uploaded in, or of the first that it saw.
 
-        A session that was only heard of costs nobody anything, so its number moves nothing.
+        A session that was only heard of costs nobody anything, so its number moves nothing. None where nothing is known
+        under the newest policy: the operator, who signed it, lets each client find its place once more.
         """
         mark = self._one("session", _ONE, SessionMark)
-        return None if mark is None else mark.session_number
+        return mark.session_number if mark is not None and mark.policy_version == self._policy_version() else None
 
     def seen(self) -> dict[bytes, Seen]:
         """Return the last plan seen of each session."""
@@ -271,7 +273,11 @@ class MaskedMemory:
             raise self._damaged(f"a {row.kind} in it cannot be read") from fault
 
     def _marked(self, session_number: int) -> tuple[str, tuple[object, ...]]:
-        return self._put("session", _ONE, SessionMark(session_number))
+        return self._put("session", _ONE, SessionMark(session_number, self._policy_version()))
+
+    def _policy_version(self) -> int:
+        policy = self.policy()
+        return 0 if policy is None else Policy.decode(policy.body).version
 
     def _put(self, kind: str, key: bytes, value: Body) -> tuple[str, tuple[object, ...]]:
         insert = "INSERT INTO records (kind, key, value) VALUES (?, ?, ?)"
