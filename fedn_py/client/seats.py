@@ -29,7 +29,7 @@ from fedn_py.protocol.masked.member_work import (
     Silent,
     State,
 )
-from fedn_py.protocol.masked.round_messages import Echo, Included, OpenSum2
+from fedn_py.protocol.masked.round_messages import Abort, Echo, Included, OpenSum2
 from fedn_py.protocol.masked.signing import Signed
 from fedn_py.protocol.masked.words import AbortWanted, Boxes, KeyOffer, StreamSent, StreamWanted
 from fedn_py.protocol.messages import SaidByClient
@@ -190,6 +190,12 @@ class Seats:
 
     async def take_abort_wanted(self, word: AbortWanted) -> None:
         """Give a cell up, if nothing was promised of it; raises CannotAbort, NotAtHand."""
+        if word.ctx not in self._seated and word.ctx in await in_thread(self._memory.aborted):
+            # By an earlier life of this process, whose word may not have arrived.
+            signed = self._registration.signed(Abort(word.ctx, word.reason))
+            self._aborted(signed)
+            self._combiner.send(SaidByClient(signed))
+            return
         await self._at_hand(word.ctx, AbortWanted.kind).mailbox.deliver(AbortAsked(word.reason))
 
     async def send_stream(self, word: StreamWanted) -> None:

@@ -283,6 +283,8 @@ class MaskedWords:
         if stage == "given up" and ctx not in at.attempt.opening:
             asked = [client for client in members if bytes.fromhex(client) not in cell.aborted]
             self._roster.say(asked, AbortWanted(ctx, "the attempt has ended"))
+            for abort in cell.aborted.values():  # a client that lacks one of them sits out
+                self._roster.say(clients & _assigned(cell), abort)
         for void in voids_of(at.attempt):
             if void.ctx == ctx:
                 self._roster.say(clients & _assigned(cell), self._credentials.sign(void))

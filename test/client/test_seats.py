@@ -432,6 +432,21 @@ def test_a_cell_is_given_up_only_by_who_has_promised_nothing_and_its_keys_go_fir
     told(story, tmp_path / "anna")
 
 
+def test_what_was_given_up_before_a_restart_is_said_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        first, second = FakeCombiner(), FakeCombiner()
+        async with running(tmp_path / "anna", combiner=first) as site:
+            committee, _ = await opened(site, a_task())
+            site.hear_words(AbortWanted(committee.ctx, "too few updates"))
+            await said(site, Abort.kind)
+        async with running(tmp_path / "anna", combiner=second) as site:
+            site.hear_words(AbortWanted(committee.ctx, "too few updates"))
+            await said(site, Abort.kind)
+        assert second.signed(Abort.kind) == first.signed(Abort.kind)
+
+    asyncio.run(main())
+
+
 def test_its_own_abort_counts_for_its_own_upload_too(tmp_path: Path) -> None:
     async def story(site: Site) -> None:
         task = a_task(a_masked_plan(reopen="strict"))

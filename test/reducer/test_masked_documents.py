@@ -54,7 +54,7 @@ CELLS = st.builds(
     answers=st.dictionaries(IDS, SIGNED, max_size=3),
     streams=SETS,
     failed=SETS,
-    aborted=SETS,
+    aborted=st.dictionaries(IDS, SIGNED, max_size=3),
     out=st.text(max_size=20),
     opened=st.booleans(),
 )

@@ -411,6 +411,28 @@ def test_members_are_asked_to_erase_their_keys_and_others_hear_that_they_did(tmp
 STRICT = MaskedOptions(reopen="strict")
 
 
+def test_who_comes_back_after_an_attempt_is_shown_every_abort_of_its_cell(tmp_path: Path) -> None:
+    """Each of them was said once, while it may have been away, and without all of them it sits out."""
+
+    async def story(network: Network) -> None:
+        combiner = await a_masked_combiner(network, closes=False)
+        await start(network, masked=STRICT)
+        await until(lambda: combiner.cells)
+        members = {client_id(member) for member in combiner.members()}
+        outsider = next(client_id(client) for client in FIVE if client_id(client) not in members)
+        await combiner.say(CellFailed(combiner.orders[0].generation, "NoSumParticipant: slot 0 lost its members"))
+        await until(lambda: len(combiner.orders) == 2)  # all have aborted
+        before = len(combiner.said)
+        await combiner.attach(*members)
+        await combiner.attach(*members, outsider)
+        await network.settled()
+        aborts = [(to, one) for to, one in combiner.said[before:] if isinstance(one, Signed) and one.said == Abort.kind]
+        assert [to for to, _ in aborts] == [(outsider,)] * 2
+        assert len({one.signer for _, one in aborts}) == 2
+
+    in_a_masked_network(tmp_path, story)
+
+
 def test_a_privacy_hold_names_who_is_missing_and_a_new_work_ends_it(tmp_path: Path) -> None:
     async def story(network: Network) -> None:
         combiner = await a_masked_combiner(network, mute={client.name for client in FIVE}, aborts=False)

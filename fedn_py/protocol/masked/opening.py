@@ -335,7 +335,7 @@ def _aborted(attempt: Attempt, signed: Signed) -> Result:
     seat = _seat(cell, signed, Abort.kind)
     if seat.client_id in cell.aborted:
         return attempt, []
-    attempt = _with(attempt, replace(cell, aborted=cell.aborted | {seat.client_id}))
+    attempt = _with(attempt, replace(cell, aborted={**cell.aborted, seat.client_id: signed}))
     return attempt, [SaveDocument(attempt)]
 
 

@@ -37,7 +37,7 @@ class Cell:
         answers: member to its signed answer, in the order in which they came.
         streams: members whose sealed stream is stored: one of each slot is enough.
         failed: members whose stream did not come whole, or did not open.
-        aborted: members that have aborted.
+        aborted: member to its signed Abort: its clients are shown all of them.
         out: why it is left out; empty while it is in.
         verdict: whether its sum was opened, once that is known.
     """
@@ -57,7 +57,7 @@ class Cell:
     answers: Mapping[bytes, Signed] = field(default_factory=dict)
     streams: frozenset[bytes] = frozenset()
     failed: frozenset[bytes] = frozenset()
-    aborted: frozenset[bytes] = frozenset()
+    aborted: Mapping[bytes, Signed] = field(default_factory=dict)
     out: str = ""
     opened: bool = False
 

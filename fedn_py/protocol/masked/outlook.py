@@ -63,7 +63,7 @@ def _may_have_sent(cell: Cell) -> frozenset[bytes]:
 
 
 def _all_aborted(cell: Cell) -> bool:
-    return bool(cell.seats) and cell.aborted >= {seat.client_id for seat in cell.seats}
+    return bool(cell.seats) and cell.aborted.keys() >= {seat.client_id for seat in cell.seats}
 
 
 def missing(attempts: Iterable[Attempt]) -> tuple[bytes, ...]:

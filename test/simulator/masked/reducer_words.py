@@ -213,6 +213,8 @@ class ReducerWords:
         if stage == "given up" and ctx not in at.attempt.opening:
             asked = [client for client in members if bytes.fromhex(client) not in cell.aborted]
             self._node.say(asked, AbortWanted(ctx, "the attempt has ended"))
+            for abort in cell.aborted.values():
+                self._node.say(clients & _assigned(cell), abort)
         for void in voids_of(at.attempt):
             if void.ctx == ctx:
                 self._node.say(clients & _assigned(cell), self._node.speaker.sign(void))

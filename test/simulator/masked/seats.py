@@ -20,7 +20,7 @@ from fedn_py.protocol.masked.contexts import CellTerms
 from fedn_py.protocol.masked.encoding import as_line
 from fedn_py.protocol.masked.member import AlreadyServing, offer, restored
 from fedn_py.protocol.masked.member_work import Duty
-from fedn_py.protocol.masked.round_messages import Answer, BoxAck, BoxFor, Echo, Included, IncludedRow, OpenSum2
+from fedn_py.protocol.masked.round_messages import Abort, Answer, BoxAck, BoxFor, Echo, Included, IncludedRow, OpenSum2
 from fedn_py.protocol.masked.round_messages import UpdateHeader as SignedHeader
 from fedn_py.protocol.masked.signing import Signed
 from fedn_py.protocol.masked.words import AbortWanted, Boxes, KeyOffer, StreamSent, StreamWanted
@@ -263,9 +263,12 @@ class Seats:
 
     def take_abort_wanted(self, word: AbortWanted) -> None:
         """Give a cell up, if nothing was promised of it; raises CannotAbort."""
-        seat = self._seated.get(word.ctx)
+        seat, node = self._seated.get(word.ctx), self._node
         if seat is not None:
             seat.part.take(work.AbortAsked(word.reason))
+        elif word.ctx in node.disk.aborted:
+            node.world.chaos.noticed("an Abort is said again after a restart")
+            node.sending.learn_own_abort(node.say_signed(Abort(word.ctx, word.reason)))
 
     def send_stream(self, word: StreamWanted) -> None:
         """Send the stream of an answer, as often as it is asked for."""
