@@ -735,3 +735,13 @@ def test_a_set_is_looked_at_by_the_clock_of_when_it_is_promised(
         assert site.folder.memory.member().promised == ()
 
     told(story, tmp_path / "anna")
+
+
+def test_a_signed_word_of_no_kind_that_is_known_is_refused_by_name(tmp_path: Path) -> None:
+    async def story(site: Site) -> None:
+        with structlog.testing.capture_logs() as log:
+            site.hear_words(replace(sign(Echo(b"c" * 32, b"s" * 32), REDUCER), said="oath"))
+            await site.settled()
+        assert [one["fault"] for one in log if one["event"] == "refused"] == ["MalformedMessage"]
+
+    told(story, tmp_path / "client")

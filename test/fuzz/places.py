@@ -195,6 +195,12 @@ INSIDE: Mapping[str, str] = {
 }
 """Bodies that are said inside of others only, and in which."""
 
+IN_THE_CLEAR: Mapping[str, str] = {
+    "work terms": "what the reducer signs of plain tasks; test/reducer/test_work_orders.py has it",
+    "work order": "inside of work terms",
+}
+"""Bodies of rounds without masks."""
+
 NEVER_SAID: Mapping[str, str] = {
     "ticket": "no version says it yet",
     "operator secret": "a file of the operator's",

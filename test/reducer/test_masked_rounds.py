@@ -501,6 +501,24 @@ def test_one_stream_of_each_slot_is_asked_for(tmp_path: Path) -> None:
     in_a_masked_network(tmp_path, story)
 
 
+def test_a_stream_that_is_said_to_have_another_size_is_refused_by_name(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await a_masked_combiner(network)
+        honest = combiner.send_stream
+
+        async def lies(client: world.AClient, ctx: bytes) -> StreamSent:
+            sent = await honest(client, ctx)
+            combiner.send_stream = honest  # type: ignore[method-assign]
+            return replace(sent, size=sent.size + 1)
+
+        combiner.send_stream = lies  # type: ignore[method-assign]
+        await start(network, retry_delay_s=100.0)
+        while not any(one.kind == "word.refused" and "NoStream" in one.text for one in await network.told()):  # noqa: ASYNC110 - the log tells nobody
+            await asyncio.sleep(0.001)
+
+    in_a_masked_network(tmp_path, story)
+
+
 def test_a_stream_that_is_not_what_its_answer_names_is_asked_of_another_replica(tmp_path: Path) -> None:
     async def story(network: Network) -> None:
         combiner = await replicated(network, mute={client.name for client in TWELVE})
