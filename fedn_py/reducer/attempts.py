@@ -280,14 +280,14 @@ class Attempts:
         await self._patience.until_done(lambda: self._newest_file.write(named))
 
     async def save(self, at: AttemptAtHand, attempt: Attempt) -> None:
-        """Store an attempt as it now is, acknowledged.
+        """Store an attempt as it now is, acknowledged; until then it is at hand as it was, for words are said of it.
 
         Raises:
             SetChanged: the document has another set.
             Superseded: another reducer has taken over.
         """
-        at.attempt = attempt
-        kept = at.document()
+        after = replace(at, attempt=attempt)
+        kept = after.document()
 
         def saved(record: RoundRecord) -> RoundRecord:
             document = record.document
@@ -296,10 +296,11 @@ class Attempts:
                 raise CommittedElsewhere(record.plan)
             _check_sets(attempt_of(before), attempt)
             attempts = tuple(kept if one.number == kept.number else one for one in document.attempts)
-            masked = seen_by_people(at, self._name_of) if record.plan.attempt == kept.number else record.masked
+            masked = seen_by_people(after, self._name_of) if record.plan.attempt == kept.number else record.masked
             return replace(record, masked=masked, document=replace(document, attempts=attempts))
 
         await self._patience.until_done(lambda: self._ledger.change("rounds", at.key, RoundRecord, saved))
+        at.attempt = attempt
 
     async def secret_of(self, at: AttemptAtHand) -> bytes:
         """Return what opens an attempt's answers.

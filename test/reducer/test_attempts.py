@@ -147,6 +147,7 @@ def test_a_set_that_is_stored_is_never_another_one(tmp_path: Path, other: dict[s
         north, south = at.attempt.cells
         with pytest.raises(SetChanged):
             await desk.attempts.save(at, replace(at.attempt, cells=(replace(north, **other), south)))
+        assert at.attempt.cells == (north, south)  # what is not stored is not at hand either: words are said of it
         assert (await desk.record()).document.of(1).attempt == an_attempt_at_hand().document().attempt  # type: ignore
 
     at_a_desk(tmp_path, story)

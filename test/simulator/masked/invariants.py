@@ -507,7 +507,9 @@ class MaskedInvariants:
         """The run is over, long after the last fault: so are the sessions, or the last one rests in a privacy hold."""
         store = self._world.store
         done = store.status == "finished" and len([1 for s, _ in self._committed if s == store.terms.number]) == store.terms.rounds
-        held = store.status == "paused" and store.reason.startswith(PRIVACY_HOLD)
+        # A round whose clients hold what nobody can release rests too, once no new work is allowed.
+        unheard = self._world.chaos.sometimes["a committee that the reducer never heard of"]
+        held = store.status == "paused" and (store.reason.startswith(PRIVACY_HOLD) or unheard)
         work = self._world.reducer.state.work
         _check(done or held or store.status == "stopped", ENDS, (store.status, store.reason, work))
 

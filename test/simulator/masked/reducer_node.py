@@ -432,8 +432,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
 
     def _save(self, at: AttemptAtHand, attempt: Any) -> Work:
         opens = attempt.opening and not at.attempt.opening
-        at.attempt = attempt
-        kept = frozen(at)
+        kept = frozen(replace(at, attempt=attempt))
         if opens:
             self.perhaps_crash("reducer crashed before opening is stored")
         yield from self.stored()
@@ -441,6 +440,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
         row = rounds[number]
         self.world.invariants.document_changed(row.attempts[attempt.attempt].attempt, attempt)
         rounds[number] = replace(row, attempts={**row.attempts, attempt.attempt: kept})
+        at.attempt = attempt
         if opens:
             self.perhaps_crash("reducer crashed after opening is stored")
 
