@@ -50,6 +50,10 @@ class Disk:
         vectors = {name: content for name, content in self.vectors.items() if name in kept}
         return replace(self, sent=sent, uploads=uploads, vectors={**vectors, upload.upload_id: vector})
 
+    def without_sent(self) -> "Disk":
+        """Return this as if nothing had been sent."""
+        return replace(self, sent=(), uploads={}, vectors={})
+
     def with_answer(self, answer: KeptAnswer, stream: bytes) -> "Disk":
         """Return this with an answer and its stream."""
         answers, streams = {**self.answers, answer.ctx: answer}, {**self.streams, answer.ctx: stream}

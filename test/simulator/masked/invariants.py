@@ -71,6 +71,7 @@ P7 = "P7: no seed, key or nonce is used twice"
 ECHO = "an answer waits until a quorum has echoed its set"
 SAVED = "saved before it is sent"
 NOT_OPENED = "NotOpened is said only of what nothing can open"
+FORK = "of two sets that a committee is shown all slots answer one"
 ONE_SET = "the reducer asks for one set under a context"
 ACKED = "an update is added when all live members have accepted its box"
 EXACT = "an opened sum is that of its list"
@@ -132,6 +133,8 @@ class MaskedInvariants:
         self._void: set[bytes] = set()
         self._aborted: dict[bytes, set[bytes]] = defaultdict(set)
         self._asked: dict[bytes, bytes] = {}
+        self._lies: set[tuple[bytes, bytes]] = set()
+        self._answered: dict[tuple[bytes, bytes], set[int]] = defaultdict(set)
         self._acks: dict[tuple[Node, int, bytes], dict[bytes, set[IncludedRow]]] = {}
         self._floors: dict[bytes, tuple[int, int, dict[bytes, tuple[int, int]]]] = {}
         self._committed: dict[tuple[int, int], MaskedRow] = {}
@@ -180,7 +183,7 @@ class MaskedInvariants:
                 if isinstance(body, Echo):
                     self._echoed[ctx, included_hash].add(node.who.id)
                 else:
-                    self._answers(node, ctx, included_hash)
+                    self._answers(node, ctx, included_hash, body.slot)
             case Abort(ctx):
                 _check((node.who.id, ctx) not in self._signed_sets, P1, (node, "aborts what it promised"))
                 self._aborted[ctx].add(node.who.id)
@@ -192,6 +195,8 @@ class MaskedInvariants:
         kept = record is not None and record.included_hash == included_hash
         _check(kept, SAVED, (node, "signs a set that it has not promised on disk"))
         assert record is not None
+        terms = self._committees[ctx][1]
+        _check(len(record.clients) >= terms.order.g_min, P2, (node, len(record.clients)))
         promise = Promise(record.work, ctx, frozenset(record.clients), record.reopen)
         if promise in self._promised[node.who.id]:
             return  # said again
@@ -201,8 +206,11 @@ class MaskedInvariants:
             _check(not shared or void, P3_MEMBER, (node, other.ctx.hex(), ctx.hex()))
         self._promised[node.who.id].append(promise)
 
-    def _answers(self, node: "MaskedClientNode", ctx: bytes, included_hash: bytes) -> None:
+    def _answers(self, node: "MaskedClientNode", ctx: bytes, included_hash: bytes, slot: int) -> None:
         committee, terms = self._committees[ctx]
+        self._answered[ctx, included_hash].add(slot)
+        whole = [one for one, slots in self._answered.items() if one[0] == ctx and len(slots) == committee.slots]
+        _check(len(whole) <= 1, FORK, (node, ctx.hex()))
         if committee.needs_echo:
             echoed = len(self._echoed[ctx, included_hash])
             _check(echoed >= committee.quorum(terms.order.echo_c), ECHO, (node, echoed, committee.replicas))
@@ -338,6 +346,8 @@ class MaskedInvariants:
         match word:
             case Included(opening):
                 asked = OpenSum2.decode(opening.body)
+                if (asked.ctx, asked.included_hash) in self._lies:
+                    return
                 known = self._asked.setdefault(asked.ctx, asked.included_hash)
                 _check(known == asked.included_hash, ONE_SET, asked.ctx.hex())
                 stored = (
@@ -350,6 +360,10 @@ class MaskedInvariants:
                 _check(asked.included_hash in stored, SAVED, (asked.ctx.hex(), "a set that is not in the document"))
             case Signed(said=NotOpened.kind):
                 self._said_void(word)
+
+    def lied(self, opening: OpenSum2) -> None:
+        """The reducer is about to show some members another set, which an honest one never does."""
+        self._lies.add((opening.ctx, opening.included_hash))
 
     def _said_void(self, signed: Signed) -> None:
         ctx = NotOpened.decode(signed.body).ctx

@@ -11,7 +11,7 @@ from fedn_py.identity import ClientId, CombinerName, Digest, InstanceId, Session
 from fedn_py.masking.hashing import plain_hash
 from fedn_py.protocol import messages
 from fedn_py.protocol.masked.committee import BadCommittee, Member, check_committee
-from fedn_py.protocol.masked.contexts import WrongContext
+from fedn_py.protocol.masked.contexts import WrongContext, included_hash
 from fedn_py.protocol.masked.encoding import as_line
 from fedn_py.protocol.masked.opening import voids_of
 from fedn_py.protocol.masked.opening_work import (
@@ -186,7 +186,14 @@ class ReducerWords:
         cell = at.cell_of(opening.ctx)
         assert cell is not None
         asked = members_of(cell) if clients is None else tuple(clients)
-        self._node.say(asked, Included(self._node.speaker.sign(opening), cell.rows))
+        word = Included(self._node.speaker.sign(opening), cell.rows)
+        if not self._node.world.chaos.happens("members shown two sets"):
+            self._node.say(asked, word)
+            return
+        # What nobody but a reducer that lies does: some members are shown a set that lacks a client.
+        others = [member for member in asked if self._node.world.rng.random() < 0.5]
+        self._node.say([member for member in asked if member not in others], word)
+        self._node.say(others, _with_one_less(word, self._node))
 
     def ask_to_abort(self, at: AttemptAtHand, reason: str) -> None:
         """Ask the committees of sets that are not opened to erase their keys."""
@@ -229,6 +236,15 @@ class ReducerWords:
         rows = [store.rounds[number] for number in sorted(store.rounds) if number >= word.from_round]
         links = tuple(row.link for row in rows if row.status == "committed" and row.link is not None)
         self._node.say([client], Links(word.session, links[:MOST_LINKS]))
+
+
+def _with_one_less(word: Included, node: "MaskedReducerNode") -> Included:
+    opening = OpenSum2.decode(word.opening.body)
+    left_out = node.world.rng.choice(word.rows)
+    rows = tuple(row for row in word.rows if row != left_out)
+    lie = OpenSum2(opening.ctx, included_hash(opening.ctx, rows), len(rows))
+    node.world.invariants.lied(lie)
+    return Included(node.speaker.sign(lie), rows)
 
 
 def _assigned(cell: Cell) -> frozenset[ClientId]:

@@ -196,6 +196,8 @@ class MaskedWorld(World):
                 happened = True
             case "client set back to a copy":
                 happened = self._set_back()
+            case "client forgets what it sent":
+                happened = self._forget_sent()
             case "word of the past":
                 happened = self._repeat_word()
             case "policy of the past":
@@ -263,6 +265,18 @@ class MaskedWorld(World):
             if len(self.past_words) >= MOST_HEARD:
                 self.past_words.pop(self.rng.randrange(MOST_HEARD))
             self.past_words.append((node, word))
+
+    def _forget_sent(self) -> bool:
+        """Let a client do what nothing but a lost or forged memory lets it do: send a work again."""
+        node: Any = self.rng.choice(list(self.clients.values()))
+        if not node.up or not node.disk.sent:
+            return False
+        node.crash()
+        node.disk = node.disk.without_sent()
+        self.invariants.set_back(node)
+        life = node.life
+        self.clock.after(self.rng.uniform(0.5, 5), lambda: self._start_again(node, life))
+        return True
 
     def _repeat_word(self) -> bool:
         if not self.past_words:

@@ -1,0 +1,180 @@
+"""Planted bugs of masked rounds: one rule taken out at a time, to show that the swarm would find its loss.
+
+Some rules are second lines that honest neighbours never let anything reach; their bugs run in networks where
+neighbours forget or lie more often.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from simulator.chaos import Chaos
+from simulator.masked import chaos, invariants, sending
+from simulator.masked.chaos import MaskedSizes
+from simulator.masked.disk import Disk
+from simulator.masked.machines import MaskedMachines
+from simulator.masked.world import MaskedWorld
+from simulator.trace import Trace
+
+from fedn_py.client import member_work, participant_work
+from fedn_py.protocol import combiner, reducer
+from fedn_py.protocol.masked.acknowledgements import Acknowledgements
+from fedn_py.protocol.masked.cell_work import CollectingUpdates, VectorArrived
+from fedn_py.protocol.masked.differencing import MemberMemory
+from fedn_py.protocol.masked.member_work import Answering, Echoed, SealAnswer, SendEcho
+from fedn_py.protocol.masked.opening_work import OpenCells, SaveDocument
+from fedn_py.protocol.masked.participant_work import CommitteeChecked, PlanChecked
+from fedn_py.protocol.masked_rounds_work import MaskedEffect
+from fedn_py.protocol.reducer_work import Idle
+
+Result = tuple[Any, Any]
+Harder = Callable[[MaskedSizes, Chaos], tuple[MaskedSizes, Chaos]]
+
+
+@dataclass(frozen=True)
+class PlantedBug:
+    """Machines without one rule.
+
+    Attributes:
+        caught_by: the names of the invariants that may find it.
+        harder: makes the network one in which the rule is needed.
+    """
+
+    machines: MaskedMachines
+    caught_by: frozenset[str]
+    harder: Harder = lambda sizes, faults: (sizes, faults)
+
+    def world(self, seed: int, trace: Trace | None = None) -> MaskedWorld:
+        """Return the run that a seed stands for, with the bug."""
+        rng = Random(f"masked {seed}")
+        sizes, faults = self.harder(chaos.draw_sizes(rng), chaos.draw_chaos(rng))
+        return MaskedWorld(sizes, rng, faults, self.machines, trace)
+
+
+# ---- networks in which second lines are needed
+
+
+def _one_work_again_and_again(sizes: MaskedSizes, faults: Chaos) -> tuple[MaskedSizes, Chaos]:
+    """Sessions of one work, and clients that forget what they sent."""
+    terms = replace(sizes.terms, parameters='{"seed": 7}', rounds=1)
+    intervals = {**faults.intervals_s, "client forgets what it sent": 5.0, "client crashed": 20.0}
+    return replace(sizes, terms=terms, sessions=3, same_work=True), replace(faults, intervals_s=intervals)
+
+
+def _replicated(sizes: MaskedSizes, faults: Chaos) -> tuple[MaskedSizes, Chaos]:
+    return replace(sizes, terms=replace(sizes.terms, masked=replace(sizes.terms.masked, k=2, r=2))), faults
+
+
+def _slow_stores(sizes: MaskedSizes, faults: Chaos) -> tuple[MaskedSizes, Chaos]:
+    return sizes, replace(faults, chances={**faults.chances, "store slow": 0.5})
+
+
+def _often_cut_off(sizes: MaskedSizes, faults: Chaos) -> tuple[MaskedSizes, Chaos]:
+    """Attempts that fail when updates have been sent."""
+    chances = {**faults.chances, "stream lost": 0.7, "partial not stored": 0.5}
+    return replace(sizes, terms=replace(sizes.terms, clients_required=3)), replace(faults, chances=chances)
+
+
+# ---- rules taken out
+
+
+def _send_without_a_proof(state: Any, event: Any) -> Result:
+    if not isinstance(event, PlanChecked | CommitteeChecked):
+        return participant_work.step(state, event)
+    after, effects = participant_work.step(replace(state, sent=()), event)
+    return replace(after, sent=state.sent), effects
+
+
+def _answer_without_echoes(state: Any, event: Any) -> Result:
+    state, effects = member_work.step(state, event)
+    if not isinstance(state, Echoed):
+        return state, effects
+    answering = Answering(state.duty, state.committee, state.included_hash, state.rows)
+    return answering, [*effects, SealAnswer(state.rows)]
+
+
+def _say_before_promising(state: Any, event: Any) -> Result:
+    state, effects = member_work.step(state, event)
+    said = [effect for effect in effects if isinstance(effect, SendEcho)]
+    return state, [*said, *(effect for effect in effects if not isinstance(effect, SendEcho))]
+
+
+def _add_before_all_have_looked(state: Any, event: Any) -> Result:
+    work = state.work
+    if isinstance(event, VectorArrived) and isinstance(work, CollectingUpdates):
+        state = replace(state, work=replace(work, acknowledged=_all_accept(work.acknowledged, event)))
+    return combiner.step(state, event)
+
+
+def _all_accept(heard: Acknowledgements, event: VectorArrived) -> Acknowledgements:
+    members = [member.client.client_id for member in heard.committee.members]
+    accepted = {member: heard.accepted.get(member, frozenset()) | {event.row} for member in members}
+    return replace(heard, accepted=accepted)
+
+
+def _draw_stranded_clients(state: Any, event: Any) -> Result:
+    state, effects = reducer.step(state, event)
+    if isinstance(state.work, Idle):
+        return state, effects
+    progress = replace(state.work.progress, history=())
+    return replace(state, work=replace(state.work, progress=progress)), effects
+
+
+def _open_before_saving(state: Any, event: Any) -> Result:
+    state, effects = reducer.step(state, event)
+    opens = any(isinstance(effect, MaskedEffect) and isinstance(effect.effect, OpenCells) for effect in effects)
+    if opens:
+        effects = sorted(effects, key=lambda one: isinstance(one, MaskedEffect) and isinstance(one.effect, SaveDocument))
+    return state, effects
+
+
+def _same_seeds_for_one_work() -> Callable[[Any, bytes, Any], sending.DrawnBytes]:
+    kept: dict[tuple[Any, bytes], sending.DrawnBytes] = {}
+
+    def draw(node: Any, work: bytes, committee: Any) -> sending.DrawnBytes:
+        before, drawn = kept.get((node, work)), sending.draw(node, work, committee)
+        if before is not None and len(before.seeds) == len(drawn.seeds):
+            return replace(drawn, seeds=before.seeds)
+        kept[node, work] = drawn
+        return drawn
+
+    return draw
+
+
+def _without_promises(disk: Disk) -> Disk:
+    return replace(disk, member=MemberMemory())
+
+
+def _bug(*caught_by: str, harder: Harder = lambda sizes, faults: (sizes, faults), **machines: Any) -> PlantedBug:
+    return PlantedBug(MaskedMachines(**machines), frozenset(caught_by), harder)
+
+
+PLANTED = {
+    "a member forgets its promises at a restart": _bug(
+        invariants.P3_MEMBER, invariants.P3, remember=_without_promises, harder=_one_work_again_and_again
+    ),
+    "a client forgets at a restart what it sent": _bug(
+        invariants.P3_CLIENT, invariants.P3, remember=Disk.without_sent, harder=_often_cut_off
+    ),
+    "NotOpened is signed and the key is still there": _bug(invariants.NOT_OPENED, unsets_key=False),
+    "a client sends a work again without a proof": _bug(
+        invariants.P3_CLIENT, participant=_send_without_a_proof, harder=_one_work_again_and_again
+    ),
+    "an answer does not wait for echoes": _bug(
+        invariants.ECHO, invariants.FORK, member=_answer_without_echoes, harder=_replicated
+    ),
+    "an echo is said before its promise is written down": _bug(
+        invariants.SAVED, member=_say_before_promising, harder=_replicated
+    ),
+    "an update is added before all members have looked at its box": _bug(
+        invariants.ACKED, combiner=_add_before_all_have_looked
+    ),
+    "a retry has the seeds of the upload before": _bug(invariants.P7, draw=_same_seeds_for_one_work()),
+    "a retry draws clients whose uploads may be opened": _bug(
+        invariants.P3_RETRY, reducer=_draw_stranded_clients, harder=_often_cut_off
+    ),
+    "cells are opened before that is written down": _bug(
+        invariants.SAVED, reducer=_open_before_saving, harder=_slow_stores
+    ),
+}
