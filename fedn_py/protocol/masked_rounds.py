@@ -278,10 +278,11 @@ def not_saved(work: Masked, event: RoundNotSaved) -> Advanced:
 def resume(work: Masked) -> Advanced:
     """Go on with an attempt that was found in its document.
 
-    One that opened nothing yet is given up: its key goes before anybody's clients are released. One that may have
-    opened a set is finished with exactly that set.
+    One whose cells are closed lacks answers alone, and goes on, as one does that may have opened a set: with exactly
+    the sets that it has. Any other is given up: its key goes before anybody's clients are released.
     """
-    if work.attempt.stage == "running":
+    closed = _all_closed(work.attempt) and not work.attempt.before_restore
+    if work.attempt.stage == "running" and not closed:
         return hear(work, GivenUp(work.reason))
     if work.attempt.stage == "opening" and work.model is not None:
         return hear(work, Committed())

@@ -630,14 +630,24 @@ def found(state: Reducer, **changed: Any) -> SessionStarted:
     return SessionStarted(work.progress, found=replace(work, **{"reason": "ReducerRestarted: it was", **changed}))
 
 
-def test_an_attempt_that_opened_nothing_is_given_up_and_its_key_goes_first() -> None:
-    state, effects = step(idle(), found(masked.closed()))
-    assert kinds(effects) == [SaveDocument, UnsetKey, ReportFailed]
+def test_an_attempt_whose_cells_are_not_closed_is_given_up_and_its_key_goes_first() -> None:
+    state, effects = step(idle(), found(masked.formed()))
+    assert kinds(effects)[:3] == [SaveDocument, UnsetKey, ReportFailed]
     state, effects = run(state, KeyUnset())
     assert kinds(effects)[:3] == [SaveDocument, SignNotOpened, SignNotOpened]
     closed = next(effect for effect in effects if isinstance(effect, CloseFailedAttempt))
     assert closed.reason.startswith("ReducerRestarted")
     assert isinstance(state.work, Failed)
+
+
+def test_an_attempt_whose_cells_are_closed_goes_on_with_the_same_sets() -> None:
+    before = masked.closed()
+    state, effects = step(idle(), found(before, answers_due=False))
+    assert kinds(effects)[:2] == [SendOpenSum2, SendOpenSum2]
+    assert [effect for effect in effects if isinstance(effect, StartTimer)] != []  # for answers that do not come
+    assert [cell.included_hash for cell in work_of(state).attempt.cells] == [
+        cell.included_hash for cell in work_of(before).attempt.cells
+    ]
 
 
 def test_an_attempt_that_may_have_opened_is_finished_with_exactly_its_sets() -> None:

@@ -131,9 +131,9 @@ def test_after_an_ordinary_restart_clients_are_released(tmp_path: Path) -> None:
     async def story() -> None:
         files, stored = OperatorFiles(tmp_path / "operator"), Stored()
         async with a_network(tmp_path, stored, operator=files) as network:
-            first = await a_masked_combiner(network, mute=set(MUTE))
+            first = await a_masked_combiner(network, closes=False, mute=set(MUTE))
             await network.start_session(masking="pet", clients_wanted=5, retry_delay_s=100.0)
-            await until(lambda: first.words(Included))
+            await until(lambda: first.cells)
             await network.settled()
         async with a_network(tmp_path, stored, operator=files) as network:
             second = await a_masked_combiner(network, cells=dict(first.cells), aborts=False, mute=set(MUTE))
