@@ -41,19 +41,20 @@ async def anywhere(network: WholeNetwork, chance: random.Random, rounds: int) ->
     """Damage one message a round, and see that the rounds go on."""
     report = Report("any message, anywhere")
     for _ in range(rounds):
-        one, position = Anywhere(chance, network), len(network.log)
-        ambush = network.lines.lay(Ambush(one.wanted, one.springs))
-        try:
-            while not one.what:
-                network.check_alive()
-                await network.next_message()
-            while (record := await network.next_round()).plan.round_number < one.round:
-                pass
-        except Exception as fault:
-            raise AssertionError(one.what) from fault
-        network.lines.lift(ambush)
-        report.cases += 1
-        report.codes += network.codes_since(position)
-        missing = len(network.clients) - len(record.included)
-        report.ends[f"without {missing}" if missing else "with everybody"] += 1
+        await _one_round(network, Anywhere(chance, network), report)
     return report
+
+
+async def _one_round(network: WholeNetwork, one: Anywhere, report: Report) -> None:
+    position, ambush = len(network.log), network.lines.lay(Ambush(one.wanted, one.springs))
+    try:
+        await network.until(lambda: one.what)
+        while (record := await network.next_round()).plan.round_number < one.round:
+            pass
+    except Exception as fault:
+        raise AssertionError(one.what) from fault
+    network.lines.lift(ambush)
+    report.cases += 1
+    report.codes += network.codes_since(position)
+    missing = len(network.clients) - len(record.included)
+    report.ends[f"without {missing}" if missing else "with everybody"] += 1

@@ -139,9 +139,7 @@ async def one_round(network: WholeNetwork, one: Instead, report: Report) -> None
     position, told, rested = len(network.log), Counter(network.refusals.by), len(network.rests)
     ambush = network.lines.lay(Ambush(one.wanted, one.springs, MOST_SAID, until=one.over))
     await STORIES[place.story](network)
-    while one.damaged is None:
-        network.check_alive()
-        await network.next_message()
+    await network.until(lambda: one.damaged is not None)
     if place.story == "joining":  # who is refused at the door comes again
         await quiet()
         network.lines.lift(ambush)

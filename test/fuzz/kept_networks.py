@@ -1,5 +1,6 @@
 """Networks that several tests share, one after the other; one that a test has broken is not given to the next."""
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -11,7 +12,15 @@ from masked_world import CLIENTS
 
 Found = TypeVar("Found")
 
+_WITHIN_S = 100_000.0
+"""Of the loop's own time, which is another one than the clock's."""
+
 REPLICATED = {"k": 2, "r": 2}
+
+
+async def _in_time(story: Awaitable[Found]) -> Found:
+    async with asyncio.timeout(_WITHIN_S):
+        return await story
 
 
 class KeptNetworks(contextlib.AbstractContextManager["KeptNetworks"]):
@@ -31,7 +40,7 @@ class KeptNetworks(contextlib.AbstractContextManager["KeptNetworks"]):
         """Tell a story in a network in which rounds go on: of 5 clients, or of 6 with 2 replicas of each slot."""
         loop, _, network = self._kept.get(replicated) or self._open(replicated)
         try:
-            found: Found = loop.run_until_complete(story(network))  # type: ignore[arg-type]
+            found: Found = loop.run_until_complete(_in_time(story(network)))
         except BaseException:
             self._close(replicated)
             raise

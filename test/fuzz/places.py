@@ -49,6 +49,7 @@ class Place:
         how: "before": damaged ones come before the true one and change nothing. "instead": they end what their receiver
             was about to do, so that each takes the place of a true one in a round of its own.
         as_good: fields, or edits of them, that make another true message, and why that harms nobody; not tried.
+        unnamed: what changes nothing without being refused, and why.
         others: clients beside the one that is told who may be left out when it is damaged: those whom it is about.
     """
 
@@ -60,6 +61,7 @@ class Place:
     story: Story = "rounds"
     how: Literal["before", "instead"] = "before"
     as_good: Mapping[str, str] = field(default_factory=dict)
+    unnamed: Mapping[str, str] = field(default_factory=dict)
     others: int = 0
 
     @property
@@ -114,7 +116,7 @@ PLACES: tuple[Place, ...] = (
         as_good={"boxes[one twice]": "it is looked at twice", "boxes[turned round]": "in whichever order"},
         others=1,
     ),
-    _to_client("included", Included),
+    _to_client("included", Included, unnamed={"replay": "a member says again what it has promised"}),
     _to_client("wanted stream", StreamWanted),
     _to_client("wanted abort", AbortWanted, story="given up", as_good={"reason": "the request is the same"}),
     _to_client(
@@ -129,8 +131,8 @@ PLACES: tuple[Place, ...] = (
         },
     ),
     _to_client("echo", Signed, said=Echo, story="echoes"),
-    _to_client("abort", Signed, said=Abort, story="given up", as_good={**_AGAIN, "signer": _OF_NOBODY}),
-    _to_client("not opened", Signed, said=NotOpened, story="given up", as_good=_AGAIN),
+    _to_client("abort", Signed, said=Abort, story="given up", unnamed=_AGAIN, as_good={"signer": _OF_NOBODY}),
+    _to_client("not opened", Signed, said=NotOpened, story="given up", unnamed=_AGAIN),
     # at the combiner
     Place("masked terms", TO_COMBINER, lambda wire: (wire.order, "masked"), MaskedTerms, how="instead"),
     Place("policy", TO_COMBINER, lambda wire: (wire.policy, "policy"), Signed, Policy, story="policies"),

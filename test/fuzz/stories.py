@@ -25,7 +25,7 @@ async def missed_rounds(network: WholeNetwork) -> None:
     client.stays_away = True
     client.drop()
     for _ in range(_ROUNDS_MISSED + 1):
-        await network.next_round()
+        await network.newest_round()
     client.stays_away = False
 
 

@@ -110,7 +110,7 @@ class Storm:
         report.cases += 1
         report.codes += Counter(dict.fromkeys(codes, 1))
         hit = fields_hit(body, damaged.content)
-        if not codes:
+        if not codes and damaged.field not in self._place.unnamed:
             report.escapes.append(f"{damaged.how} ({', '.join(sorted(hit))}): not refused by name")
         changed = differences(before, network.kept())
         if changed:
@@ -127,8 +127,6 @@ async def storm(network: WholeNetwork, place: Place, chance: random.Random, coun
     one = Storm(network, place, chance, count, messages)
     network.lines.lay(Ambush(place.takes, one.springs, messages))
     await STORIES[place.story](network)
-    while one.left:
-        network.check_alive()
-        await network.next_message()
+    await network.until(lambda: not one.left)
     await quiet()
     return one.report

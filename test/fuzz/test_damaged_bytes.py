@@ -95,8 +95,7 @@ class OneOfThem:
 
 
 async def the_round_of(network: WholeNetwork, one: OneOfThem) -> RoundRecord:
-    while one.client is None:
-        await network.next_message()
+    await network.until(lambda: one.client is not None)
     while (record := await network.next_round()).plan.round_number < one.round:
         pass
     return record

@@ -67,6 +67,7 @@ from fedn_py.transport.tickets import Tickets
 N_PARAMETERS = 12
 LIFE = InstanceId("0123456789abcdef")
 _AGAIN_S = 0.01
+_MOST_ROUNDS = 30
 _CODE = re.compile(r"\b([A-Z][A-Za-z]+)\b")
 
 
@@ -368,11 +369,17 @@ class WholeNetwork:
         self.lines.news.clear()
         await self.lines.news.wait()
 
+    async def until(self, reached: Callable[[], object]) -> None:
+        """Wait until messages have led to something, for so many rounds as it can take at most."""
+        began = self.lines.committed
+        while not reached():
+            self.check_alive()
+            assert self.lines.committed < began + _MOST_ROUNDS, "what was waited for was never said"
+            await self.next_message()
+
     async def next_round(self) -> RoundRecord:
         """Wait for the next commit, look at everything that must hold, and return its record."""
-        while self.lines.committed == self.committed:
-            self.check_alive()
-            await self.next_message()
+        await self.until(lambda: self.lines.committed > self.committed)
         self.committed += 1
         record = await self._round(self.committed)
         self.check_model(record)
