@@ -1,54 +1,43 @@
 """Many runs, each by a seed of its own: what failed, what happened, and how to see one again.
 
 PYTHONPATH=test python -m simulator.swarm --seeds 2000
-PYTHONPATH=test python -m simulator.swarm --replay 17
+PYTHONPATH=test python -m simulator.swarm --only masked --replay 17
 """
 
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from simulator.chaos import CHANCES, INTERVALS_S
+from simulator import masked_sometimes, sometimes
 from simulator.invariants import InvariantBroken
+from simulator.masked.world import MaskedWorld
 from simulator.trace import Trace
-from simulator.world import Machines, World
+from simulator.world import World
 
-SOMETIMES = (
-    *CHANCES,
-    *INTERVALS_S,
-    "attempt failed",
-    "cell failed",
-    "client cut off while it trained",
-    "client moved to another combiner",
-    "combiner came back in time",
-    "combiner lost in Updating",
-    "combiner lost in Committing",
-    "combiner lost in Validating",
-    "combiner refused while its last life seemed open",
-    "duplicate upload answered",
-    "order to a combiner that is away",
-    "reducer lost in Updating",
-    "reducer lost in Committing",
-    "reducer lost in Validating",
-    "reducer lost in Paused",
-    "report sent again",
-    "session paused after its last attempt",
-    "update trained once and uploaded twice",
-    "update trained once and used by a later attempt",
-    "upload given up",
-    "upload refused: Late",
-    "upload refused: NotAssigned",
-    "upload refused: NotFinite",
-    "upload refused: AlreadyIn",
-    "upload refused: AlreadyRefused",
-    "PartialArrived not expected in Updating",
-    "PartialArrived not expected in Committing",
-    "Ordered not expected in Collecting",
-    "Tasked not expected in Resting",
-)
-"""What must have happened somewhere in a swarm: a fault that never strikes proves nothing."""
+ENOUGH_SEEDS = 200
+"""In so many runs everything that should happen now and then has happened."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of network.
+
+    Attributes:
+        world: makes the run that a seed stands for, and writes its trace if one is given.
+        sometimes: what must have happened somewhere in a swarm: a fault that never strikes proves nothing.
+    """
+
+    name: str
+    world: Callable[..., Any]
+    sometimes: tuple[str, ...]
+
+
+PLAIN = Kind("plain", World.of_seed, sometimes.SOMETIMES)
+MASKED = Kind("masked", MaskedWorld.of_seed, masked_sometimes.SOMETIMES)
+KINDS = {kind.name: kind for kind in (PLAIN, MASKED)}
 
 
 @dataclass
@@ -61,6 +50,7 @@ class Swarm:
         ends: how sessions ended.
     """
 
+    kind: Kind = PLAIN
     passed: int = 0
     steps: int = 0
     broken: dict[int, InvariantBroken] = field(default_factory=dict)
@@ -70,14 +60,14 @@ class Swarm:
     @property
     def never(self) -> list[str]:
         """What should have happened somewhere and did not."""
-        return [what for what in SOMETIMES if not self.sometimes[what]]
+        return [what for what in self.kind.sometimes if not self.sometimes[what]]
 
 
-def run_swarm(seeds: Iterable[int], machines: Machines | None = None) -> Swarm:
+def run_swarm(seeds: Iterable[int], kind: Kind = PLAIN) -> Swarm:
     """Run every seed."""
-    swarm = Swarm()
+    swarm = Swarm(kind)
     for seed in seeds:
-        world = World.of_seed(seed, machines)
+        world = kind.world(seed)
         try:
             world.run()
             swarm.passed += 1
@@ -89,20 +79,20 @@ def run_swarm(seeds: Iterable[int], machines: Machines | None = None) -> Swarm:
     return swarm
 
 
-def first_broken(seeds: Iterable[int], machines: Machines) -> tuple[int, InvariantBroken] | None:
+def first_broken(seeds: Iterable[int], world: Callable[[int], Any]) -> tuple[int, InvariantBroken] | None:
     """Return the first seed in which a rule breaks, and the rule."""
     for seed in seeds:
         try:
-            World.of_seed(seed, machines).run()
+            world(seed).run()
         except InvariantBroken as broken:
             return seed, broken
     return None
 
 
-def traced(seed: int) -> Trace:
+def traced(seed: int, kind: Kind = PLAIN) -> Trace:
     """Return the trace of one run; its last line says how it ended."""
     trace = Trace()
-    world = World.of_seed(seed, trace=trace)
+    world = kind.world(seed, trace=trace)
     try:
         world.run()
         trace.say(world.clock.now, "end", f"session {world.store.status} {world.store.reason}")
@@ -111,35 +101,44 @@ def traced(seed: int) -> Trace:
     return trace
 
 
-def replay_command(seed: int) -> str:
+def replay_command(seed: int, kind: Kind = PLAIN) -> str:
     """Return what shows a run step by step."""
-    return f"PYTHONPATH=test .venv/bin/python -m simulator.swarm --replay {seed}"
+    return f"PYTHONPATH=test .venv/bin/python -m simulator.swarm --only {kind.name} --replay {seed}"
 
 
 def main() -> int:
     """Run a swarm, or show one run."""
     parser = argparse.ArgumentParser(prog="simulator.swarm", description="Runs the machines on virtual time.")
-    parser.add_argument("--seeds", type=int, default=200, help="how many runs")
+    parser.add_argument("--seeds", type=int, default=200, help="how many runs of each kind")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--only", choices=KINDS, help="this kind of network alone; plain for --replay and --digest")
     parser.add_argument("--replay", type=int, help="show this run, every step of it")
     parser.add_argument("--digest", action="store_true", help="print the digest of each run's trace and no more")
     asked = parser.parse_args()
+    kind = KINDS[asked.only or "plain"]
     if asked.replay is not None:
-        trace = traced(asked.replay)
+        trace = traced(asked.replay, kind)
         _say(*trace.lines, f"trace {trace.digest}")
         return int("BROKEN" in trace.lines[-1])
     seeds = range(asked.first, asked.first + asked.seeds)
     if asked.digest:
-        _say(*(f"{seed} {traced(seed).digest}" for seed in seeds))
+        _say(*(f"{seed} {traced(seed, kind).digest}" for seed in seeds))
         return 0
-    swarm = run_swarm(seeds)
+    kinds = [kind] if asked.only else list(KINDS.values())
+    well = [_tell(run_swarm(seeds, one), len(seeds)) for one in kinds]
+    return int(not all(well))
+
+
+def _tell(swarm: Swarm, seeds: int) -> bool:
+    """Say what a swarm showed; returns whether it is well."""
     for seed, broken in swarm.broken.items():
-        _say(f"seed {seed}: {str(broken)[:500]}", f"  see it: {replay_command(seed)}")
-    if asked.seeds >= 200:
-        _say(*(f"never happened: {what}" for what in swarm.never))
+        _say(f"seed {seed}: {str(broken)[:500]}", f"  see it: {replay_command(seed, swarm.kind)}")
+    never = swarm.never if seeds >= ENOUGH_SEEDS else []
+    _say(*(f"never happened: {what}" for what in never))
     ends = ", ".join(f"{count} {end}" for end, count in sorted(swarm.ends.items()))
-    _say(f"{swarm.steps} steps; sessions: {ends}", f"{swarm.passed} passed, {len(swarm.broken)} failed")
-    return int(bool(swarm.broken or (asked.seeds >= 200 and swarm.never)))
+    _say(f"{swarm.kind.name}: {swarm.steps} steps; sessions: {ends}")
+    _say(f"{swarm.kind.name}: {swarm.passed} passed, {len(swarm.broken)} failed")
+    return not (swarm.broken or never)
 
 
 def _say(*lines: str) -> None:

@@ -29,17 +29,17 @@ CHANCES = {
     "objects not fetched": 0.1,
     "partial not stored": 0.1,
     "partial stored very late": 0.1,
-    "models not merged": 0.1,
+    "models not merged": 0.3,
     "crash between effects": 0.004,
     "store slow": 0.1,
     "straggler": 0.1,
     "reducer crashed around a plan": 0.15,
-    "reducer crashed before opening is stored": 0.2,
-    "reducer crashed after opening is stored": 0.2,
-    "reducer crashed before its key is unset": 0.2,
-    "reducer crashed after its key is unset": 0.2,
-    "reducer crashed before a commit": 0.2,
-    "reducer crashed after a commit": 0.2,
+    "reducer crashed before opening is stored": 0.35,
+    "reducer crashed after opening is stored": 0.35,
+    "reducer crashed before its key is unset": 0.35,
+    "reducer crashed after its key is unset": 0.35,
+    "reducer crashed before a commit": 0.35,
+    "reducer crashed after a commit": 0.35,
     "members shown two sets": 0.3,
 }
 """Faults that meet an action, and how likely each is at most."""
@@ -50,7 +50,7 @@ INTERVALS_S = {
     "client crashed": 60.0,
     "client crashed for long": 150.0,
     "client deaf for a while": 60.0,
-    "client set back to a copy": 80.0,
+    "client set back to a copy": 40.0,
     "client forgets what it sent": 80.0,
     "combiner crashed": 80.0,
     "combiner cut off": 80.0,
@@ -110,9 +110,7 @@ def draw_sizes(rng: Random) -> MaskedSizes:
         seed_model=SEED_MODEL,
         parameters='{"seed": 7}' if same_work else "{}",
         masking="pet",
-        masked=MaskedOptions(
-            LARGEST, N_MAX, WEIGHT_CAP, 1, k, r, reopen=rng.choice(["", "", "reducer", "strict"])
-        ),
+        masked=MaskedOptions(LARGEST, N_MAX, WEIGHT_CAP, 1, k, r, reopen=rng.choice(["", "", "reducer", "strict"])),
         clients_wanted=rng.choice([0, 0, rng.randint(required, clients)]),
         clients_required=required,
         update_timeout_s=rng.uniform(20, 60),
@@ -138,7 +136,7 @@ def draw_sizes(rng: Random) -> MaskedSizes:
 
 
 def seats_needed(k: int, r: int) -> int:
-    """Return with how many clients a cell has somebody for each slot: the first ones take all replicas that they can."""
+    """Return with how many clients a cell has somebody for each slot: the first slots take all their replicas."""
     return (k - 1) * r + 1
 
 

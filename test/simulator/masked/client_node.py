@@ -40,7 +40,7 @@ from fedn_py.protocol.masked.encoding import Body
 from fedn_py.protocol.masked.lottery import check_session_number, slots_drawn
 from fedn_py.protocol.masked.participant_work import AbortArrived, NotOpenedArrived, RoundEnded
 from fedn_py.protocol.masked.plans import BelievedPlan, Standing, believe
-from fedn_py.protocol.masked.registry import PolicyMark, accept_policy, check_standing, verify_server
+from fedn_py.protocol.masked.registry import PolicyMark, check_standing, verify_server
 from fedn_py.protocol.masked.round_messages import Abort, BeaconLink, CommitteeBody, Echo, Included, NotOpened, Plan
 from fedn_py.protocol.masked.signing import Signed, read_signed, sign
 from fedn_py.protocol.masked.words import AbortWanted, Boxes, Links, LinksWanted, StreamWanted, WordFromClient
@@ -129,7 +129,7 @@ class MaskedClientNode(WorkingNode, ClientNode):
     def save(self, disk: Disk) -> None:
         """Have something on disk, synced."""
         self.disk = disk
-        self.world.invariants.saved(self)
+        self.world.invariants.clients.saved(self)
 
     def random_bytes(self, size: int = 32) -> bytes:
         """Draw random bytes."""
@@ -138,7 +138,7 @@ class MaskedClientNode(WorkingNode, ClientNode):
     def signed(self, body: Body) -> Signed:
         """Sign something."""
         signed = sign(body, self.who.key)
-        self.world.invariants.signed_by_client(self, body)
+        self.world.invariants.clients.signed_by_client(self, body)
         return signed
 
     def say_signed(self, body: Body) -> Signed:
@@ -149,7 +149,7 @@ class MaskedClientNode(WorkingNode, ClientNode):
 
     def say(self, word: WordFromClient) -> None:
         """Say a word to the combiner, if one is there."""
-        self.world.invariants.said_by_client(self, word)
+        self.world.invariants.clients.said_by_client(self, word)
         self._say(SaidByClient(word))
 
     @property
@@ -277,7 +277,7 @@ class MaskedClientNode(WorkingNode, ClientNode):
         if signed == self.disk.policy:
             return
         mark = None if self.disk.policy is None else _mark(self.disk.policy)
-        accept_policy(signed, TRUST, mark, NOW_S)
+        self.world.machines.accept_policy(signed, TRUST, mark, NOW_S)
         self.save(replace(self.disk, policy=signed))
         self.sending.policy_changed(self.rework_max)
 
@@ -436,7 +436,7 @@ class MaskedClientNode(WorkingNode, ClientNode):
             committee = check_committee(
                 body, terms.ctx0, terms.order, terms.plan.beacon, CHAINS, standing=(standing.policy, NOW_S)
             )
-            self.world.invariants.committee_believed(committee, terms)
+            self.world.invariants.clients.committee_believed(committee, terms)
             self.seats.take_committee(cell.offered, committee)
         except PeerFault as fault:
             cell.settle(fault)

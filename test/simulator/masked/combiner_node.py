@@ -1,4 +1,4 @@
-"""A combiner's process in a masked network; follows fedn_py/combiner/masked_cells.py, calls.py and reducer_stream.py."""
+"""A combiner's process in a masked network; follows masked_cells.py, calls.py and others in fedn_py/combiner."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -129,7 +129,7 @@ class MaskedCombinerNode(WorkingNode, CombinerNode):
 
     def heard(self, stream: Stream, message: Any) -> None:
         """Take a message from the reducer or from a client."""
-        self.world.invariants.reached(self, message, by_reducer=False)
+        self.world.invariants.servers.reached(self, message, by_reducer=False)
         super().heard(stream, message)
 
     # ---- the reducer
@@ -153,9 +153,9 @@ class MaskedCombinerNode(WorkingNode, CombinerNode):
 
     def _report(self, message: Any) -> None:
         answers = MaskedPartial | CellFailed | ValidationReport
-        if self.committee is not None and isinstance(message, answers):
-            if message.generation > self.committee.generation:
-                self.committee = None
+        known = self.committee
+        if known is not None and isinstance(message, answers) and message.generation > known.generation:
+            self.committee = None
         super()._report(message)
 
     def _heard_reducer(self, message: Any) -> None:
@@ -253,7 +253,7 @@ class MaskedCombinerNode(WorkingNode, CombinerNode):
                     self._take_offer(client, word)
                 case Signed(said=BoxAck.kind):
                     if isinstance(self.state.work, CollectingUpdates):
-                        self.world.invariants.acknowledged(self, word)
+                        self.world.invariants.servers.acknowledged(self, word)
                         self.take(BoxesAcknowledged(self.state.work.order.generation, word))
                 case _:
                     self._pass_on(WordPassedOn(client, word))
@@ -284,8 +284,8 @@ class MaskedCombinerNode(WorkingNode, CombinerNode):
         self, client: ClientId, generation: Generation, upload: MaskedUpload, vector: bytes, reply: Reply
     ) -> None:
         """Take an upload: header and boxes at once, the bytes when they are here."""
-        self.world.invariants.reached(self, upload, by_reducer=False)
-        self.world.invariants.reached(self, vector, by_reducer=False)
+        self.world.invariants.servers.reached(self, upload, by_reducer=False)
+        self.world.invariants.servers.reached(self, vector, by_reducer=False)
         refusal = self._offered(client, generation, upload, len(vector))
         if refusal is not None:
             reply(refusal)
@@ -366,7 +366,7 @@ class MaskedCombinerNode(WorkingNode, CombinerNode):
             case DropBoxes(generation, row):
                 self.held[generation].boxes.pop(row, None)
             case AddVector():
-                self.world.invariants.vector_taken(self, effect)
+                self.world.invariants.servers.vector_taken(self, effect)
                 self.spawn(self._add_vector(effect), self._take_all)
             case StoreSum():
                 self.spawn(self._store_sum(effect), self._take_all)
@@ -440,4 +440,3 @@ class MaskedCombinerNode(WorkingNode, CombinerNode):
 
 def _refusal(fault: FednError) -> UpdateReceipt:
     return UpdateReceipt(accepted=False, reason=f"{fault.code}: {fault.message}")
-

@@ -10,6 +10,8 @@ from simulator.nodes import Step
 
 from fedn_py.client import member_work, participant_work
 from fedn_py.protocol import client, combiner, reducer
+from fedn_py.protocol.masked.boxes import SealedSeeds, seal_seeds
+from fedn_py.protocol.masked.registry import accept_policy
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class MaskedMachines:
 
     Attributes:
         participant, member: of a client's updates and of its seats, as its shell runs them.
-        draw: draws the random bytes of one upload.
+        draw: draws the random bytes of one upload. seal: seals seeds to a committee.
+        accept_policy: what a client holds a policy to.
         remember: what a client's process finds of what it saved.
         unsets_key: the reducer removes an attempt's key from the document before it says that it is gone.
     """
@@ -29,5 +32,7 @@ class MaskedMachines:
     participant: Step = participant_work.step
     member: Step = member_work.step
     draw: Callable[[Any, bytes, Any], sending.DrawnBytes] = sending.draw
+    seal: Callable[..., SealedSeeds] = seal_seeds
+    accept_policy: Callable[..., Any] = accept_policy
     remember: Callable[[Disk], Disk] = lambda disk: disk
     unsets_key: bool = True

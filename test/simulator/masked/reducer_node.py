@@ -113,7 +113,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
         if self.life == 1:
             self.take(SessionStarted(first_progress(store.terms)))
             return
-        self.world.invariants.read_back(self)
+        self.world.invariants.servers.read_back(self)
         started = self.world.recover(store)
         if started is not None:
             if store.rounds:
@@ -167,7 +167,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
 
     def heard(self, stream: Stream, message: Any) -> None:
         """Take a message from a combiner."""
-        self.world.invariants.reached(self, message, by_reducer=True)
+        self.world.invariants.servers.reached(self, message, by_reducer=True)
         self.world.heard_word(self, message)
         name = CombinerName(stream.dialler.name)
         if isinstance(message, CombinerHello):
@@ -218,7 +218,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
         for name, seat in sorted(self.seats.items()):
             here = tuple(sorted(client for client in clients if client in seat.clients))
             if here and seat.stream is not None:
-                self.world.invariants.said_by_reducer(self, word)
+                self.world.invariants.servers.said_by_reducer(self, word)
                 self._send(name, seat.instance, WordForClients(here, word))
 
     def send_all(self, message: Any) -> None:
@@ -275,7 +275,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
             case SendOrder(combiner, instance, order):
                 if isinstance(order, CellOrder):
                     order = self._with_terms(combiner, order)
-                    world.invariants.order_sent(combiner, order)
+                    world.invariants.servers.order_sent(combiner, order)
                 self._send(combiner, instance, order)
             case PlanMasked():
                 planned = yield from self._plan(effect)
@@ -295,10 +295,10 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
                 yield from self.stored()
                 row = world.store.rounds[plan.round_number]
                 world.store.rounds[plan.round_number] = replace(row, status="failed")
-                world.invariants.attempt_failed(plan, effect.reason)
+                world.invariants.times.attempt_failed(plan, effect.reason)
                 world.chaos.noticed("attempt failed")
             case TellCommitted(committed):
-                world.invariants.commit_told(committed)
+                world.invariants.servers.commit_told(committed)
                 self.send_all(committed)
             case RecordValidation():
                 yield from self.stored()
@@ -348,7 +348,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
         row = MaskedRow(plan, "running", effect.progress.generation, ordered, {plan.attempt: frozen(at)}, secret)
         self.perhaps_crash("reducer crashed around a plan")
         self._write_attempt(row)
-        self.world.invariants.attempt_planned(self, effect, planned)
+        self.world.invariants.servers.attempt_planned(self, effect, planned)
         if self.at_hand_of != (plan.session, plan.round_number):
             self.at_hand_of, self.attempts = (plan.session, plan.round_number), {}
         at.round_secret = secret
@@ -383,7 +383,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
         plan, rounds = fresh.plan, self.world.store.rounds
         old = rounds.get(plan.round_number)
         if old is not None:
-            self.world.invariants.attempt_reopened(old, fresh)
+            self.world.invariants.servers.attempt_reopened(old, fresh)
             earlier = {number: at for number, at in old.attempts.items() if number != plan.attempt}
             fresh = replace(fresh, attempts={**earlier, **fresh.attempts})
             if not fresh.attempts.get(plan.attempt):
@@ -414,7 +414,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
                 yield from self._unset_key(at)
                 return [MaskedEvent(*at.where, KeyUnset())]
             case SignNotOpened(void):
-                self.world.invariants.said_by_reducer(self, self.speaker.sign(void))
+                self.world.invariants.servers.said_by_reducer(self, self.speaker.sign(void))
                 self.send_all(WordForClients((), self.speaker.sign(void)))
             case ReportFailed(reason):
                 self.words.ask_to_abort(at, reason)
@@ -438,7 +438,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
         yield from self.stored()
         number, rounds = attempt.round, self.world.store.rounds
         row = rounds[number]
-        self.world.invariants.document_changed(row.attempts[attempt.attempt].attempt, attempt)
+        self.world.invariants.servers.document_changed(row.attempts[attempt.attempt].attempt, attempt)
         rounds[number] = replace(row, attempts={**row.attempts, attempt.attempt: kept})
         at.attempt = attempt
         if opens:
@@ -466,5 +466,3 @@ def _ordered(cells: Any) -> tuple[OrderedCell, ...]:
     return tuple(
         OrderedCell(name, cell.instance, cell.generation, tuple(sorted(cell.clients))) for name, cell in cells.items()
     )
-
-

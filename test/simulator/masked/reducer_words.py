@@ -163,9 +163,7 @@ class ReducerWords:
         if found[0].attempt.stage in {"running", "opening"}:
             self._node.spawn(self._look_at_stream(found[0], combiner, client, word), self._take_all)
 
-    def _look_at_stream(
-        self, at: AttemptAtHand, combiner: CombinerName, client: ClientId, word: StreamSent
-    ) -> Work:
+    def _look_at_stream(self, at: AttemptAtHand, combiner: CombinerName, client: ClientId, word: StreamSent) -> Work:
         member, digest = bytes.fromhex(client), Digest(word.sha256.hex())
         place, cell = (word.ctx, member), at.cell_of(word.ctx)
         assert cell is not None
@@ -243,7 +241,7 @@ def _with_one_less(word: Included, node: "MaskedReducerNode") -> Included:
     left_out = node.world.rng.choice(word.rows)
     rows = tuple(row for row in word.rows if row != left_out)
     lie = OpenSum2(opening.ctx, included_hash(opening.ctx, rows), len(rows))
-    node.world.invariants.lied(lie)
+    node.world.invariants.servers.lied(lie)
     return Included(node.speaker.sign(lie), rows)
 
 

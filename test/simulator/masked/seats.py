@@ -214,7 +214,7 @@ class Seats:
         try:
             for slot in drawn:
                 keys = SeatKeys(bytearray(node.random_bytes()), bytearray(node.random_bytes()))
-                node.world.invariants.keys_drawn(node, keys)
+                node.world.invariants.clients.keys_drawn(node, keys)
                 me = node.who.registered
                 duty = Duty(terms, me.client_id, me.client_key, slot, keys.epk, node.disk.reducers)
                 state, effects = offer(duty, served)
@@ -278,9 +278,7 @@ class Seats:
 
     def _stream(self, ctx: bytes) -> Work:
         node, answer, stream = self._node, self._node.disk.answers[ctx], self._node.disk.streams[ctx]
-        stored = yield from node.asked_of_combiner(
-            lambda combiner, reply: combiner.take_stream(node.id, stream, reply)
-        )
+        stored = yield from node.asked_of_combiner(lambda combiner, reply: combiner.take_stream(node.id, stream, reply))
         self._streaming.discard(ctx)
         if stored:
             node.say(StreamSent(ctx, answer.sha256, answer.size))
@@ -317,5 +315,3 @@ class Seats:
             return
         seat = self._seated[ctx] = Seat(node, f"answer of {ctx.hex()[:6]}", state, None)
         seat.part.offer(AttachedAgain())
-
-

@@ -17,7 +17,7 @@ from fedn_py.masking.pet import Masker, mask_key
 from fedn_py.protocol.client import Event as ClientEvent
 from fedn_py.protocol.client import UpdateAnswered, UpdateGone, UpdateWithheld, UploadBroken
 from fedn_py.protocol.masked import participant_work as work
-from fedn_py.protocol.masked.boxes import seal_seeds, update_header
+from fedn_py.protocol.masked.boxes import update_header
 from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import CellTerms
 from fedn_py.protocol.masked.differencing import MayBeOpened, Proofs
@@ -155,9 +155,7 @@ class Sending:
         digest = node.world.sha256(vector)
         plan = terms.plan
         upload_id = node.world.headers[upload.header.body].upload_id
-        kept = KeptUpload(
-            terms.ctx0, committee.ctx, upload_id, plan.session, plan.round, upload, len(vector), digest
-        )
+        kept = KeptUpload(terms.ctx0, committee.ctx, upload_id, plan.session, plan.round, upload, len(vector), digest)
         self._sealed = kept, vector
         self.part.take(work.UpdateSealed(committee.ctx, upload_id))
 
@@ -167,7 +165,7 @@ class Sending:
         if row is None:
             raise NoLongerWanted
         vector = node.disk.vectors[upload_id]
-        node.world.invariants.upload_sent(node, row)
+        node.world.invariants.clients.upload_sent(node, row)
         receipt: UpdateReceipt | None = None
         for _ in range(UPLOAD_TRIES):
             receipt = yield from node.asked_of_combiner(
@@ -204,7 +202,7 @@ def seal(
     vector = np.empty(encoding.n_words, np.uint32)
     Masker(Encoder(encoding, world.weight_of(plain), metrics, drawn.rounding), keys).chunk(0, values, vector)
     content = vector.astype("<u4").tobytes()
-    sealed = seal_seeds(committee, who.id, drawn.seeds, drawn.ephemeral)
+    sealed = world.machines.seal(committee, who.id, drawn.seeds, drawn.ephemeral)
     header = update_header(
         committee,
         who.id,
@@ -215,7 +213,5 @@ def seal(
     )
     signed = node.signed(header)
     world.sealed(node, plain, header, signed.body)
-    world.invariants.sealed(node, terms, keys, drawn, values, content)
+    world.invariants.clients.sealed(node, committee.ctx, drawn, values.astype("<f8").tobytes(), content)
     return MaskedUpload(who.chain, signed, sealed.boxes), content
-
-

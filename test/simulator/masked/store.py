@@ -131,14 +131,15 @@ class MaskedStore:
             progress = with_history(progress, record, names)
         return SessionStarted(progress, paused)
 
+    def knows(self, ctx: bytes) -> bool:
+        """Say whether a document of the session at hand has a cell with this context."""
+        attempts = (at.attempt for row in self.rounds.values() for at in row.attempts.values())
+        return any(cell.ctx == ctx for attempt in attempts for cell in attempt.cells)
+
     def attempts(self, deployment: bytes) -> dict[int, AttemptAtHand]:
         """Return the attempts at the newest round, as they are read back."""
         if not self.rounds:
             return {}
         newest = self.rounds[max(self.rounds)]
         session = newest.plan.session
-        return {
-            number: from_document(session, deployment, at.document()) for number, at in newest.attempts.items()
-        }
-
-
+        return {number: from_document(session, deployment, at.document()) for number, at in newest.attempts.items()}

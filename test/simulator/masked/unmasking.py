@@ -113,7 +113,7 @@ class Unmasking:
         total, weight = np.zeros(encoding.n_parameters, np.int64), 0
         for ctx in ctxs:
             cell = _to_open(at, ctx, silent)
-            self._node.world.invariants.set_opened(self._node, at, ctx)
+            self._node.world.invariants.servers.set_opened(self._node, at, ctx)
             files = CellFiles(
                 cast("Path", InMemory(store.objects[cell.partial])),
                 {member: cast("Path", InMemory(store.objects[digest])) for member, digest in cell.streams.items()},
@@ -121,7 +121,7 @@ class Unmasking:
             sums = np.empty(encoding.n_parameters, np.int32)
             outcomes[ctx], tail = CellTrials(cell, encoding, secret, files, sums).outcome()
             if tail is not None:
-                self._node.world.invariants.cell_opened(at, ctx, sums, tail.weight)
+                self._node.world.invariants.servers.cell_opened(at, ctx, sums, tail.weight)
                 total += sums
                 weight += tail.weight
         return OpenedTotal(outcomes, tuple(int(value) for value in total), weight)
@@ -166,7 +166,7 @@ class Unmasking:
             row = replace(row, status="committed", model=model, commit=commit, link=link)
             rounds[plan.round] = row
         included = [included.header_hash for cell in cells for included in cell.rows]
-        self._node.world.invariants.round_committed(row, cells, included, opened.sums, opened.weight)
+        self._node.world.invariants.servers.round_committed(row, cells, included, opened.sums, opened.weight)
 
 
 def _to_open(at: AttemptAtHand, ctx: bytes, silent: frozenset[tuple[bytes, bytes]]) -> CellToOpen:

@@ -96,9 +96,7 @@ class Part:
         state: the machine's present state.
     """
 
-    def __init__(
-        self, node: WorkingNode, name: str, state: Any, step: Step, perform: Callable[[Any], None]
-    ) -> None:
+    def __init__(self, node: WorkingNode, name: str, state: Any, step: Step, perform: Callable[[Any], None]) -> None:
         self._node, self._name, self._step, self._perform = node, name, step, perform
         self._life = node.life
         self.state = state

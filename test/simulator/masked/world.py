@@ -1,6 +1,7 @@
 """One run of a masked network: the nodes, what lies between them, what goes wrong, and what is watched."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from random import Random
@@ -38,7 +39,7 @@ from fedn_py.reducer.masked_sessions import masked_terms
 
 LONGEST_RUN_S = 20_000.0
 MOST_HEARD = 400
-MOST_RESUMED = 12
+MOST_RESUMED = 30
 LOOKED_AFTER_S = 400.0
 
 
@@ -92,10 +93,8 @@ class MaskedWorld(World):
         self.clock.after(sizes.quiet_after_s, self._calm_down)
 
     def _begin(self, node: Node) -> None:
-        try:
+        with suppress(Crashed):
             node.start()
-        except Crashed:
-            pass
 
     @classmethod
     def of_seed(  # type: ignore[override]
@@ -124,7 +123,7 @@ class MaskedWorld(World):
         """
         while not self.over and self.clock.now < LONGEST_RUN_S and self.advance():
             pass
-        self.invariants.ended()
+        self.invariants.times.ended()
 
     def advance(self) -> bool:
         """Go to the next thing that is due; who crashes on the way does no more."""
@@ -140,12 +139,16 @@ class MaskedWorld(World):
             assert self.clock.now < end, "it never came to be"
             assert self.advance(), "nothing is left to happen"
 
-    def part_stepped(self, part: Part, node: Node, event: Any, effects: Sequence[Any]) -> None:
+    def stepped(self, node: Node, before: Any, event: Any, effects: Any) -> None:
+        """Write a step down and check the rules."""
+        self.part_stepped(node, node, event, effects)
+
+    def part_stepped(self, part: Part | Node, node: Node, event: Any, effects: Sequence[Any]) -> None:
         """Write a step of a part down."""
         self.steps += 1
         if self.trace is not None:
             self.trace.say(self.clock.now, part, f"{spelled(event)} -> {spelled(effects)}")
-        self.invariants.stepped(node)
+        self.invariants.times.stepped(node)
 
     def refused(self, where: Any, event: Any, fault: PeerFault) -> None:
         """Write down that something was refused by name."""
@@ -253,7 +256,7 @@ class MaskedWorld(World):
             return False
         node.crash()
         node.disk = self.copies[node.id]
-        self.invariants.set_back(node)
+        self.invariants.clients.set_back(node)
         life = node.life
         self.clock.after(self.rng.uniform(0.5, 5), lambda: self._start_again(node, life))
         return True
@@ -273,7 +276,7 @@ class MaskedWorld(World):
             return False
         node.crash()
         node.disk = node.disk.without_sent()
-        self.invariants.set_back(node)
+        self.invariants.clients.set_back(node)
         life = node.life
         self.clock.after(self.rng.uniform(0.5, 5), lambda: self._start_again(node, life))
         return True
@@ -348,7 +351,8 @@ class MaskedWorld(World):
             self.over = True
             return
         self.looked_at = None
-        self.reducer.take(ResumeRequested(self.store.terms.session, new_work=self.resumed > 1 and self._may_work_anew()))
+        anew = self.resumed > 1 and self._may_work_anew()
+        self.reducer.take(ResumeRequested(self.store.terms.session, new_work=anew))
 
     def _may_work_anew(self) -> bool:
         """Say whether clients would do another work on the same base; a hold says so to people."""

@@ -1,0 +1,37 @@
+"""What must have happened somewhere in a swarm of plain networks: a fault that never strikes proves nothing."""
+
+from simulator.chaos import CHANCES, INTERVALS_S
+
+SOMETIMES = (
+    *CHANCES,
+    *INTERVALS_S,
+    "attempt failed",
+    "cell failed",
+    "client cut off while it trained",
+    "client moved to another combiner",
+    "combiner came back in time",
+    "combiner lost in Updating",
+    "combiner lost in Committing",
+    "combiner lost in Validating",
+    "combiner refused while its last life seemed open",
+    "duplicate upload answered",
+    "order to a combiner that is away",
+    "reducer lost in Updating",
+    "reducer lost in Committing",
+    "reducer lost in Validating",
+    "reducer lost in Paused",
+    "report sent again",
+    "session paused after its last attempt",
+    "update trained once and uploaded twice",
+    "update trained once and used by a later attempt",
+    "upload given up",
+    "upload refused: Late",
+    "upload refused: NotAssigned",
+    "upload refused: NotFinite",
+    "upload refused: AlreadyIn",
+    "upload refused: AlreadyRefused",
+    "PartialArrived not expected in Updating",
+    "PartialArrived not expected in Committing",
+    "Ordered not expected in Collecting",
+    "Tasked not expected in Resting",
+)
