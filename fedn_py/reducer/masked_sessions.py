@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from fedn_py.errors import OwnFault, PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId
+from fedn_py.protocol.masked.committee import seats_needed
 from fedn_py.protocol.masked.contexts import work_of
 from fedn_py.protocol.masked.opening_work import Attempt
 from fedn_py.protocol.masked.options import LEAST_CLIENTS
@@ -16,6 +17,12 @@ from fedn_py.protocol.reducer_terms import Cell, Progress, SessionTerms
 from fedn_py.reducer.masked_documents import attempt_of
 from fedn_py.reducer.planning import Speaker, params_hash, plan_attempt
 from fedn_py.reducer.records import RoundRecord
+
+SEEDS_OF_A_SESSION = 1_000
+"""More than a session does works on one base model."""
+
+LEAST_SLOTS = 2
+"""Of a committee; one alone could open every update."""
 
 _HOW = (
     "Set masking up (fedn-py operator init, policy and certify; then the section masking in the reducer's settings), "
@@ -57,8 +64,10 @@ def masked_terms(terms: SessionTerms, speaker: Speaker | None, n_parameters: int
     if speaker is None:
         raise MaskingNotSetUp
     policy = speaker.policy
-    least = max(LEAST_CLIENTS, policy.g_min, terms.masked.g_min)
-    seeded = {"seed": terms.number, **json.loads(terms.parameters)}
+    k, r = terms.masked.k or max(LEAST_SLOTS, policy.k_min), terms.masked.r or max(1, policy.r_min)
+    least = max(LEAST_CLIENTS, policy.g_min, terms.masked.g_min, seats_needed(k, r))
+    # Each new work takes the next seed; none of them may be that of another session on the same seed model.
+    seeded = {"seed": 1 + SEEDS_OF_A_SESSION * (terms.number - 1), **json.loads(terms.parameters)}
     terms = replace(
         terms,
         parameters=json.dumps(seeded, sort_keys=True),

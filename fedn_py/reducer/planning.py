@@ -17,7 +17,7 @@ from fedn_py.identity import CombinerName, Digest, SessionId
 from fedn_py.masking.hashing import tagged_hash
 from fedn_py.model.layout import head_size, parse_layout
 from fedn_py.protocol.masked.certificates import Policy
-from fedn_py.protocol.masked.committee import CellParameters, CellTooSmall, parameters_for
+from fedn_py.protocol.masked.committee import CellParameters, CellTooSmall, parameters_for, seats_needed
 from fedn_py.protocol.masked.contexts import CellTerms, cell_terms, commit_hash, plan_hash
 from fedn_py.protocol.masked.encoding import Body
 from fedn_py.protocol.masked.floors import check_floors
@@ -137,8 +137,9 @@ def parameters_of(clients: int, options: MaskedOptions, policy: Policy) -> CellP
     k = options.k or max(default.k, policy.k_min)
     r = options.r or max(default.r, policy.r_min)
     g_min = max(options.g_min or default.g_min, policy.g_min)
-    if g_min > clients:
-        raise CellTooSmall(clients, g_min)
+    needed = max(g_min, seats_needed(k, r))
+    if needed > clients:
+        raise CellTooSmall(clients, needed)
     return CellParameters(k, r, k - 1, default.g_min_floor, g_min)
 
 

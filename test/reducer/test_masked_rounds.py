@@ -36,7 +36,7 @@ from fedn_py.protocol.masked.round_messages import (
 )
 from fedn_py.protocol.masked.signing import Signed, read_signed, sign
 from fedn_py.protocol.masked.words import AbortWanted, Links, LinksWanted, StreamSent, StreamWanted
-from fedn_py.protocol.masked_rounds import PRIVACY_HOLD
+from fedn_py.protocol.masked_rounds import PRIVACY_HOLD, with_next_seed
 from fedn_py.protocol.masked_rounds_work import AnswerDeadlinePassed, Masked
 from fedn_py.protocol.messages import (
     CellFailed,
@@ -856,6 +856,27 @@ def test_what_the_policy_does_not_let_be_is_refused_at_the_start(
         with pytest.raises(BeyondPolicy, match=says):
             await start(network, masked=masked)
         assert await network.ledger.count("sessions") == 0
+
+    in_a_masked_network(tmp_path, story)
+
+
+def test_a_session_waits_for_as_many_clients_as_its_committees_have_slots_for(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        options = await network.options(masking="pet", masked=MaskedOptions(k=3, r=2))
+        record = await network.sessions.begin(options)
+        assert (record.terms.clients_required, record.terms.least_in_cell) == (5, 5)
+
+    in_a_masked_network(tmp_path, story)
+
+
+def test_a_new_work_has_no_seed_of_another_session(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        first = await network.sessions.begin(await network.options(masking="pet"))
+        await network.sessions.forsake(first.terms.session, "the test says so")
+        second = await network.sessions.begin(await network.options(masking="pet"))
+        assert json.loads(first.terms.parameters)["seed"] == 1
+        assert json.loads(with_next_seed(first.terms.parameters))["seed"] == 2
+        assert json.loads(second.terms.parameters)["seed"] > 2
 
     in_a_masked_network(tmp_path, story)
 

@@ -124,12 +124,14 @@ def test_a_cell_s_terms_follow_from_its_size(clients_there: int, parameters: tup
 def test_what_was_chosen_holds_within_the_policy() -> None:
     found = parameters_of(5, MaskedOptions(k=3, r=2, g_min=4), world.POLICY)
     assert (found.k, found.r, found.echo_c, found.g_min) == (3, 2, 2, 4)
-    found = parameters_of(5, MaskedOptions(), world.a_policy(k_min=4, r_min=2, g_min=5))
+    found = parameters_of(7, MaskedOptions(), world.a_policy(k_min=4, r_min=2, g_min=5))
     assert (found.k, found.r, found.g_min) == (4, 2, 5)
     with pytest.raises(CellTooSmall):
         parameters_of(5, MaskedOptions(), world.a_policy(g_min=6))
     with pytest.raises(CellTooSmall):
         parameters_of(2, MaskedOptions(), world.POLICY)
+    with pytest.raises(CellTooSmall, match="5 are needed"):  # the third slot would be empty, whoever is drawn
+        parameters_of(4, MaskedOptions(k=3, r=2), world.POLICY)
 
 
 def test_a_large_cell_is_not_opened_for_a_few() -> None:

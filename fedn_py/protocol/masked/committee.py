@@ -88,6 +88,11 @@ def parameters_for(clients: int) -> CellParameters:
     return CellParameters(5, 2, 4, 64, 64)
 
 
+def seats_needed(k: int, r: int) -> int:
+    """Return the fewest clients that fill k slots: one slot after the other takes r of them, while there are any."""
+    return (k - 1) * r + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """One seat of a verified committee."""

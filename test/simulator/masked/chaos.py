@@ -8,6 +8,7 @@ from simulator.chaos import Chaos
 
 from fedn_py.identity import Digest, SessionId
 from fedn_py.protocol.masked.certificates import Policy
+from fedn_py.protocol.masked.committee import seats_needed
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.reducer_terms import SessionTerms
 
@@ -133,11 +134,6 @@ def draw_sizes(rng: Random) -> MaskedSizes:
         sessions=sessions,
         same_work=same_work,
     )
-
-
-def seats_needed(k: int, r: int) -> int:
-    """Return with how many clients a cell has somebody for each slot: the first slots take all their replicas."""
-    return (k - 1) * r + 1
 
 
 def draw_chaos(rng: Random) -> Chaos:
