@@ -2,19 +2,20 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from masked_world import AClient
 from simulator.client_node import ClientNode
-from simulator.masked.certified import CHAINS, NOW_S, TRUST
+from simulator.masked.beliefs import Beliefs
+from simulator.masked.certified import CHAINS, NOW_S
 from simulator.masked.disk import Disk
 from simulator.masked.seats import Offered, Seats
 from simulator.masked.sending import Sending
 from simulator.masked.working import Signal, Work, WorkingNode
 from simulator.network import Call, Stream
 
-from fedn_py.client.beliefs import ClearMetricsRefused, PolicyUnknown, check_same
+from fedn_py.client.beliefs import ClearMetricsRefused, PolicyUnknown
 from fedn_py.client.participant_work import NoLongerWanted
 from fedn_py.errors import PeerFault
 from fedn_py.identity import Generation
@@ -32,18 +33,15 @@ from fedn_py.protocol.client import (
     Upload,
     WorkFailed,
 )
-from fedn_py.protocol.masked.beacon import BeaconTerms, KnownBeacon, WrongBeacon, follow, session_start
-from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.committee import Committee, check_committee
-from fedn_py.protocol.masked.contexts import CellTerms, policy_hash
+from fedn_py.protocol.masked.contexts import CellTerms
 from fedn_py.protocol.masked.encoding import Body
-from fedn_py.protocol.masked.lottery import check_session_number, slots_drawn
+from fedn_py.protocol.masked.lottery import slots_drawn
 from fedn_py.protocol.masked.participant_work import AbortArrived, NotOpenedArrived, RoundEnded
-from fedn_py.protocol.masked.plans import BelievedPlan, Standing, believe
-from fedn_py.protocol.masked.registry import PolicyMark, check_standing, verify_server
-from fedn_py.protocol.masked.round_messages import Abort, BeaconLink, CommitteeBody, Echo, Included, NotOpened, Plan
-from fedn_py.protocol.masked.signing import Signed, read_signed, sign
-from fedn_py.protocol.masked.words import AbortWanted, Boxes, Links, LinksWanted, StreamWanted, WordFromClient
+from fedn_py.protocol.masked.plans import BelievedPlan
+from fedn_py.protocol.masked.round_messages import Abort, CommitteeBody, Echo, Included, NotOpened
+from fedn_py.protocol.masked.signing import Signed, sign
+from fedn_py.protocol.masked.words import AbortWanted, Boxes, Links, StreamWanted, WordFromClient
 from fedn_py.protocol.messages import (
     ClientHello,
     ClientWelcome,
@@ -61,7 +59,6 @@ if TYPE_CHECKING:
     from simulator.masked.combiner_node import MaskedCombinerNode
     from simulator.masked.world import MaskedWorld
 
-LINKS_WITHIN_S = 10.0
 MOST_CELLS = 8
 
 
@@ -118,8 +115,7 @@ class MaskedClientNode(WorkingNode, ClientNode):
         self.deaf_until = 0.0
         self.transfers: list[tuple[Call, Signal]] = []
         self.cells: dict[bytes, Cell] = {}
-        self.links: deque[Links | None] = deque()
-        self.links_came = Signal()
+        self.beliefs = Beliefs(self)
         self.sending, self.seats = Sending(self), Seats(self)
         self.seats.restore_all()
         self._seek()
@@ -151,16 +147,6 @@ class MaskedClientNode(WorkingNode, ClientNode):
         """Say a word to the combiner, if one is there."""
         self.world.invariants.clients.said_by_client(self, word)
         self._say(SaidByClient(word))
-
-    @property
-    def policy(self) -> Policy | None:
-        """The newest policy seen."""
-        return None if self.disk.policy is None else Policy.decode(self.disk.policy.body)
-
-    @property
-    def rework_max(self) -> int:
-        """How many works the newest policy lets be done on one base model beside the first."""
-        return 0 if self.policy is None else self.policy.rework_max
 
     def asked_of_combiner(self, ask: "Callable[[MaskedCombinerNode, Callable[[Any], None]], None]") -> Work:
         """Call the combiner that this client is attached to; returns None where no answer came."""
@@ -204,7 +190,7 @@ class MaskedClientNode(WorkingNode, ClientNode):
         for call, answered in transfers:
             call.forget()
             answered.fire()
-        self._take_links(None)
+        self.beliefs.take_links(None)
         self._hear(Detached())
         self.later(self.world.chaos.backoff_s(), self._seek)
 
@@ -220,10 +206,10 @@ class MaskedClientNode(WorkingNode, ClientNode):
                 self._hear(Attached())
                 return
             case SaidToClient(Links() as links):
-                self._take_links(links)
+                self.beliefs.take_links(links)
                 return
             case TrainTask() | ValidateTask() | TaskCancelled():
-                self._take_links(None)
+                self.beliefs.take_links(None)
         self._hear(message)
 
     def _hear(self, came: Any) -> None:
@@ -256,10 +242,14 @@ class MaskedClientNode(WorkingNode, ClientNode):
                 if wanted:
                     self.take(Tasked(came))
             case ValidateTask(order):
-                if self.policy is not None and self.policy.metrics == "client":
+                if self.beliefs.policy is not None and self.beliefs.policy.metrics == "client":
                     self.take(Tasked(came))
                 else:
-                    fault = PolicyUnknown() if self.policy is None else ClearMetricsRefused(self.policy.metrics)
+                    fault = (
+                        PolicyUnknown()
+                        if self.beliefs.policy is None
+                        else ClearMetricsRefused(self.beliefs.policy.metrics)
+                    )
                     self._refuse(order.generation, fault)
             case TaskCancelled():
                 self.take(Cancelled(came))
@@ -267,29 +257,15 @@ class MaskedClientNode(WorkingNode, ClientNode):
                 self.take(Committed(came))
                 self._round_committed(came)
             case PolicyNews(policy):
-                self._take_policy(policy)
+                self.beliefs.take_policy(policy)
             case SaidToClient(word):
                 self._take_word(word)
 
-    # ---- policy and plans
-
-    def _take_policy(self, signed: Signed) -> None:
-        if signed == self.disk.policy:
-            return
-        mark = None if self.disk.policy is None else _mark(self.disk.policy)
-        self.world.machines.accept_policy(signed, TRUST, mark, NOW_S)
-        self.save(replace(self.disk, policy=signed))
-        self.sending.policy_changed(self.rework_max)
-
-    def _standing(self) -> Standing:
-        if self.disk.policy is None or self.policy is None:
-            raise PolicyUnknown
-        check_standing(self.who.registered, self.policy, NOW_S)
-        return Standing(CHAINS, self.policy, _mark(self.disk.policy), NOW_S)
+    # ---- plans
 
     def _take_task(self, task: TrainTask) -> Work:
         try:
-            believed: BelievedPlan = yield from self._believe(task)
+            believed: BelievedPlan = yield from self.beliefs.believe(task)
             for void in believed.terms.plan.voids:
                 self.sending.part.offer(NotOpenedArrived(void, self.disk.reducers))
             self.sending.plan_checked(believed.terms, believed.plan_hash)
@@ -303,67 +279,6 @@ class MaskedClientNode(WorkingNode, ClientNode):
             self.world.chaos.noticed("a masked upload is kept for its cell")
             self.take(UpdateKept(Piece.of(task.plan)))
         return True
-
-    def _believe(self, task: TrainTask) -> Work:
-        standing, terms = self._standing(), task.masked
-        assert terms is not None
-        known = yield from self._caught_up(task, standing)
-        yield self.world.chaos.uniform(0.001, 0.05)
-        disk = self.disk
-        believed = believe(
-            terms.plan,
-            terms.order,
-            terms.certificate,
-            standing,
-            known=known,
-            highest_session=disk.highest_session,
-            reducers=disk.reducers,
-        )
-        check_same(task, believed.terms)
-        self.save(replace(self.disk, beacons={**self.disk.beacons, believed.beacon.session: believed.beacon}))
-        return believed
-
-    def _caught_up(self, task: TrainTask, standing: Standing) -> Work:
-        terms = task.masked
-        assert terms is not None
-        cert = verify_server(terms.certificate, TRUST, "reducer", standing.policy, NOW_S)
-        plan = read_signed(terms.plan, Plan, signer=cert.server_key)
-        if cert.server_key not in self.disk.reducers:
-            self.save(replace(self.disk, reducers=self.disk.reducers | {cert.server_key}))
-        known = self.disk.beacons.get(plan.session)
-        reached = known.round if known is not None else 1
-        if reached >= plan.round - len(plan.beacon_proof):
-            return known
-        if known is None:
-            check_session_number(plan.session_number, self.disk.highest_session)
-            known = session_start(TRUST.deployment, plan.session, plan.session_number, standing.policy.epoch_seed)
-        beacon_terms = BeaconTerms(CHAINS, standing.policy, self.disk.reducers)
-        while known.round < plan.round - len(plan.beacon_proof):
-            self.world.chaos.noticed("links of missed rounds asked for")
-            links = yield from self._more_links(plan.session, known.round)
-            before = known.round
-            known = _followed(known, links, beacon_terms)
-            if known.round == before:
-                raise WrongBeacon(f"nobody has the links from round {before} to round {plan.round}")
-            self.save(replace(self.disk, beacons={**self.disk.beacons, known.session: known}))
-        return known
-
-    def _more_links(self, session: bytes, from_round: int) -> Work:
-        self.links.clear()
-        self.say(LinksWanted(session, from_round))
-        self.later(LINKS_WITHIN_S, lambda: self._take_links(None))
-        while True:
-            while not self.links:
-                yield self.links_came
-            links = self.links.popleft()
-            if links is None:
-                return ()
-            if links.session == session:
-                return links.links
-
-    def _take_links(self, links: Links | None) -> None:
-        self.links.append(links)
-        self.links_came.fire()
 
     def _refuse(self, generation: Generation, fault: PeerFault) -> None:
         self.world.chaos.noticed(f"task refused: {fault.code}")
@@ -431,7 +346,7 @@ class MaskedClientNode(WorkingNode, ClientNode):
         cell = self.cells.get(body.ctx0)
         if cell is None or cell.committee is not None:
             return
-        terms, standing = cell.terms, self._standing()
+        terms, standing = cell.terms, self.beliefs.standing()
         try:
             committee = check_committee(
                 body, terms.ctx0, terms.order, terms.plan.beacon, CHAINS, standing=(standing.policy, NOW_S)
@@ -484,15 +399,3 @@ class MaskedClientNode(WorkingNode, ClientNode):
     def _stop(self, generation: Generation) -> None:
         super()._stop(generation)
         self.job = None
-
-
-def _mark(signed: Signed) -> PolicyMark:
-    policy = Policy.decode(signed.body)
-    return PolicyMark(policy.version, policy_hash(signed.body))
-
-
-def _followed(known: KnownBeacon, links: "tuple[BeaconLink, ...]", terms: BeaconTerms) -> KnownBeacon:
-    for link in links:
-        if link.round == known.round:
-            known = follow(known, link, terms)
-    return known

@@ -50,7 +50,7 @@ class Sending:
         self._sits_out: MayBeOpened | None = None
         disk = node.disk
         stored = {row.ctx0: work.StoredUpload(row.ctx, row.upload_id) for row in disk.uploads.values()}
-        began = UpdateParticipant(node.rework_max, seen=disk.seen, sent=disk.sent, stored=stored)
+        began = UpdateParticipant(node.beliefs.rework_max, seen=disk.seen, sent=disk.sent, stored=stored)
         self.part = Part(node, "update", began, node.world.machines.participant, self._perform)
 
     @property
