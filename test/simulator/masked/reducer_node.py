@@ -8,36 +8,23 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from simulator.masked.certified import TRUST, Speaker, combiner_key
+from simulator.masked.attempts import Attempts, ordered
+from simulator.masked.certified import Speaker
 from simulator.masked.reducer_words import ReducerWords
-from simulator.masked.store import MaskedRow, frozen
+from simulator.masked.store import MaskedRow
 from simulator.masked.unmasking import Unmasking
 from simulator.masked.working import Work, WorkingNode
 from simulator.network import Stream
 from simulator.reducer_node import ReducerNode
 from simulator.store import first_progress
 
-from fedn_py.errors import FednError, PeerFault
+from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName
 from fedn_py.protocol.assignment import Room, choose_combiner
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
-from fedn_py.protocol.masked.opening_work import (
-    AskStream,
-    CommitMean,
-    KeyUnset,
-    OpenCells,
-    ReportFailed,
-    SaveDocument,
-    SendOpenSum2,
-    SignNotOpened,
-    UnsetKey,
-)
 from fedn_py.protocol.masked.words import MaskedTerms, WordToClient
 from fedn_py.protocol.masked_rounds_work import (
-    AttemptNotPlanned,
-    AttemptPlanned,
     MaskedEffect,
-    MaskedEvent,
     PlanMasked,
 )
 from fedn_py.protocol.messages import (
@@ -49,7 +36,6 @@ from fedn_py.protocol.messages import (
     DismissClient,
     MaskedPartial,
     PolicyNews,
-    RoundPlan,
     ValidationReport,
     WordForClients,
     WordPassedOn,
@@ -72,9 +58,6 @@ from fedn_py.protocol.reducer_work import (
     TellRefused,
     ValidationArrived,
 )
-from fedn_py.reducer.attempts import AttemptAtHand
-from fedn_py.reducer.planning import Before, PlannedAttempt, plan_attempt
-from fedn_py.reducer.records import OrderedCell
 
 if TYPE_CHECKING:
     from simulator.masked.world import MaskedWorld
@@ -92,7 +75,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
     """The one reducer.
 
     Attributes:
-        attempts: at the round at hand, by number.
+        attempts: at the round at hand.
     """
 
     world: "MaskedWorld"
@@ -106,9 +89,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
         self.waiting: deque[Any] = deque()
         self.works = False
         self.speaker = Speaker(self.world.operator.newest)
-        self.at_hand_of: tuple[str, int] = ("", 0)
-        self.attempts: dict[int, AttemptAtHand] = {}
-        self.words, self.unmasking = ReducerWords(self), Unmasking(self)
+        self.attempts, self.words, self.unmasking = Attempts(self), ReducerWords(self), Unmasking(self)
         store = self.world.store
         if self.life == 1:
             self.take(SessionStarted(first_progress(store.terms)))
@@ -116,9 +97,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
         self.world.invariants.servers.read_back(self)
         started = self.world.recover(store)
         if started is not None:
-            if store.rounds:
-                self.at_hand_of = (store.terms.session, max(store.rounds))
-                self.attempts = store.attempts(TRUST.deployment)
+            self.attempts.restore()
             self.take(started)
 
     def start_session(self, terms: SessionTerms) -> None:
@@ -270,18 +249,18 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
         match effect:
             case OpenAttempt():
                 yield from self.stored()
-                cells = _ordered(effect.cells)
-                self._write_attempt(MaskedRow(effect.plan, "running", effect.generation, cells))
+                cells = ordered(effect.cells)
+                self.attempts.write(MaskedRow(effect.plan, "running", effect.generation, cells))
             case SendOrder(combiner, instance, order):
                 if isinstance(order, CellOrder):
                     order = self._with_terms(combiner, order)
                     world.invariants.servers.order_sent(combiner, order)
                 self._send(combiner, instance, order)
             case PlanMasked():
-                planned = yield from self._plan(effect)
+                planned = yield from self.attempts.plan(effect)
                 return [planned]
             case MaskedEffect():
-                following = yield from self._masked(effect)
+                following = yield from self.attempts.perform(effect)
                 return following
             case MoveClients(combiner, clients, targets):
                 world.chaos.noticed("clients of a small cell are sent elsewhere")
@@ -318,46 +297,16 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
         return []
 
     def _with_terms(self, combiner: CombinerName, order: CellOrder) -> CellOrder:
-        at = self.attempt_at(order.plan)
+        at = self.attempts.at(order.plan)
         assert at is not None, "an attempt is written down before it is ordered"
         return replace(order, masked=MaskedTerms(self.speaker.certificate, at.plan, at.orders[combiner]))
 
-    def attempt_at(self, plan: RoundPlan) -> AttemptAtHand | None:
-        """Return an attempt at the round at hand."""
-        if self.at_hand_of != (plan.session, plan.round_number):
-            return None
-        return self.attempts.get(plan.attempt)
+    def random_bytes(self) -> bytes:
+        """Draw random bytes."""
+        return self.world.rng.randbytes(32)
 
-    # ---- planning
-
-    def _plan(self, effect: PlanMasked) -> Work:
-        plan = effect.plan
-        where = (plan.session, plan.round_number, plan.attempt)
-        yield from self.stored()
-        if self.speaker.signed_policy != self.world.operator.newest:
-            self._take_policy()
-        secret = self.random_bytes()
-        try:
-            planned = self._planned(effect, secret)
-        except FednError as fault:
-            self.world.chaos.noticed(f"attempt not planned: {fault.code}")
-            return AttemptNotPlanned(*where, f"{fault.code}: {fault.message}")
-        at = AttemptAtHand(plan.session, planned.plan, planned.orders, planned.terms, planned.attempt)
-        yield from self.stored()
-        ordered = _ordered({name: cell for name, cell in effect.cells.items() if name in at.orders})
-        row = MaskedRow(plan, "running", effect.progress.generation, ordered, {plan.attempt: frozen(at)}, secret)
-        self.perhaps_crash("reducer crashed around a plan")
-        self._write_attempt(row)
-        self.world.invariants.servers.attempt_planned(self, effect, planned)
-        if self.at_hand_of != (plan.session, plan.round_number):
-            self.at_hand_of, self.attempts = (plan.session, plan.round_number), {}
-        at.round_secret = secret
-        self.attempts[plan.attempt] = at
-        self.perhaps_crash("reducer crashed around a plan")
-        names = {client: self.name_of(client) for cell in effect.cells.values() for client in cell.clients}
-        return AttemptPlanned(*where, planned.attempt, planned.left_out, names)
-
-    def _take_policy(self) -> None:
+    def take_policy(self) -> None:
+        """Go by the operator's newest policy."""
         self.speaker.take(self.world.operator.newest)
         self.send_all(PolicyNews(self.speaker.signed_policy))
         for name, seat in sorted(self.seats.items()):
@@ -365,104 +314,7 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
                 self._dismiss_unwelcome(name, client)
             self.take(ClientsChanged(name, seat.instance, seat.clients, self._registered(seat.clients)))
 
-    def _planned(self, effect: PlanMasked, secret: bytes) -> PlannedAttempt:
-        keys = {name: combiner_key(name) for name in self.seats}
-        before = self._before(effect.plan)
-        size = self.world.n_parameters
-        return plan_attempt(effect, self.speaker, keys, n_parameters=size, before=before, round_secret=secret)
-
-    def _before(self, plan: RoundPlan) -> Before | None:
-        if plan.round_number == 1:
-            return None
-        row = self.world.store.rounds[plan.round_number - 1]
-        assert row.link is not None
-        assert row.commit is not None
-        return Before(row.attempts[row.link.attempt].plan_body.beacon, row.link, row.commit)
-
-    def _write_attempt(self, fresh: MaskedRow) -> None:
-        plan, rounds = fresh.plan, self.world.store.rounds
-        old = rounds.get(plan.round_number)
-        if old is not None:
-            self.world.invariants.servers.attempt_reopened(old, fresh)
-            earlier = {number: at for number, at in old.attempts.items() if number != plan.attempt}
-            fresh = replace(fresh, attempts={**earlier, **fresh.attempts})
-            if not fresh.attempts.get(plan.attempt):
-                fresh = replace(fresh, round_secret=old.round_secret)
-        rounds[plan.round_number] = fresh
-        self.world.chaos.noticed(f"attempt {min(plan.attempt, 4)}")
-
-    def random_bytes(self) -> bytes:
-        """Draw random bytes."""
-        return self.world.rng.randbytes(32)
-
-    # ---- what an attempt's machine asks for
-
-    def _masked(self, wanted: MaskedEffect) -> Work:
-        at = self._needed(wanted)
-        match wanted.effect:
-            case SaveDocument(attempt):
-                yield from self._save(at, attempt)
-            case SendOpenSum2(opening):
-                self.words.ask_to_open(at, opening)
-            case AskStream(ctx, member):
-                self.words.ask_stream(at, ctx, member)
-            case OpenCells(ctxs):
-                self.spawn(self.unmasking.open(at, ctxs), self._take_all)
-            case CommitMean(ctxs):
-                self.spawn(self.unmasking.commit(at, ctxs), self._take_all)
-            case UnsetKey():
-                yield from self._unset_key(at)
-                return [MaskedEvent(*at.where, KeyUnset())]
-            case SignNotOpened(void):
-                self.world.invariants.servers.said_by_reducer(self, self.speaker.sign(void))
-                self.send_all(WordForClients((), self.speaker.sign(void)))
-            case ReportFailed(reason):
-                self.words.ask_to_abort(at, reason)
-        return []
-
-    def _needed(self, wanted: MaskedEffect) -> AttemptAtHand:
-        if self.at_hand_of != (wanted.session, wanted.round_number) or wanted.attempt not in self.attempts:
-            self.at_hand_of = (wanted.session, wanted.round_number)
-            self.attempts = self.world.store.attempts(TRUST.deployment)
-        return self.attempts[wanted.attempt]
-
-    def _take_all(self, events: Iterable[Any] | None) -> None:
+    def take_all(self, events: Iterable[Any] | None) -> None:
+        """Take what work has returned."""
         for event in events or ():
             self.take(event)
-
-    def _save(self, at: AttemptAtHand, attempt: Any) -> Work:
-        opens = attempt.opening and not at.attempt.opening
-        kept = frozen(replace(at, attempt=attempt))
-        if opens:
-            self.perhaps_crash("reducer crashed before opening is stored")
-        yield from self.stored()
-        number, rounds = attempt.round, self.world.store.rounds
-        row = rounds[number]
-        self.world.invariants.servers.document_changed(row.attempts[attempt.attempt].attempt, attempt)
-        rounds[number] = replace(row, attempts={**row.attempts, attempt.attempt: kept})
-        at.attempt = attempt
-        if opens:
-            self.perhaps_crash("reducer crashed after opening is stored")
-
-    def _unset_key(self, at: AttemptAtHand) -> Work:
-        at.round_secret = None
-        at.opened = None
-        self.perhaps_crash("reducer crashed before its key is unset")
-        yield from self.stored()
-        if self.world.machines.unsets_key:
-            row = self.world.store.rounds[at.attempt.round]
-            self.world.store.rounds[at.attempt.round] = replace(row, round_secret=None)
-        self.perhaps_crash("reducer crashed after its key is unset")
-
-    def secret_of(self, at: AttemptAtHand) -> bytes:
-        """Return what opens an attempt's answers."""
-        if at.round_secret is None:
-            at.round_secret = self.world.store.rounds[at.attempt.round].round_secret
-        assert at.round_secret is not None
-        return at.round_secret
-
-
-def _ordered(cells: Any) -> tuple[OrderedCell, ...]:
-    return tuple(
-        OrderedCell(name, cell.instance, cell.generation, tuple(sorted(cell.clients))) for name, cell in cells.items()
-    )

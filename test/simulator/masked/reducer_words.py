@@ -50,7 +50,7 @@ class ReducerWords:
         self._node = node
 
     def _all(self) -> list[AttemptAtHand]:
-        return [self._node.attempts[number] for number in sorted(self._node.attempts, reverse=True)]
+        return [self._node.attempts.at_hand[number] for number in sorted(self._node.attempts.at_hand, reverse=True)]
 
     # ---- combiners
 

@@ -278,7 +278,9 @@ class Seats:
 
     def _stream(self, ctx: bytes) -> Work:
         node, answer, stream = self._node, self._node.disk.answers[ctx], self._node.disk.streams[ctx]
-        stored = yield from node.asked_of_combiner(lambda combiner, reply: combiner.take_stream(node.id, stream, reply))
+        stored = yield from node.asked_of_combiner(
+            lambda combiner, reply: combiner.cells.take_stream(node.id, stream, reply)
+        )
         self._streaming.discard(ctx)
         if stored:
             node.say(StreamSent(ctx, answer.sha256, answer.size))

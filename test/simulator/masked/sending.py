@@ -169,7 +169,7 @@ class Sending:
         receipt: UpdateReceipt | None = None
         for _ in range(UPLOAD_TRIES):
             receipt = yield from node.asked_of_combiner(
-                lambda combiner, reply: combiner.masked_upload(node.id, generation, row.upload, vector, reply)
+                lambda combiner, reply: combiner.cells.upload(node.id, generation, row.upload, vector, reply)
             )
             if receipt is not None or node.job is not job or node.stream is None:
                 break

@@ -163,7 +163,7 @@ class ServerRules:
                     held = row.plan.attempt == number and row.round_secret is not None
                     check(not held, NOT_OPENED, (ctx.hex(), "its key is still in the document"))
         reducer: Any = self._world.reducer
-        for at in reducer.attempts.values():
+        for at in reducer.attempts.at_hand.values():
             if any(cell.ctx == ctx for cell in at.attempt.cells):
                 check(at.round_secret is None, NOT_OPENED, (ctx.hex(), "its key is still in memory"))
         self._known.void.add(ctx)

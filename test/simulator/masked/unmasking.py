@@ -108,7 +108,7 @@ class Unmasking:
 
     def _tried(self, at: AttemptAtHand, ctxs: Sequence[bytes], silent: frozenset[tuple[bytes, bytes]]) -> OpenedTotal:
         encoding, store = encoding_of(at.plan_body), self._node.world.store
-        secret = self._node.secret_of(at)
+        secret = self._node.attempts.secret_of(at)
         outcomes: dict[bytes, CellOutcome] = {}
         total, weight = np.zeros(encoding.n_parameters, np.int64), 0
         for ctx in ctxs:
