@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from simulator.masked.combiner_node import MaskedCombinerNode
 
 Reply = Callable[[Any], None]
-MOST_WORDS = 500
 LATE = Late()
 
 

@@ -17,6 +17,7 @@ from simulator.masked.combiner_node import MaskedCombinerNode
 from simulator.masked.disk import Disk
 from simulator.masked.invariants import MaskedInvariants
 from simulator.masked.machines import MaskedMachines
+from simulator.masked.overseer import Overseer
 from simulator.masked.reducer_node import MaskedReducerNode
 from simulator.masked.store import MaskedStore
 from simulator.masked.working import Crashed, Part
@@ -31,16 +32,13 @@ from fedn_py.identity import ClientId, CombinerName, Digest, SessionId
 from fedn_py.protocol.machine import UnexpectedEvent
 from fedn_py.protocol.masked.contexts import header_hash
 from fedn_py.protocol.masked.round_messages import UpdateHeader
-from fedn_py.protocol.masked_rounds import PRIVACY_HOLD
 from fedn_py.protocol.messages import PolicyNews, SaidToClient, WordForClients, WordPassedOn
 from fedn_py.protocol.reducer_terms import SessionTerms
-from fedn_py.protocol.reducer_work import Idle, Paused, PauseRequested, RecordSession, ResumeRequested, StopRequested
+from fedn_py.protocol.reducer_work import Idle, PauseRequested, RecordSession, StopRequested
 from fedn_py.reducer.masked_sessions import masked_terms
 
 LONGEST_RUN_S = 20_000.0
 MOST_HEARD = 400
-MOST_RESUMED = 30
-LOOKED_AFTER_S = 400.0
 
 
 class MaskedWorld(World):
@@ -64,17 +62,16 @@ class MaskedWorld(World):
         self.clock = Clock()
         self.operator = Operator(sizes.policy)
         self.n_parameters = sizes.clients
-        self.store = MaskedStore(self._terms(1))
+        self.store = MaskedStore(self.terms_of(1))
         self.streams: list[Stream] = []
         self.updates: dict[Digest, Update] = {}
         self.headers: dict[bytes, UpdateHeader] = {}
         self.trained: dict[bytes, Update] = {}
         self.copies: dict[ClientId, Disk] = {}
         self.past_words: list[tuple[Any, Any]] = []
-        self.steps = self.begun = self.resumed = 0
-        self.begun = 1
+        self.steps = 0
         self.over = False
-        self.looked_at: tuple[int, int] | None = None
+        self.overseer = Overseer(self)
         self.invariants = MaskedInvariants(self)
         self.reducer = MaskedReducerNode(self, "reducer", self.machines.reducer)  # type: ignore[assignment]
         self.combiners = {  # type: ignore[assignment]
@@ -104,7 +101,8 @@ class MaskedWorld(World):
         rng = Random(f"masked {seed}")
         return cls(draw_sizes(rng), rng, draw_chaos(rng), machines, trace)
 
-    def _terms(self, number: int) -> SessionTerms:
+    def terms_of(self, number: int) -> SessionTerms:
+        """Return the terms of a session, by its number."""
         terms = replace(self.sizes.terms, number=number, session=SessionId(f"{number:02x}" * 16))
         return masked_terms(terms, Speaker(self.operator.newest), self.n_parameters)
 
@@ -300,67 +298,11 @@ class MaskedWorld(World):
     # ---- the operator
 
     def session_recorded(self, effect: RecordSession) -> None:
-        """Look after a session that rests, and begin the next one when it has ended."""
-        if effect.status == "paused":
-            if not self.chaos.quiet and self.rng.random() < 0.8:
-                self.clock.after(self.rng.uniform(1, 60), self._resume)
-        elif effect.status in {"finished", "stopped"}:
-            self.chaos.noticed(f"session {effect.status}")
-            self._next_session()
-
-    def _next_session(self) -> None:
-        if self.begun >= self.sizes.sessions:
-            self.over = True
-            return
-        self.clock.after(self.rng.uniform(0.5, 20), self._start_session)
-
-    def _start_session(self) -> None:
-        reducer: Any = self.reducer
-        if self.store.status not in {"finished", "stopped"}:
-            return
-        if not reducer.up or not isinstance(reducer.state.work, Idle) or reducer.waiting:
-            self.clock.after(5.0, self._start_session)
-            return
-        self.begun += 1
-        self.resumed = 0
-        reducer.start_session(self._terms(self.begun))
-
-    def _resume(self) -> None:
-        if self.reducer.up and not self.chaos.quiet and isinstance(self.reducer.state.work, Paused):
-            held = self.reducer.state.work.reason.startswith(PRIVACY_HOLD)
-            anew = self.rng.random() < (0.5 if held else 0.2) and self._may_work_anew()
-            self.reducer.take(ResumeRequested(self.store.terms.session, new_work=anew))
-
-    def _look_after(self) -> None:
-        """Look after the session when everything is well again.
-
-        One that rests is resumed, first as it is and then with a new work; one that tries in vain rests first.
-        """
-        self.clock.after(LOOKED_AFTER_S, self._look_after)
-        work = self.reducer.state.work
-        if not self.reducer.up or isinstance(work, Idle):
-            return
-        committed = (self.store.terms.number, work.progress.committed)
-        if not isinstance(work, Paused):
-            if self.looked_at == committed:
-                self.reducer.take(PauseRequested(self.store.terms.session))
-            self.looked_at = committed
-            return
-        self.resumed += 1
-        if self.resumed > MOST_RESUMED:
-            self.over = True
-            return
-        self.looked_at = None
-        anew = self.resumed > 1 and self._may_work_anew()
-        self.reducer.take(ResumeRequested(self.store.terms.session, new_work=anew))
-
-    def _may_work_anew(self) -> bool:
-        """Say whether clients would do another work on the same base; a hold says so to people."""
-        progress = self.reducer.state.work.progress  # type: ignore[union-attr]
-        return progress.terms.rework_max > progress.works
+        """Tell who looks after sessions."""
+        self.overseer.session_recorded(effect)
 
     def _calm_down(self) -> None:
         super()._calm_down()
         for node in self.clients.values():
             node.deaf_until = 0.0  # type: ignore[attr-defined]
-        self._look_after()
+        self.overseer.look_after()
