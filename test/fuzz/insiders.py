@@ -64,7 +64,6 @@ def _terms(terms: MaskedTerms) -> Iterator[tuple[str, Body]]:
         "a clip beyond the policy": {"clip": 1e6},
         "too many clients": {"n_max": 100_000},
         "a beacon that was chosen": {"beacon": ANOTHER},
-        "no proof of its beacon": {"beacon_proof": ()},
     }
     for how, changed in plans.items():
         plan = resigned(terms.plan, Plan, REDUCER, **changed)
@@ -84,7 +83,7 @@ def _terms(terms: MaskedTerms) -> Iterator[tuple[str, Body]]:
 def _terms_for_combiner(terms: MaskedTerms) -> Iterator[tuple[str, Body]]:
     elsewhere = resigned(terms.order, CellOrder, REDUCER, combiner=bytes(world.OTHER_COMBINER.verify_key))
     yield "an order for another combiner", replace(terms, order=elsewhere)
-    unseen = ("older session", "parent", "other parameters", "chosen", "no proof")
+    unseen = ("older session", "parent", "other parameters", "chosen")
     for how, wrong in _terms(terms):
         if not any(word in how for word in unseen):  # only clients can know these
             yield how, wrong
@@ -156,6 +155,8 @@ def _included(included: Included) -> Iterator[tuple[str, Body]]:
     ctx = OpenSum2.decode(included.opening.body).ctx
     for how, changed in {"another set": {"included_hash": ANOTHER}, "another number": {"n": 4}}.items():
         yield how, replace(included, opening=resigned(included.opening, OpenSum2, REDUCER, **changed))
+
+    yield "asked for by a combiner", replace(included, opening=sign(OpenSum2.decode(included.opening.body), COMBINER))
 
     def of(rows: tuple[IncludedRow, ...]) -> Included:
         return Included(world.an_opening(ctx, rows), rows)

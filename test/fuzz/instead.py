@@ -1,6 +1,7 @@
 """A damaged message in the place of the true one: it is refused by name, and the round goes on for the others."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +18,14 @@ from fuzz.whole_network import WholeNetwork
 
 from fedn_py.identity import ClientId
 from fedn_py.protocol.masked.encoding import Body, MalformedMessage
+from fedn_py.protocol.masked.words import MaskedTerms
 from fedn_py.protocol.messages import CellOrder, RoundCommitted
 from fedn_py.reducer.records import RoundRecord
 
 MOST_SAID = 30
 """How often one message is said again in an attempt, and damaged each time."""
+
+_CODE = re.compile(r"[A-Z][A-Za-z]+: ")
 
 Whose = Callable[[WholeNetwork, Passing], bool]
 """Says whether it is this client's message that is to be damaged."""
@@ -51,6 +55,7 @@ class Instead:
         share: which of all damages, from 0 to 1.
         party: whose message it was; None where it was nobody's in particular.
         round: in which it was said.
+        failures, cells_failed: how many there were before it.
     """
 
     network: WholeNetwork
@@ -65,6 +70,8 @@ class Instead:
     party: ClientId | None = None
     readable: bool = False
     round: int = 0
+    failures: int = 0
+    cells_failed: int = 0
 
     def wanted(self, passing: Passing) -> bool:
         if not self.place.takes(passing):
@@ -82,6 +89,8 @@ class Instead:
     def _choose(self, passing: Passing) -> None:
         body = self.place.body.decode(self.place.content_of(passing))
         found = in_turn(self.damages(passing, body))
+        self.cells_failed = len(self.network.lines.cells_failed)
+        self.failures = 0 if passing.client is None else len(self.network.clients[passing.client].failures)
         self.damaged, self.party = found[int(self.share * len(found))], passing.client
         self.round = self.network.lines.committed + 1
         self.hit = fields_hit(body, self.damaged.content)
@@ -115,7 +124,8 @@ def in_turn(damages: Sequence[Damaged]) -> list[Damaged]:
     """Return damages so that one of each kind comes before a second one of any."""
     by_kind: dict[str, list[Damaged]] = {}
     for one in damages:
-        by_kind.setdefault(one.field or one.how.split()[0], []).append(one)
+        kind = one.how if one.field == "insider" else one.field or one.how.split()[0]
+        by_kind.setdefault(kind, []).append(one)
     found: list[Damaged] = []
     while any(by_kind.values()):
         found += [waiting.pop(0) for waiting in by_kind.values() if waiting]
@@ -151,12 +161,22 @@ async def one_round(network: WholeNetwork, one: Instead, report: Report) -> None
     codes = network.codes_since(position) + Counter(code for _, code in (network.refusals.by - told).elements())
     report.codes += Counter(dict.fromkeys(codes, 1))
     what = f"{one.damaged.how} ({', '.join(sorted(one.hit))})"
-    if not codes:
+    if not codes or not _refused_where_it_came(one):
         report.escapes.append(f"{what}: not refused by name")
     missing = set(network.clients) - {ClientId(included.client) for included in record.included}
     if len(missing - {one.party}) > place.others:
         report.escapes.append(f"{what}: the round went on without {len(missing)} clients")
     report.ends[_end_of(record, missing) + (" and a new work" if network.rests[rested:] else "")] += 1
+
+
+def _refused_where_it_came(one: Instead) -> bool:
+    """Say whether it was the receiver of terms that refused them, and not somebody behind it."""
+    network, place = one.network, one.place
+    if place.kind != MaskedTerms.kind or not one.readable:
+        return True
+    if one.party is None:
+        return any(_CODE.match(reason) for reason in network.lines.cells_failed[one.cells_failed :])
+    return any(_CODE.match(failed.reason) for failed in network.clients[one.party].failures[one.failures :])
 
 
 def _end_of(record: RoundRecord, missing: set[ClientId]) -> str:

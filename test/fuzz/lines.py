@@ -91,6 +91,7 @@ class Lines:
     Attributes:
         passed: the last messages of masked rounds, as their senders said them.
         committed: the newest round that the reducer has told of. orders: how many it has given.
+        cells_failed: why, as combiners told the reducer.
         asked: the sets that it has asked for, as (ctx, H(U)).
         news: set with each message.
     """
@@ -101,6 +102,7 @@ class Lines:
         self.most_kept = 400
         self.committed = 0
         self.orders = 0
+        self.cells_failed: list[str] = []
         self.asked: set[tuple[bytes, bytes]] = set()
         self.news = asyncio.Event()
 
@@ -118,8 +120,7 @@ class Lines:
         if passing.kind:
             self.passed.append(passing)
             del self.passed[: -self.most_kept]
-        if way is TO_COMBINER:
-            self._note(message)
+        self._note(way, message)
         self.news.set()
         for ambush in list(self._ambushes):
             if not ambush.left or ambush.until(passing):
@@ -129,12 +130,14 @@ class Lines:
                 return await ambush.springs(passing, door)
         return await door(passing.wire)
 
-    def _note(self, message: Any) -> None:
+    def _note(self, way: Way, message: Any) -> None:
         match message:
-            case m.RoundCommitted(round_number=number):
+            case m.RoundCommitted(round_number=number) if way is TO_COMBINER:
                 self.committed = number
             case m.CellOrder():
                 self.orders += 1
+            case m.CellFailed(reason=reason):
+                self.cells_failed.append(reason)
             case m.WordForClients(word=Included(opening=signed)):
                 opening = OpenSum2.decode(signed.body)
                 self.asked.add((opening.ctx, opening.included_hash))
