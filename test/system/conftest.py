@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pymongo
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -17,6 +18,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.system)
+
+
+@pytest.fixture
+def mongodb_uri(mongodb_uri: str) -> str:
+    """The server's URI, with nothing left in it of another test's network: stores belong to one operator's."""
+    with pymongo.MongoClient[dict[str, object]](mongodb_uri) as client:
+        client.drop_database("fedn_py")
+    return mongodb_uri
 
 
 @pytest.fixture
