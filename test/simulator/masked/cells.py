@@ -12,7 +12,7 @@ from simulator.nodes import Node
 
 from fedn_py.combiner.masked_reports import closed_cell
 from fedn_py.errors import FednError, PeerFault
-from fedn_py.identity import ClientId, Generation
+from fedn_py.identity import ClientId, Digest, Generation
 from fedn_py.masking.hashing import plain_hash
 from fedn_py.masking.pet import add_masked
 from fedn_py.model.pieces import WrongLength
@@ -150,8 +150,13 @@ class Cells:
         yield self._node.world.chaos.uniform(0.05, 1)
         if self._node.world.chaos.happens("stream lost"):
             return
-        self._node.world.store.put(stream)
+        self._put(stream)
         reply(True)
+
+    def _put(self, content: bytes) -> Digest:
+        """Store an object, where the reducer can read it."""
+        self._node.world.invariants.servers.reached(self._node, content, by_reducer=True)
+        return self._node.world.store.put(content)
 
     # ---- effects
 
@@ -202,7 +207,7 @@ class Cells:
             return []
         if self._node.world.chaos.happens("partial not stored"):
             return [NotReported(generation, "StoreUnavailable: the store is away")]
-        digest = self._node.world.store.put(held.words.astype("<u4").tobytes())
+        digest = self._put(held.words.astype("<u4").tobytes())
         self._node.perhaps_crash()
         closed = self._node.trust.sign(closed_cell(effect, digest))
         self._node.report_of_cell(

@@ -19,9 +19,10 @@ from simulator.trace import Trace
 
 from fedn_py.client import member_work, participant_work
 from fedn_py.protocol import combiner, reducer
+from fedn_py.protocol.machine import StartTimer
 from fedn_py.protocol.masked.acknowledgements import Acknowledgements
 from fedn_py.protocol.masked.boxes import SealedSeeds, seal_seeds
-from fedn_py.protocol.masked.cell_work import CollectingUpdates, VectorArrived
+from fedn_py.protocol.masked.cell_work import CollectingUpdates, UpdatesOverdue, VectorArrived
 from fedn_py.protocol.masked.differencing import MemberMemory, PromiseRecord
 from fedn_py.protocol.masked.member_work import (
     Answering,
@@ -180,6 +181,11 @@ def _all_accept(heard: Acknowledgements, event: VectorArrived) -> Acknowledgemen
     return replace(heard, accepted=accepted)
 
 
+def _without_deadlines(state: Any, event: Any) -> Result:
+    state, effects = combiner.step(state, event)
+    return state, [e for e in effects if not (isinstance(e, StartTimer) and isinstance(e.event, UpdatesOverdue))]
+
+
 def _draw_stranded_clients(state: Any, event: Any) -> Result:
     state, effects = reducer.step(state, event)
     if isinstance(state.work, Idle):
@@ -244,6 +250,7 @@ PLANTED = {
     "an update is added before all members have looked at its box": _bug(
         ghosts.ACKED, combiner=_add_before_all_have_looked
     ),
+    "a masked cell has no deadline": _bug(ghosts.DEADLINES, combiner=_without_deadlines),
     "a retry has the seeds of the upload before": _bug(ghosts.P7, draw=_same_seeds_for_one_work()),
     "a retry draws clients whose uploads may be opened": _bug(
         ghosts.P3_RETRY, reducer=_draw_stranded_clients, harder=_often_cut_off

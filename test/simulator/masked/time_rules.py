@@ -88,19 +88,20 @@ class TimeRules:
 
     def _reducer_phase(self, state: Reducer) -> tuple[object, float | None]:
         terms = self._world.store.terms
+        store_s = STORE_S if self._world.chaos.chances.get("store slow") else 0.1
         match state.work:
             case Planning(progress):
-                return ("planning", progress.attempt), 3 * STORE_S
+                return ("planning", progress.attempt), 3 * store_s
             case Masked(progress, plan, attempt=attempt):
                 where = (plan.round_number, plan.attempt)
                 if attempt.stage == "running":
                     most = SUM_S + terms.update_timeout_s + ANSWER_MARGIN_S + answers_within_s(64, attempt.n_words)
-                    return ("masked", *where), most + 20 * STORE_S
-                return ("ending", *where), 3 * STREAM_S + 20 * STORE_S
+                    return ("masked", *where), most + 20 * store_s
+                return ("ending", *where), 3 * STREAM_S + 20 * store_s
             case Validating(progress):
-                return ("validating", progress.committed), terms.validation_timeout_s + ANSWER_MARGIN_S + STORE_S
+                return ("validating", progress.committed), terms.validation_timeout_s + ANSWER_MARGIN_S + store_s
             case Failed(progress):
-                return ("failed", progress.attempt), LONGEST_RETRY_S + STORE_S
+                return ("failed", progress.attempt), LONGEST_RETRY_S + store_s
             case Gathering(progress):
                 return None, None
         return None, None
@@ -108,10 +109,8 @@ class TimeRules:
     def ended(self) -> None:
         """The run is over, long after the last fault: so are the sessions, or the last one rests in a privacy hold."""
         store = self._world.store
-        done = (
-            store.status == "finished"
-            and len([1 for s, _ in self._known.committed if s == store.terms.number]) == store.terms.rounds
-        )
+        committed = sum(session == store.terms.number for session, _ in self._known.committed)
+        done = store.status == "finished" and committed == store.terms.rounds
         # A round rests too whose clients hold what nobody can release, or have done as many works as they may.
         happened = self._world.chaos.sometimes
         used_up = happened["a committee that the reducer never heard of"] or happened["task refused: BaseUsedUp"]
