@@ -63,7 +63,6 @@ SOMETIMES = (
     "an Abort is said again after a restart",
     "cells opened again for the commit",
     "combiner lost in unmasking",
-    "refused: BoxNotAccepted",
     "refused: DifferencingRefused",
     "refused: UnknownInU",
     "task refused: WrongBeacon",

@@ -243,7 +243,12 @@ PLANTED = {
     ),
     "a member signs whatever set it is asked for": _bug(ghosts.P1, member=_sign_what_is_asked, harder=_lying_reducer),
     "nobody asks for g_min clients": _bug(
-        ghosts.P2, member=_member_of_few, combiner=_combiner_of_few, reducer=_reducer_of_few, harder=_few_updates
+        ghosts.P2,
+        ghosts.P4,
+        member=_member_of_few,
+        combiner=_combiner_of_few,
+        reducer=_reducer_of_few,
+        harder=_few_updates,
     ),
     "seeds go to the combiner without a box around them": _bug(ghosts.P4, seal=_seal_nothing),
     "a client takes an older policy": _bug(ghosts.P6, accept_policy=_accept_any_policy, harder=_many_policies),
