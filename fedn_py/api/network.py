@@ -225,7 +225,7 @@ class Network:
 
 def is_settled(view: RoundView) -> bool:
     """Tell whether nothing more will be said of a round: it is committed, and its validation is over."""
-    return view.status == "done" and view.phase != "validating"
+    return view.status == "done" and view.phase == "done"
 
 
 def _is_past(deadline: float | None, next_look_s: float) -> bool:

@@ -51,6 +51,7 @@ def test_without_a_terminal_each_thing_that_happens_is_one_line() -> None:
         (RUNNING, [STARTED]),
         (RUNNING, [FAILED]),
         (RUNNING, [replace(STARTED, attempt=2)]),
+        (replace(RUNNING, rounds_done=1), [replace(DONE, attempt=2, metrics={}, phase="ending")]),
         (replace(RUNNING, rounds_done=1), [replace(DONE, attempt=2, metrics={}, phase="validating")]),
         (replace(RUNNING, rounds_done=1), [replace(DONE, attempt=2)]),
         (replace(RUNNING, rounds_done=1), [replace(DONE, attempt=2)]),
