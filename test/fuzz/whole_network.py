@@ -55,6 +55,7 @@ from fedn_py.protocol.messages import (
     WordPassedOn,
 )
 from fedn_py.protocol.reducer_work import Paused
+from fedn_py.reducer.control import WrongSessionStatus
 from fedn_py.reducer.records import RoundRecord, round_key
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.transport.authentication import Caller
@@ -300,7 +301,8 @@ class WholeNetwork:
             await mailbox.until(lambda state: isinstance(state.work, Paused))
             await quiet()
             self.rests.append((await self.reducer.control.session(self.session)).reason)
-            await self.reducer.control.resume_session(self.session, new_work=True)
+            with contextlib.suppress(WrongSessionStatus):  # all members have given up in the meantime, and it goes on
+                await self.reducer.control.resume_session(self.session, new_work=True)
             await mailbox.until(lambda state: not isinstance(state.work, Paused))
 
     async def close(self) -> None:
