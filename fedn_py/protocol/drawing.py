@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from fedn_py.identity import ClientId, CombinerName, Generation
 from fedn_py.protocol import masked_rounds
 from fedn_py.protocol.messages import RoundPlan
-from fedn_py.protocol.reducer_terms import Cell, Progress, Roster
+from fedn_py.protocol.reducer_terms import Cell, Progress, Roster, places
 
 
 def attached(roster: Roster, progress: Progress) -> dict[ClientId, CombinerName]:
     """Return the clients that an attempt can have, with their combiners."""
     if progress.terms.masking != "none":
         return masked_rounds.eligible(roster, progress)
-    return {client: combiner for combiner, entry in sorted(roster.items()) for client in sorted(entry.clients)}
+    return places(roster)
 
 
 def draw(clients: Iterable[ClientId], wanted: int, ticket: str) -> frozenset[ClientId]:

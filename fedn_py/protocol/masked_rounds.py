@@ -44,7 +44,14 @@ from fedn_py.protocol.masked_rounds_work import (
     Planning,
 )
 from fedn_py.protocol.messages import CellCancelled, CellOrder, Exclusion
-from fedn_py.protocol.reducer_terms import Cell, Cells, Progress, Roster, SessionTerms
+from fedn_py.protocol.reducer_terms import (
+    Cell,
+    Cells,
+    Progress,
+    Roster,
+    SessionTerms,
+    places,
+)
 from fedn_py.protocol.reducer_work import (
     Effect,
     RoundNotSaved,
@@ -94,12 +101,12 @@ def held(progress: Progress) -> frozenset[ClientId]:
 
 def eligible(roster: Roster, progress: Progress) -> dict[ClientId, CombinerName]:
     """Return the clients that a masked attempt can have, with their combiners."""
-    free = {
+    sitting_out = held(progress)
+    return {
         client: combiner
-        for combiner, entry in sorted(roster.items())
-        for client in sorted(entry.clients & entry.registered)
+        for client, combiner in places(roster).items()
+        if client in roster[combiner].registered and client not in sitting_out
     }
-    return {client: combiner for client, combiner in free.items() if client not in held(progress)}
 
 
 def lacking(roster: Roster, progress: Progress) -> str:

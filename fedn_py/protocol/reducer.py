@@ -36,7 +36,15 @@ from fedn_py.protocol.messages import (
     ValidationOrder,
 )
 from fedn_py.protocol.plain_cells import cancels_of, excluded_of, fault_in, order_of
-from fedn_py.protocol.reducer_terms import Cell, Cells, Joined, Progress, Roster
+from fedn_py.protocol.reducer_terms import (
+    Cell,
+    Cells,
+    Joined,
+    Progress,
+    Roster,
+    arrivals,
+    places,
+)
 from fedn_py.protocol.reducer_work import (
     CellGaveUp,
     ClientsChanged,
@@ -121,8 +129,8 @@ def step(state: Reducer, event: Event) -> Result:
         case ClientsChanged(combiner, instance, clients, registered):
             if combiner not in state.roster or state.roster[combiner].instance != instance:
                 raise UnexpectedEvent(state.work, event)
-            entry = replace(state.roster[combiner], clients=clients, registered=registered)
-            state = _without_moved(state, combiner, clients - state.roster[combiner].clients)
+            since = arrivals(state.roster, combiner, clients)
+            entry = replace(state.roster[combiner], clients=clients, registered=registered, since=since)
             return _released(_with_roster(state, combiner, entry))
         case CombinerLost(combiner, instance):
             return _lost(state, combiner, event)
@@ -245,14 +253,6 @@ def _with_roster(state: Reducer, combiner: CombinerName, joined: Joined | None) 
     return replace(state, roster=roster)
 
 
-def _without_moved(state: Reducer, combiner: CombinerName, came: frozenset[ClientId]) -> Reducer:
-    """Return the state without clients at other combiners that have just attached to this one."""
-    for other, entry in state.roster.items():
-        if other != combiner and entry.clients & came:
-            state = _with_roster(state, other, replace(entry, clients=entry.clients - came))
-    return state
-
-
 def _joined(state: Reducer, combiner: CombinerName, entry: Joined) -> Result:
     before = state.roster.get(combiner)
     if before is not None and before.instance == entry.instance:
@@ -339,7 +339,7 @@ def _try_to_begin(state: Reducer) -> Result:
 
 def _still_moving(work: Gathering, roster: Roster) -> bool:
     """Tell whether a client that was sent away is still where it was, or on its way."""
-    where = {client: combiner for combiner, entry in roster.items() for client in entry.clients}
+    where = places(roster)
     return any(where.get(client, combiner) == combiner for client, combiner in work.moving.items())
 
 

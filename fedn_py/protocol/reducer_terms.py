@@ -88,15 +88,30 @@ class Joined:
         registered: those of its clients that can take part in masked rounds here; nobody where the operator has not
             certified the combiner.
         max_clients: how many it takes.
+        since: client to the number of its arrival here, counted over the whole network.
     """
 
     instance: InstanceId
     clients: frozenset[ClientId] = frozenset()
     registered: frozenset[ClientId] = frozenset()
     max_clients: int = 0
+    since: Mapping[ClientId, int] = field(default_factory=dict, compare=False)
 
 
 Roster = Mapping[CombinerName, Joined]
+
+
+def places(roster: Roster) -> dict[ClientId, CombinerName]:
+    """Return where each client attached last: a combiner that has died lists its clients for a while yet."""
+    arrivals = ((entry.since.get(one, 0), name, one) for name, entry in roster.items() for one in entry.clients)
+    return {client: combiner for _, combiner, client in sorted(arrivals)}
+
+
+def arrivals(roster: Roster, combiner: CombinerName, clients: frozenset[ClientId]) -> dict[ClientId, int]:
+    """Return the ``since`` of a combiner that now has these clients."""
+    before = roster[combiner]
+    now = 1 + max((number for entry in roster.values() for number in entry.since.values()), default=0)
+    return {client: before.since.get(client, 0) if client in before.clients else now for client in clients}
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,12 @@ from fedn_py.protocol.messages import (
     ValidationOrder,
 )
 from fedn_py.protocol.reducer import BY_OPERATOR, LONGEST_RETRY_S, first_generation, step
-from fedn_py.protocol.reducer_terms import Cells, Joined, Progress
+from fedn_py.protocol.reducer_terms import (
+    Cells,
+    Joined,
+    Progress,
+    places,
+)
 from fedn_py.protocol.reducer_work import (
     CellGaveUp,
     ClientsChanged,
@@ -212,12 +217,17 @@ def test_after_that_while_the_required_clients_will_do() -> None:
 
 def test_a_client_is_where_it_attached_last() -> None:
     """A combiner that has just died still lists it, until its time to come back is over."""
-    state = a_reducer(Idle(), north=(), south=(ANNA, BERT))
+    state = a_reducer(Idle(), north=(), south=())
+    state, _ = step(state, ClientsChanged(SOUTH, SOUTH_1, frozenset({ANNA, BERT})))
     state, _ = step(state, ClientsChanged(NORTH, NORTH_1, frozenset({ANNA})))
-    assert {name: entry.clients for name, entry in state.roster.items()} == {NORTH: {ANNA}, SOUTH: {BERT}}
-    # It says so again with its next sign of life, which makes nobody move.
-    state, _ = step(state, ClientsChanged(NORTH, NORTH_1, frozenset({ANNA})))
-    assert state.roster[SOUTH].clients == {BERT}
+    assert places(state.roster) == {ANNA: NORTH, BERT: SOUTH}
+    # What the other one says again of somebody who has left it makes nobody move; what it no longer says does.
+    state, _ = step(state, ClientsChanged(SOUTH, SOUTH_1, frozenset({ANNA, BERT, CARL})))
+    assert places(state.roster) == {ANNA: NORTH, BERT: SOUTH, CARL: SOUTH}
+    state, _ = step(state, ClientsChanged(NORTH, NORTH_1, frozenset()))
+    assert places(state.roster)[ANNA] == SOUTH
+    state, _ = step(state, ClientsChanged(SOUTH, SOUTH_1, frozenset({BERT, CARL})))
+    assert ANNA not in places(state.roster)
 
 
 def test_what_is_waited_for_is_told_once() -> None:
