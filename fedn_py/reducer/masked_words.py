@@ -275,8 +275,8 @@ class MaskedWords:
         members = [client for client in members_of(cell) if client in clients]
         stage = at.attempt.stage
         if stage == "running" and cell.included_hash is not None and not cell.out:
-            silent = [client for client in members if bytes.fromhex(client) not in cell.answers]
-            self.ask_to_open(at, OpenSum2(ctx, cell.included_hash, len(cell.rows)), silent)
+            # Those who have answered too: others may lack their echo.
+            self.ask_to_open(at, OpenSum2(ctx, cell.included_hash, len(cell.rows)), members)
         if stage in {"running", "opening"}:
             wanted = {ClientId(member.hex()) for of, member in at.asked - at.streams.keys() if of == ctx}
             self._roster.say([client for client in members if client in wanted], StreamWanted(ctx))

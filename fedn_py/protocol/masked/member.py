@@ -239,12 +239,11 @@ def _asked_again(state: Echoed | Answering | Answered, included: Included, promi
     if opening.included_hash != promised:
         raise AnsweredAlready
     match state:
-        case Answered(answer=answer):
-            return state, [SendAnswer(answer)]
-        case Echoed(committee=committee):
+        case Answered(ctx=ctx, answer=answer):
+            # Others may wait for its echo: what a reducer that was started again had heard is gone.
+            return state, [SendEcho(Echo(ctx, promised)), SendAnswer(answer)]
+        case Echoed(committee=committee) | Answering(committee=committee):
             return state, [SendEcho(Echo(committee.ctx, promised))]
-        case Answering():
-            return state, []
 
 
 def _promise_first(state: Opening, event: IncludedArrived) -> Result:
