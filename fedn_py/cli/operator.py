@@ -164,6 +164,14 @@ def make_policy(
     ] = None,
     revoke_client: Annotated[list[str] | None, typer.Option(metavar="HEX", help="Id of a client.")] = None,
     revoke_server: Annotated[list[str] | None, typer.Option(metavar="HEX", help="Key of a server.")] = None,
+    new_epoch: Annotated[
+        bool,
+        typer.Option(
+            "--new-epoch",
+            help="Draw committees from new random bytes, and let each client take the next session's number at its "
+            "word: for clients that were away for many sessions. Between sessions.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Sign what masked rounds may never be, and who is out. Clients refuse an older policy than one they have seen.
@@ -194,6 +202,7 @@ def make_policy(
         "rework_max": rework_max,
         "metrics": None if metrics is None else metrics.value,
         "modes": None if allow_plain is None else _modes(plain=allow_plain),
+        "epoch_seed": secrets.token_bytes(32) if new_epoch else None,
         "revoked_tokens": _with(policy.revoked_tokens, revoke_token, 16, "--revoke-token"),
         "revoked_clients": _with(policy.revoked_clients, revoke_client, 32, "--revoke-client"),
         "revoked_servers": _with(policy.revoked_servers, revoke_server, 32, "--revoke-server"),

@@ -140,10 +140,10 @@ class MaskedMemory:
         """Return the highest number of a session that this client has uploaded in, or of the first that it saw.
 
         A session that was only heard of costs nobody anything, so its number moves nothing. None where nothing is known
-        under the newest policy: the operator, who signed it, lets each client find its place once more.
+        in the newest policy's epoch: by beginning one, the operator lets each client find its place once more.
         """
         mark = self._one("session", _ONE, SessionMark)
-        return mark.session_number if mark is not None and mark.policy_version == self._policy_version() else None
+        return mark.session_number if mark is not None and mark.epoch == self._epoch() else None
 
     def seen(self) -> dict[bytes, Seen]:
         """Return the last plan seen of each session."""
@@ -273,11 +273,11 @@ class MaskedMemory:
             raise self._damaged(f"a {row.kind} in it cannot be read") from fault
 
     def _marked(self, session_number: int) -> tuple[str, tuple[object, ...]]:
-        return self._put("session", _ONE, SessionMark(session_number, self._policy_version()))
+        return self._put("session", _ONE, SessionMark(session_number, self._epoch()))
 
-    def _policy_version(self) -> int:
+    def _epoch(self) -> bytes:
         policy = self.policy()
-        return 0 if policy is None else Policy.decode(policy.body).version
+        return bytes(32) if policy is None else Policy.decode(policy.body).epoch_seed
 
     def _put(self, kind: str, key: bytes, value: Body) -> tuple[str, tuple[object, ...]]:
         insert = "INSERT INTO records (kind, key, value) VALUES (?, ?, ?)"

@@ -37,12 +37,12 @@ class SessionMark(Body):
     """The highest number of a session that this client has uploaded in, or of the first that it saw.
 
     Attributes:
-        policy_version: of the policy that was the newest then; another one's first session is taken at its word.
+        epoch: of the policy that was the newest then; another one's first session is taken at its word.
     """
 
     kind: ClassVar[str] = "session mark"
     session_number: Count32
-    policy_version: U64
+    epoch: Bytes32
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,12 +123,14 @@ def test_only_the_first_session_and_those_that_something_was_sent_in_make_others
     assert again(path).highest_session() == 21
 
 
-def test_the_operator_s_next_policy_lets_a_client_find_its_place_among_the_sessions_anew(
+def test_the_operator_s_next_epoch_lets_a_client_find_its_place_among_the_sessions_anew(
     memory: MaskedMemory, path: Path
 ) -> None:
     memory.save_policy(sign(world.a_policy(version=4), world.OPERATOR))
     memory.save_beacon(KnownBeacon(b"S" * 16, 5, 1, b"x" * 32, b"y" * 32))
     memory.save_policy(sign(world.a_policy(version=5), world.OPERATOR))
+    assert again(path).highest_session() == 5  # a policy that revokes somebody gives nobody another draw
+    memory.save_policy(sign(world.a_policy(version=6, epoch_seed=b"e" * 32), world.OPERATOR))
     assert again(path).highest_session() is None
     memory.save_beacon(KnownBeacon(b"T" * 16, 500, 1, b"x" * 32, b"y" * 32))
     memory.save_beacon(KnownBeacon(b"U" * 16, 700, 1, b"x" * 32, b"y" * 32))

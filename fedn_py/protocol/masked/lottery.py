@@ -50,7 +50,7 @@ class SessionTooFar(PeerFault):
         super().__init__(
             f"session number {number} is offered where {highest} is the highest known here",
             remedy="Each number draws other committees, so servers may not pick one. If this client was away for "
-            "more sessions than that, have the operator sign the next policy: under it the client takes a number anew.",
+            "more sessions than that, have the operator begin a new epoch: in it the client takes a number anew.",
         )
 
 
