@@ -36,7 +36,14 @@ from fedn_py.protocol.masked.words import (
     WordFromClient,
     WordToClient,
 )
-from fedn_py.protocol.messages import MetricsRelease, RoundCommitted, SaidByClient, TaskFailed, TrainTask
+from fedn_py.protocol.messages import (
+    MetricsRelease,
+    RoundCommitted,
+    SaidByClient,
+    TaskFailed,
+    TrainTask,
+    ValidationOrder,
+)
 from fedn_py.runtime.logging import logger
 
 _LINKS_WITHIN_S = 10.0
@@ -202,6 +209,14 @@ class MaskedSide:
     def logs_may_go(self) -> bool:
         """Whether what a package printed or raised may leave this site, as far as the network's operator says."""
         return self._beliefs.logs_may_go
+
+    async def check_still_plain(self, task: TrainTask) -> None:
+        """Look again, before an update leaves in the clear, whether it may; raises as ``Beliefs.believe_training``."""
+        await self._beliefs.believe_training(task)
+
+    def check_still_clear(self, order: ValidationOrder) -> None:
+        """Look again, before metrics leave in the clear, whether they may; raises as ``Beliefs.believe_validation``."""
+        self._beliefs.believe_validation(order)
 
     def terms_of(self, task: TrainTask) -> CellTerms | None:
         """Return the terms of a task that was believed; None of a plain one."""

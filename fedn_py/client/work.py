@@ -37,6 +37,7 @@ from fedn_py.protocol.masked.contexts import CellTerms
 from fedn_py.protocol.messages import (
     Metrics,
     MetricsRelease,
+    TaskFailed,
     TrainTask,
     UpdateReceipt,
     ValidationOrder,
@@ -75,7 +76,7 @@ class ClientWork:
         self._release: MetricsRelease = release
         self._release_logs = release_logs
         self._kept: KeptUpdate | None = None
-        self._measured: tuple[Generation, Learned] | None = None
+        self._measured: tuple[ValidationOrder, Learned] | None = None
         self._job: tuple[Generation, asyncio.Task[None]] | None = None
         self._mailbox: Mailbox[Client, Event, Effect] | None = None
         self._masked: MaskedSide | None = None
@@ -168,7 +169,7 @@ class ClientWork:
         async def work() -> None:
             model = await self._model(order.model)
             learned = await self._learner.validate(model, learning, self._combiner.fetch)
-            self._measured = (order.generation, learned)
+            self._measured = (order, learned)
 
         return await self._tried(order.generation, work, lambda: MetricsReady(order.generation))
 
@@ -199,6 +200,8 @@ class ClientWork:
         if kept is None:
             return [UploadBroken(task.generation, "the update is no longer kept")]
         try:
+            if self._masked is not None:  # the policy may have changed while this trained
+                await self._masked.check_still_plain(task)
             receipt = await self._combiner.upload(kept.header(task.generation, self._release), kept.path)
         except FednError as fault:
             _log.warning("the update was not delivered", reason=fault.message)
@@ -206,9 +209,15 @@ class ClientWork:
         return [UpdateAnswered(task.generation, receipt)]
 
     def _send_metrics(self, generation: Generation) -> None:
-        if self._measured is None or self._measured[0] != generation:
+        if self._measured is None or self._measured[0].generation != generation:
             return
-        learned = self._measured[1]
+        order, learned = self._measured
+        try:
+            if self._masked is not None:  # the policy may have changed while this validated
+                self._masked.check_still_clear(order)
+        except FednError as fault:
+            self._combiner.send(TaskFailed(generation, f"{fault.code}: {fault.message}"))
+            return
         metrics = {} if self._release == "none" else learned.metrics
         self._combiner.send(ValidationResult(generation, learned.samples, metrics, self._release))
 

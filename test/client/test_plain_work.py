@@ -11,13 +11,17 @@ from masked_site import Site, a_plain_task, a_task, a_validation, running, signe
 from masked_world import CLIENTS, REDUCER, key_of
 
 from fedn_py.client.plain_work import OrderMismatch, UnsignedTask, check_plain_work, work_of_plan
+from fedn_py.client.ports import Learned
+from fedn_py.client.updates import KeptUpdate
+from fedn_py.client.work import ClientWork
 from fedn_py.errors import PeerFault
 from fedn_py.identity import Digest, Generation, SessionId
-from fedn_py.protocol.client import Tasked
+from fedn_py.protocol.client import Tasked, UploadBroken
 from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.contexts import WrongContext, work_of
+from fedn_py.protocol.masked.signing import sign
 from fedn_py.protocol.masked.words import KeyOffer
-from fedn_py.protocol.messages import TrainTask, ValidateTask, ValidationOrder
+from fedn_py.protocol.messages import PolicyNews, TrainTask, ValidateTask, ValidationOrder, ValidationResult
 
 OPEN = world.a_policy(version=9, modes=("pet", "none"), metrics="client")
 OTHER = Digest("e" * 64)
@@ -182,3 +186,28 @@ def test_a_masked_plan_that_was_not_believed_forbids_nothing(tmp_path: Path) -> 
 def params_of(task: TrainTask) -> bytes:
     assert task.masked is not None
     return world.Plan.decode(task.masked.plan.body).params_sha256
+
+
+def test_what_the_policy_forbids_while_it_is_worked_on_does_not_leave(tmp_path: Path) -> None:
+    async def story(site: Site) -> None:
+        train, validation = signed_by(a_plain_task()), signed_by(a_validation())
+        site.hear(train, ValidateTask(validation))
+        await site.settled()
+        work: Any = ClientWork(None, site.combiner, None, None, release="client", release_logs=True)  # type: ignore[arg-type]
+        work.attach(None, site.side)
+        (tmp_path / "update").write_bytes(b"1234")
+        learned = Learned(3, {"loss": 0.5})
+        work._kept = KeptUpdate(tmp_path / "update", "ab" * 16, 4, OTHER, learned)
+        work._measured = (validation, learned)
+        stricter = replace(OPEN, version=10, modes=("pet",), metrics="sum")
+        site.hear(PolicyNews(sign(stricter, world.OPERATOR)))
+        await site.settled()
+
+        (broken,) = await work._upload(train)
+        assert isinstance(broken, UploadBroken)
+        work._send_metrics(validation.generation)
+        assert site.combiner.uploads == []
+        assert not [one for one in site.combiner.said if isinstance(one, ValidationResult)]
+        assert site.combiner.failures[-1].reason.startswith("ClearMetricsRefused")
+
+    told(story, tmp_path / "anna")
