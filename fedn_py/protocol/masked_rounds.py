@@ -33,7 +33,7 @@ from fedn_py.protocol.masked.opening_work import (
 from fedn_py.protocol.masked.opening_work import Cell as MaskedCell
 from fedn_py.protocol.masked.opening_work import Effect as OpeningEffect
 from fedn_py.protocol.masked.opening_work import Event as OpeningEvent
-from fedn_py.protocol.masked.outlook import Failed, Outlook, PrivacyHold, missing, outlook, stranded
+from fedn_py.protocol.masked.outlook import Failed, Outlook, PrivacyHold, outlook, stranded
 from fedn_py.protocol.masked_rounds_work import (
     AnswerDeadlinePassed,
     AttemptPlanned,
@@ -424,11 +424,6 @@ def names_of(progress: Progress, ids: Iterable[bytes]) -> str:
 
 def _name(names: Mapping[ClientId, object], client: ClientId) -> str:
     return str(names.get(client, client[:12]))
-
-
-def missing_names(progress: Progress) -> str:
-    """Return whom the attempts of a round wait for."""
-    return names_of(progress, missing(progress.history))
 
 
 def with_next_seed(parameters: str) -> str:

@@ -358,16 +358,3 @@ class NotOpened(Body):
     kind: ClassVar[str] = "not opened"
     ctx: Bytes32
     reason: Line
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket(Body):
-    """The reducer sends a client to one cell; signed by the reducer. A client has one that is valid in an attempt."""
-
-    kind: ClassVar[str] = "ticket"
-    session: Bytes16
-    round: U64
-    attempt: Attempt
-    client_id: Bytes32
-    cell: Bytes16
-    generation: U32

@@ -46,7 +46,6 @@ from fedn_py.protocol.masked.round_messages import (
     OpenSum2,
     Refused,
     RoundCommitted,
-    Ticket,
 )
 from fedn_py.protocol.masked.signing import sign
 from fedn_py.protocol.masked.words import (
@@ -115,7 +114,6 @@ EVERY_BODY: list[Body] = [
     COMMIT,
     Abort(CTX, "asked to"),
     NotOpened(CTX, "the attempt has ended"),
-    Ticket(world.SESSION, 1, 2, b"c" * 32, world.CELL, 3),
     sign(TERMS.order, world.REDUCER),
     SentRecord(world.WORK, world.BASE, CTX, "strict", (b"k" * 32,)),
     PromiseRecord(world.WORK, CTX, b"h" * 32, "reducer", (b"c" * 32, b"d" * 32)),
