@@ -204,7 +204,6 @@ IN_THE_CLEAR: Mapping[str, str] = {
 """Bodies of rounds without masks."""
 
 NEVER_SAID: Mapping[str, str] = {
-    "ticket": "no version says it yet",
     "operator secret": "a file of the operator's",
     "join credential": "a file of a client's",
     "server credential": "a file of a server's",
