@@ -80,6 +80,9 @@ class FakeControl:
             raise NotAuthenticated("the token is unknown", remedy="Make another.")
         return self.callers[bearer]
 
+    async def not_ready(self) -> tuple[str, ...]:
+        return () if self.healthy else ("documents (memory): does not answer",)
+
     async def status(self) -> StatusView:
         running = [view for view in self.session_views.values() if view.status == "running"]
         return StatusView(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,7 +40,8 @@ from fedn_py.reducer.calls import Calls
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import SessionOptions, SessionView
 from fedn_py.reducer.event_log import EventLog
-from fedn_py.reducer.ledger import Ledger, take_fence
+from fedn_py.reducer.lease import Holder, Lease
+from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_documents import bytes_of
 from fedn_py.reducer.masked_rounds import MaskedRounds
 from fedn_py.reducer.masking_credentials import MaskingCredentials
@@ -52,6 +54,7 @@ from fedn_py.reducer.rounds import Rounds
 from fedn_py.reducer.service import Parts, StoredControl
 from fedn_py.reducer.sessions import Sessions
 from fedn_py.reducer.state_key import StateKey
+from fedn_py.reducer.takeover import stamp_live
 from fedn_py.reducer.token_book import TokenBook
 from fedn_py.runtime.credential_files import write_policy, write_server
 from fedn_py.runtime.mailbox import Mailbox
@@ -197,8 +200,10 @@ class Network:
     async def start(self, *, combiner_grace_s: float = 1_000.0) -> None:
         trouble_after = self.trouble.away, self.trouble._at
         assert trouble_after == (None, 0), "the start itself is told of elsewhere"
-        self.fence = await take_fence(self.documents)
+        me = Holder("reducer", InstanceId(secrets.token_hex(16)), "reducer.example.org:8090")
+        self.fence = await Lease(self.documents, me).take_at_once()
         self.ledger = Ledger(self.documents, self.fence)
+        await stamp_live(self.ledger)
         self.events = await EventLog.open(Ledger(self.stored.documents, self.fence))
         self.tokens = TokenBook(self.ledger, self.events)
         self.catalogue = Catalogue(self.ledger, self.objects, self.events, self.scratch)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 SettingsT = TypeVar("SettingsT", bound="Section")
 
+REDUCER_GRACE_S = 8.0
+"""A reducer flushes its log, gives its lease back and lets answers end, each within a second or two."""
+
 run = group("Run a process of the network; SIGTERM or Ctrl-C ends it in good order.")
 
 FileOption = Annotated[
@@ -37,7 +40,7 @@ def run_reducer(config: FileOption = None) -> None:
     keep_memory_private()
     settings = _load(ReducerSettings, config)
     _log_as("reducer", settings.name, settings.logging)
-    run_until_stopped(lambda stop: serve_reducer(settings, stop))
+    run_until_stopped(lambda stop: serve_reducer(settings, stop), grace_s=REDUCER_GRACE_S)
 
 
 @run.command("combiner")
@@ -73,21 +76,30 @@ def run_client(config: FileOption = None) -> None:
 
 
 async def serve_reducer(settings: "ReducerSettings", stop: asyncio.Event) -> None:
-    """Run the reducer and its web server until ``stop`` is set, or one of them fails."""
+    """Run the reducer and its web server until ``stop`` is set, or one of them fails.
+
+    The web server is there from the start: while another reducer is active, it says so.
+    """
     from fedn_py.reducer.assemble import assemble
-    from fedn_py.web import create_app, serve_web
+    from fedn_py.web import create_app, create_standby_app, serve_web
 
     reducer = assemble(settings)
-    await reducer.start()
+    await reducer.open()
     try:
-        app = create_app(reducer.control, asyncio.get_running_loop(), settings.limits)
-        web = await serve_web(app, settings.listen_web, settings.certificate)
+        web = await serve_web(create_standby_app(lambda: reducer.waits_for), settings.listen_web, settings.certificate)
         host, port = web.address
-        note(f"reducer {settings.name}: https://{_called(host)}:{port} (REST API), {settings.listen_grpc} (gRPC)")
+
+        async def work() -> None:
+            await reducer.become_active()
+            web.show(create_app(reducer.control, asyncio.get_running_loop(), settings.limits))
+            note(f"reducer {settings.name}: https://{_called(host)}:{port} (REST API), {settings.listen_grpc} (gRPC)")
+            await reducer.run()
+
         try:
-            await _until_first(reducer.run(), stop.wait())
+            await _until_first(work(), stop.wait())
         finally:
-            await web.stop()
+            # Others wait for the lease; whoever still reads an answer here has a moment for it meanwhile.
+            await asyncio.gather(reducer.hand_over(), web.stop())
     finally:
         await reducer.stop()
 

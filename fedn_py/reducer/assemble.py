@@ -2,11 +2,17 @@
 
 import asyncio
 import contextlib
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+
+from nacl.signing import SigningKey
 
 import fedn_py
 from fedn_py.errors import FednError, OwnFault
-from fedn_py.identity import ClientId, CombinerName
+from fedn_py.identity import ClientId, CombinerName, InstanceId
 from fedn_py.protocol.masked.certificates import Chain
 from fedn_py.protocol.messages import RoundProgress
 from fedn_py.protocol.reducer import step
@@ -16,25 +22,33 @@ from fedn_py.reducer.calls import Calls
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import Control
 from fedn_py.reducer.event_log import EventLog
-from fedn_py.reducer.ledger import Ledger, take_fence, until_superseded
+from fedn_py.reducer.lease import Holder, Lease
+from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_documents import bytes_of
 from fedn_py.reducer.masked_rounds import MaskedRounds
 from fedn_py.reducer.masked_sessions import MaskingWasSetUp
 from fedn_py.reducer.masking_credentials import MaskingCredentials
-from fedn_py.reducer.newest_attempt import FILE_NAME, NewestAttemptFile, hold_back_restored
+from fedn_py.reducer.newest_attempt import FILE_NAME, NewestAttemptFile, follow, hold_back_restored
 from fedn_py.reducer.records import ClientRecord
 from fedn_py.reducer.registrations import Registrations
 from fedn_py.reducer.roster import KnownClient, Roster
 from fedn_py.reducer.rounds import Rounds
 from fedn_py.reducer.service import Parts, StoredControl
 from fedn_py.reducer.sessions import Sessions
+from fedn_py.reducer.standby import Standby
 from fedn_py.reducer.state_key import StateKey
+from fedn_py.reducer.takeover import stamp_live
 from fedn_py.reducer.token_book import TokenBook
-from fedn_py.runtime.logging import logger
+from fedn_py.runtime.credential_files import read_server
 from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.runtime.own_loop import OwnLoop
 from fedn_py.runtime.scratch import empty_folder
+from fedn_py.settings.fields import split_address
 from fedn_py.settings.roles import MinIOSettings, ReducerSettings
-from fedn_py.store.opening import EmbeddedStores, MinIO, MongoDB, Stores, open_stores
+from fedn_py.store.disk import make_folder
+from fedn_py.store.lock import FolderLock
+from fedn_py.store.opening import EmbeddedStores, MinIO, MongoDB, Stores, open_documents, open_stores
+from fedn_py.store.ports import Documents
 from fedn_py.transport.certificates import ServerCertificate, read_authority_certificate, read_server_certificate
 from fedn_py.transport.channels import Server, Service, serve
 from fedn_py.transport.reducer_server import ReducerService
@@ -42,24 +56,48 @@ from fedn_py.transport.spool import open_spool
 from fedn_py.transport.transfer_server import TransferService
 
 _GRACE_S = 1.0
-_WATCH_S = 5.0
+_FLUSH_WITHIN_S = 1.0
+_RELEASE_WITHIN_S = 1.5
+_ANY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 _SPOOL_MEMORY_BYTES = 64 * 1024 * 1024
 _SPOOL_DISK_BYTES = 2**44
-
-_log = logger("fedn_py.reducer")
 
 
 class NotStarted(OwnFault):
     """The reducer was asked before it had started."""
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a reducer has before it is active.
+
+    Attributes:
+        state_key: None where it runs no masked rounds.
+    """
+
+    certificate: ServerCertificate
+    authority_pem: bytes
+    stores: Stores
+    scratch: Path
+    state_key: StateKey | None
+
+
 class Reducer:
-    """A reducer process without its web server, which is put in front of ``control``."""
+    """A reducer process without its web server, which is put in front of ``control``.
+
+    It opens its stores, waits as a standby while another reducer is active on them, and then is the active one.
+    """
 
     def __init__(self, settings: ReducerSettings) -> None:
         self._settings = settings
         self._closing = contextlib.AsyncExitStack()
+        self._own_loop: OwnLoop | None = None
+        self._lease: Lease | None = None
+        self._is_held = False
+        self._standby: Standby | None = None
+        self._opened: Opened | None = None
         self._mailbox: Mailbox[State, Event, Effect] | None = None
+        self._events: EventLog | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._control: Control | None = None
         self._server: Server | None = None
@@ -78,30 +116,106 @@ class Reducer:
             raise NotStarted("the reducer has not started")
         return self._server.port
 
+    @property
+    def waits_for(self) -> str:
+        """Why it is not active yet, for people; to be asked from any thread."""
+        return "the reducer is starting" if self._standby is None else self._standby.reason
+
     async def start(self) -> None:
-        """Open the stores, listen, and go on with the session that was under way.
+        """Open the stores, and be the active reducer once no other one is."""
+        await self.open()
+        await self.become_active()
+
+    async def open(self) -> None:
+        """Open the stores and read what this reducer was given; it does nothing yet.
 
         Raises:
-            StoreUnavailable, StoreMisconfigured, StoreInUse: of the stores.
-            CertificateProblem, AddressInUse: of its door.
+            StoreUnavailable, StoreMisconfigured, StoreInUse: of the stores and of its own folder.
+            CertificateProblem, CredentialUnreadable, StateKeyUnreadable: of its files.
         """
+        async with self._closed_on_fault():
+            await self._open()
+
+    async def become_active(self) -> None:
+        """Wait for the lease, put this reducer's fence on all that is under way, and go on with it.
+
+        Raises:
+            OtherStateKey, OtherCredential, MaskingMissing, ObjectsNotShared: it could not take over.
+            StoreUnavailable: the stores went away in the middle of it.
+            AddressInUse: of its door.
+        """
+        async with self._closed_on_fault():
+            assert self._opened is not None
+            await self._begin(self._opened, await self._held(self._opened))
+
+    @contextlib.asynccontextmanager
+    async def _closed_on_fault(self) -> AsyncIterator[None]:
         try:
-            await self._start()
+            yield
         except BaseException:
-            await self._closing.aclose()
+            await self.stop()
             raise
 
-    async def _start(self) -> None:
+    async def _open(self) -> None:
         settings = self._settings
         certificate = read_server_certificate(settings.certificate.certificate_file, settings.certificate.key_file)
         authority_pem = read_authority_certificate(settings.certificate.authority_file)
-        stores = await open_stores(*places(settings))
+        make_folder(settings.state_dir)
+        lock = FolderLock(settings.state_dir)
+        self._closing.callback(lock.release)
+        documents_at, objects_at = places(settings)
+        stores = await open_stores(documents_at, objects_at)
         self._closing.push_async_callback(stores.close)
         # Only now: where another reducer has these stores open, its files are none of ours.
         scratch = empty_folder(settings.state_dir / "scratch")
-        fence = await take_fence(stores.documents)
-        ledger = Ledger(stores.documents, fence)
+        state_key, credential = None, ""
+        if settings.masking is not None:
+            state_key = StateKey.at(settings.masking.state_key_file or settings.state_dir / "state.key")
+            server = read_server(settings.masking.credential_file)
+            credential = bytes(SigningKey(server.server_secret).verify_key).hex()
+        me = Holder(
+            settings.name,
+            InstanceId(secrets.token_hex(16)),
+            _for_people(settings.listen_web),
+            "" if state_key is None else state_key.fingerprint,
+            credential,
+        )
+        self._opened = Opened(certificate, authority_pem, stores, scratch, state_key)
+        if isinstance(documents_at, EmbeddedStores):
+            self._lease = Lease(stores.documents, me)  # the folder's lock has shown that nobody else is alive
+            return
+        self._own_loop = OwnLoop("lease")
+        self._closing.push_async_callback(self._own_loop.close)
+        documents = await self._own_loop.do(open_documents(documents_at))
+        self._closing.push_async_callback(_closed_there, self._own_loop, documents)
+        self._lease = Lease(documents, me)
+        watching = Ledger(stores.documents, 0)
+        newest_file = NewestAttemptFile(settings.state_dir / FILE_NAME)
+
+        async def keep_up() -> None:
+            if state_key is not None:
+                await follow(watching, newest_file)
+
+        shares_objects = not isinstance(objects_at, EmbeddedStores)
+        self._standby = Standby(self._lease, self._own_loop, me, keep_up, shares_objects=shares_objects)
+
+    async def _held(self, opened: Opened) -> Ledger:
+        """Take the lease, and stamp what is under way before anything else is done."""
+        assert self._lease is not None
+        if self._standby is None or self._own_loop is None:
+            fence = await self._lease.take_at_once()
+        else:
+            fence = await self._standby.until_held()
+            self._tasks.append(asyncio.create_task(self._own_loop.do(self._lease.hold())))
+        self._is_held = True
+        ledger = Ledger(opened.stores.documents, fence)
+        await stamp_live(ledger)
+        return ledger
+
+    async def _begin(self, opened: Opened, ledger: Ledger) -> None:
+        settings, stores, scratch = self._settings, opened.stores, opened.scratch
         events = await EventLog.open(ledger)
+        self._events = events
         self._closing.push_async_callback(_flushed, events)
         tokens = TokenBook(ledger, events)
         await tokens.write_admin(settings.state_dir / "admin.token")
@@ -109,12 +223,13 @@ class Reducer:
         credentials = await self._credentials(ledger, events)
         sessions = Sessions(ledger, catalogue, events, speaker=credentials)
         rounds = Rounds(ledger, stores.objects, events, scratch)
-        mailbox = Mailbox("reducer", State(), step, rounds.perform)
+        mailbox = Mailbox("reducer", State(told=await sessions.last_commit()), step, rounds.perform)
         known, revoked = await _known_clients(ledger), await tokens.revoked()
         registrations = Registrations(credentials, await _known_chains(ledger)) if credentials is not None else None
-        roster = Roster(mailbox.post, events, authority_pem, known, revoked=revoked, registrations=registrations)
+        roster = Roster(mailbox.post, events, opened.authority_pem, known, revoked=revoked, registrations=registrations)
         masked: MaskedRounds | None = None
         if credentials is not None:
+            assert opened.state_key is not None
             newest_file = NewestAttemptFile(settings.state_dir / FILE_NAME)
             await hold_back_restored(ledger, newest_file, events)
             masked = MaskedRounds(
@@ -123,7 +238,7 @@ class Reducer:
                 events,
                 scratch,
                 credentials=credentials,
-                state_key=StateKey.at(settings.state_dir / "state.key"),
+                state_key=opened.state_key,
                 newest_file=newest_file,
                 patience=rounds.patience,
                 roster=roster,
@@ -159,16 +274,17 @@ class Reducer:
                 masked=masked,
             )
         )
-        watch = until_superseded(stores.documents, fence, every_s=_WATCH_S)
-        self._tasks = [asyncio.create_task(work) for work in (mailbox.run(), events.run(), watch)]
-        self._closing.push_async_callback(self._end_tasks)
+        self._tasks += [asyncio.create_task(work) for work in (mailbox.run(), events.run())]
         under_way = await sessions.under_way()
         if under_way is not None:
             await _take_up(under_way, masked)
             mailbox.post(under_way)
-        self._server = await self._listen(stores, calls, tokens, certificate, scratch)
+        self._server = await self._listen(opened, calls, tokens)
         self._closing.push_async_callback(self._server.stop, _GRACE_S)
-        events.tell("reducer.started", f"reducer {settings.name} {fedn_py.__version__} started")
+        if self._standby is not None and self._standby.waited_for is not None:
+            text = f"reducer {settings.name} has taken over from {self._standby.waited_for}"
+            events.tell("reducer.took_over", text, "warning")
+        events.tell("reducer.started", f"reducer {settings.name} {fedn_py.__version__} is active, fence {ledger.fence}")
 
     async def run(self) -> None:
         """Work until cancelled; raises the fault that ends the reducer, if one does."""
@@ -176,8 +292,27 @@ class Reducer:
         for task in done:
             task.result()
 
+    async def hand_over(self) -> None:
+        """End the work in good order and give the lease back: a standby may take over from here on."""
+        tasks, self._tasks = self._tasks, []
+        if self._mailbox is not None:
+            self._mailbox.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._events is not None:
+            await _flushed(self._events)
+        if self._lease is None or not self._is_held:
+            return
+        self._is_held = False
+        release = self._lease.release()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_RELEASE_WITHIN_S):
+                await (release if self._own_loop is None else self._own_loop.do(release))
+
     async def stop(self) -> None:
-        """Stop in good order: no new calls, what waits is written, the stores are closed."""
+        """Stop in good order: the lease is given back, no new calls, what waits is written, the stores are closed."""
+        await self.hand_over()
         await self._closing.aclose()
 
     async def _credentials(self, ledger: Ledger, events: EventLog) -> MaskingCredentials | None:
@@ -186,11 +321,9 @@ class Reducer:
             return None
         return await MaskingCredentials.open(masking.credential_file, masking.policy_file, ledger, events)
 
-    async def _listen(
-        self, stores: Stores, calls: Calls, tokens: TokenBook, certificate: ServerCertificate, scratch: Path
-    ) -> Server:
+    async def _listen(self, opened: Opened, calls: Calls, tokens: TokenBook) -> Server:
         spool = await open_spool(
-            scratch / "spool",
+            opened.scratch / "spool",
             memory_bytes=_SPOOL_MEMORY_BYTES,
             disk_bytes=_SPOOL_DISK_BYTES,
             most_uploads=1_000,
@@ -199,16 +332,10 @@ class Reducer:
         )
         self._closing.push_async_callback(spool.close)
         # Combiners without an object store of their own get and put through here.
-        transfer = TransferService(stores.objects, spool, sink=stores.objects, roles=frozenset({"combiner"}))
+        objects = opened.stores.objects
+        transfer = TransferService(objects, spool, sink=objects, roles=frozenset({"combiner"}))
         services: list[Service] = [ReducerService(calls, heartbeat_s=self._settings.heartbeat_s), transfer]
-        return await serve(self._settings.listen_grpc, services, certificate, tokens)
-
-    async def _end_tasks(self) -> None:
-        assert self._mailbox is not None
-        self._mailbox.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return await serve(self._settings.listen_grpc, services, opened.certificate, tokens)
 
 
 def assemble(settings: ReducerSettings) -> Reducer:
@@ -253,5 +380,16 @@ async def _take_up(under_way: SessionStarted, masked: MaskedRounds | None) -> No
 
 
 async def _flushed(events: EventLog) -> None:
-    with contextlib.suppress(FednError):
-        await events.flush()
+    with contextlib.suppress(FednError, TimeoutError):
+        async with asyncio.timeout(_FLUSH_WITHIN_S):
+            await events.flush()
+
+
+async def _closed_there(own_loop: OwnLoop, documents: Documents) -> None:
+    await own_loop.do(documents.close())
+
+
+def _for_people(listen_web: str) -> str:
+    """Return where people find this process, whatever address it listens at."""
+    host, port = split_address(listen_web)
+    return f"{socket.gethostname() if host in _ANY_HOST else host}:{port}"

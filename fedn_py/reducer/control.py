@@ -95,6 +95,17 @@ class NotAllowed(PeerFault):
     """The caller's token does not carry the right to do this."""
 
 
+class NotActive(PeerFault):
+    """This reducer is not the active one, so it answers nothing but its probes."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            reason,
+            remedy="Ask the active reducer. This one takes over by itself when that one ends; fedn-py and the probe "
+            "/readyz tell when it has.",
+        )
+
+
 class TooLarge(PeerFault):
     """An upload or a request is larger than the reducer takes."""
 
@@ -146,6 +157,8 @@ class StatusView:
         active_session, round_number: None without one.
         clients, combiners: connected now.
         started_at: when this process began.
+        restored: what was lost when the stores were set back to an older state, and what to do, until a session has
+            begun since; empty when they never were.
     """
 
     reducer: str
@@ -159,6 +172,7 @@ class StatusView:
     clients: int
     combiners: int
     started_at: float
+    restored: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -456,6 +470,10 @@ class Control(Protocol):
 
     async def authenticate(self, bearer: str) -> Caller:
         """Return whose token this is, or raise NotAuthenticated."""
+        ...
+
+    async def not_ready(self) -> tuple[str, ...]:
+        """Return why this reducer cannot work now, nothing where it can."""
         ...
 
     async def status(self) -> StatusView:

@@ -4,8 +4,6 @@ A write whose answer was lost is read back by its operation id before anything f
 this reducer's fence; a document stamped by a newer reducer is not touched again.
 """
 
-import asyncio
-import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -32,7 +30,7 @@ class Superseded(OwnFault):
     def __init__(self, collection: str, key: str) -> None:
         super().__init__(
             f"document {key!r} of {collection} belongs to a newer reducer",
-            remedy="Only one reducer may run on these stores: stop this one, or the other.",
+            remedy="Only one reducer is active on these stores. Start this one again: it waits as a standby.",
         )
 
 
@@ -46,6 +44,11 @@ class Ledger:
     def __init__(self, documents: Documents, fence: int) -> None:
         self._documents = documents
         self._fence = fence
+
+    @property
+    def fence(self) -> int:
+        """This reducer's number."""
+        return self._fence
 
     async def add(self, collection: Collection, key: str, record: object, **indexed: str | int | bool) -> None:
         """Add a record.
@@ -107,6 +110,22 @@ class Ledger:
             if await self._replace(collection, document, to_document(record, **indexed)):
                 return None
 
+    async def stamp(self, collection: Collection, key: str) -> None:
+        """Put this reducer's fence on a document that stays as it is; nothing happens where there is none.
+
+        It shows a document that was just inserted to be this reducer's to add: an insertion has no fence to obey, and
+        this write, on a document that a newer reducer stamps before it looks, has.
+
+        Raises:
+            Superseded: a newer reducer has stamped it.
+            StoreUnavailable: nothing is known to have changed.
+        """
+        while (document := await self._documents.get(collection, key)) is not None:
+            if document.fence > self._fence:
+                raise Superseded(collection, key)
+            if await self._replace(collection, document, document.content):
+                return
+
     async def get(self, collection: Collection, key: str, kind: type[Record]) -> Record | None:
         """Read one record."""
         document = await self._documents.get(collection, key)
@@ -159,41 +178,3 @@ class Ledger:
                 f"a document of {collection} may not have been stored", remedy="Try again when the store answers."
             )
         return True
-
-
-async def take_fence(documents: Documents) -> int:
-    """Count this start of a reducer on these stores and return its number.
-
-    Raises:
-        StoreUnavailable: the store does not answer.
-    """
-    key = "fence"
-    for _ in range(100):
-        operation = secrets.token_hex(8)
-        document = await documents.get("network", key)
-        fence = 1 if document is None else document.fence + 1
-        if document is None:
-            outcome = await documents.insert("network", key, {}, fence=fence, operation=operation)
-        else:
-            outcome = await documents.update(
-                "network", key, {}, version=document.version, fence=fence, operation=operation
-            )
-        written = await documents.get("network", key)
-        if written is not None and written.operation == operation and outcome != "refused":
-            return fence
-    raise StoreUnavailable(
-        "the network's fence could not be raised in 100 tries", remedy="Look for other reducers on the same stores."
-    )
-
-
-async def until_superseded(documents: Documents, fence: int, *, every_s: float) -> None:
-    """Watch for a newer reducer on these stores; returns by raising Superseded alone.
-
-    The fence in every document keeps an older reducer from writing; this ends one that has nothing to write.
-    """
-    while True:
-        with contextlib.suppress(StoreUnavailable):  # whoever needs the store says so
-            document = await documents.get("network", "fence")
-            if document is not None and document.fence > fence:
-                raise Superseded("network", "fence")
-        await asyncio.sleep(every_s)

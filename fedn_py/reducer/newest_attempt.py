@@ -96,6 +96,30 @@ class NewestAttemptFile:
             write_secret(self.path, text)
 
 
+# ---- while another reducer is active
+
+
+async def follow(ledger: Ledger, file: NewestAttemptFile) -> None:
+    """Name in the file what the documents have as the newest attempt: the reducer that is alive vouches for them.
+
+    Stores that are behind the file stay behind it, as whoever is active may not know what this disk knows.
+
+    Raises:
+        NewestAttemptUnreadable: of the file.
+        AttemptDamaged: of the documents.
+    """
+    named = await in_thread(file.read)
+    if named is not None and await _is_behind(ledger, named):
+        return
+    found = named or NewestAttempt()
+    for record in await _under_way(ledger):
+        if record.document is not None and record.document.attempts:
+            kept = record.document.attempts[-1]
+            found = newest(record.plan.session, attempt_of(kept), signed_of(kept.plan))
+    if found != named:
+        await file.write(found)
+
+
 # ---- after a start
 
 
@@ -113,7 +137,7 @@ async def hold_back_restored(ledger: Ledger, file: NewestAttemptFile, events: Ev
     if named is None and not any(record.document is not None for record in under_way):
         await file.write(NewestAttempt())
         return
-    if named is not None and not await _is_behind(ledger, named):
+    if not under_way or (named is not None and not await _is_behind(ledger, named)):
         return
     for record in under_way:
         key = round_key(record.plan.session, record.plan.round_number)
@@ -124,9 +148,9 @@ async def hold_back_restored(ledger: Ledger, file: NewestAttemptFile, events: Ev
     ]
     text = (
         f"the stores are behind this reducer's own disk, as if restored from a backup: {known}, and the documents of "
-        f"the session under way end with {', '.join(ends) or 'no attempt'}. {_WAY_OUT}"
+        f"the session under way end with {', '.join(ends)}. {_WAY_OUT}"
     )
-    events.tell("stores.restored", text, "error", **({"session": under_way[0].plan.session} if under_way else {}))
+    events.tell("stores.restored", text, "error", session=under_way[0].plan.session)
 
 
 async def _under_way(ledger: Ledger) -> Sequence[RoundRecord]:

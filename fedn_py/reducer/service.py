@@ -151,6 +151,12 @@ class StoredControl:
 
     # ---- what goes on
 
+    async def not_ready(self) -> tuple[str, ...]:
+        """Return why this reducer cannot work now: stores that do not answer, or work that waits for one."""
+        away = [f"{store.keeps} ({store.kind}): {store.detail}" for store in await self._health.stores() if store.detail]
+        waiting = self._parts.patience.waiting_for
+        return (*away, *([waiting] if waiting else []))
+
     async def status(self) -> control.StatusView:
         """Return what the reducer does now."""
         parts, work = self._parts, self._parts.mailbox.state.work

@@ -82,6 +82,11 @@ class MaskingSettings(Section):
 
     credential_file: ExistingFile = Field(description="what fedn-py operator certify reducer wrote")
     policy_file: ExistingFile = Field(description="what fedn-py operator policy wrote")
+    state_key_file: Location | None = Field(
+        default=None,
+        description="key that attempts are sealed with, made if absent; the same on all reducers of a network; "
+        "absent: state.key in state_dir",
+    )
 
 
 class SpoolSettings(Section):

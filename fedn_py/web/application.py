@@ -13,8 +13,10 @@ from fedn_py import __version__
 from fedn_py.reducer.control import Control
 from fedn_py.settings import LimitSettings
 from fedn_py.web.access import install_access
+from fedn_py.web.answers import add_headers
 from fedn_py.web.bridge import Bridge
 from fedn_py.web.pages import install_pages
+from fedn_py.web.probes import install_probes
 from fedn_py.web.problems import MEDIA_TYPE, Problem, answer_problem, install_problems, located
 from fedn_py.web.routes import (
     PREFIX,
@@ -27,12 +29,6 @@ from fedn_py.web.routes import (
 from fedn_py.web.schemas import StrictJSON
 
 _UPLOADS = frozenset({"models.upload_model", "packages.upload_package"})
-
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-}
 
 
 def create_app(control: Control, loop: asyncio.AbstractEventLoop, limits: LimitSettings) -> OpenAPI:
@@ -54,8 +50,9 @@ def create_app(control: Control, loop: asyncio.AbstractEventLoop, limits: LimitS
     install_problems(app)
     install_access(app, control, bridge)
     app.before_request(_check_body)
-    app.after_request(_add_headers)
+    app.after_request(add_headers)
     install_pages(app, control, bridge)
+    install_probes(app, lambda: bridge.call(control.not_ready()))
     app.register_api(network_routes(control, bridge))
     app.register_api(session_routes(control, bridge))
     app.register_api(model_routes(control, bridge, limits))
@@ -79,13 +76,6 @@ def _check_body() -> None:
     if not request.is_json:
         raise UnsupportedMediaType("the body must be JSON, with Content-Type: application/json")
     request.get_json()
-
-
-def _add_headers(response: Response) -> Response:
-    for name, value in _HEADERS.items():
-        response.headers[name] = value
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
 
 
 def _problem_description() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a person or a probe sees without a token: a front page, and whether the reducer is up."""
+"""What a person sees without a token: a front page."""
 
 import html
 
@@ -59,24 +59,8 @@ def install_pages(app: Flask, control: Control, bridge: Bridge) -> None:
         page = _PAGE.format(name=html.escape(name), version=__version__, state=html.escape(state))
         return Response(page, mimetype="text/html")
 
-    @app.route("/healthz")
-    def healthz() -> Response:
-        return Response("ok\n", mimetype="text/plain")
-
-    @app.route("/readyz")
-    def readyz() -> Response:
-        try:
-            ready = _ready(bridge.call(control.status()))
-        except FednError:
-            ready = False
-        return Response("ready\n" if ready else "not ready\n", status=200 if ready else 503, mimetype="text/plain")
-
-
-def _ready(status: StatusView) -> bool:
-    return all(store.healthy for store in status.stores)
-
 
 def _state(status: StatusView) -> str:
-    if not _ready(status):
+    if not all(store.healthy for store in status.stores):
         return "not ready: a store does not answer"
     return "idle" if status.active_session is None else f"a session is under way ({status.phase})"

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
 from fedn_py.errors import FednError, OwnFault, PeerFault
-from fedn_py.reducer.control import Conflict, NotAllowed, NotAuthenticated, TooLarge, Unknown
+from fedn_py.reducer.control import Conflict, NotActive, NotAllowed, NotAuthenticated, TooLarge, Unknown
 from fedn_py.runtime.logging import logger
 from fedn_py.store.ports import ObjectMissing, StoreFull, StoreUnavailable
 from fedn_py.web.bridge import LengthRequired, UploadBroken
@@ -23,6 +23,7 @@ _STATUS: Mapping[type[FednError], int] = {
     Unknown: 404,
     ObjectMissing: 404,
     Conflict: 409,
+    NotActive: 503,
     LengthRequired: 411,
     TooLarge: 413,
     UploadBroken: 400,

@@ -31,10 +31,17 @@ class WebServer:
         address: host and port that it listens on.
     """
 
-    def __init__(self, server: "_Server", serving: "asyncio.Task[None]", address: tuple[str, int]) -> None:
+    def __init__(
+        self, server: "_Server", serving: "asyncio.Task[None]", address: tuple[str, int], shown: "_Shown"
+    ) -> None:
         self._server = server
         self._serving = serving
+        self._shown = shown
         self.address = address
+
+    def show(self, app: Flask) -> None:
+        """Serve another application from the next request on."""
+        self._shown.show(app)
 
     async def stop(self) -> None:
         """Take no more requests, let those under way end for a few seconds, and close."""
@@ -51,8 +58,9 @@ async def serve_web(app: Flask, listen: str, certificate: CertificateSettings) -
     Raises:
         CannotListen: the address is taken or not ours, or the certificate cannot be used.
     """
+    shown = _Shown(app)
     config = uvicorn.Config(
-        _watched(WSGIMiddleware(cast("Any", app), workers=VIEW_THREADS)),
+        _watched(shown),
         http="h11",
         ws="none",
         lifespan="off",
@@ -82,7 +90,21 @@ async def serve_web(app: Flask, listen: str, certificate: CertificateSettings) -
         serving.result()
         raise CannotListen(f"{listen} cannot be served")
     host, port = bound.getsockname()[:2]
-    return WebServer(server, serving, (host, port))
+    return WebServer(server, serving, (host, port), shown)
+
+
+class _Shown:
+    """An ASGI application in whose place another one can be put."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app: Any = None
+        self.show(app)
+
+    def show(self, app: Flask) -> None:
+        self._app = WSGIMiddleware(cast("Any", app), workers=VIEW_THREADS)
+
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        await self._app(scope, receive, send)
 
 
 class _Server(uvicorn.Server):

@@ -29,10 +29,8 @@ from fedn_py.protocol.messages import (
     PartialAggregate,
     PolicyNews,
 )
-from fedn_py.reducer import assemble as assemble_module
 from fedn_py.reducer.assemble import NotStarted, Reducer, assemble
 from fedn_py.reducer.control import Control, SessionOptions, SessionView
-from fedn_py.reducer.ledger import Superseded, take_fence
 from fedn_py.reducer.masked_sessions import MaskingWasSetUp
 from fedn_py.reducer.masking_credentials import CredentialRefused
 from fedn_py.runtime.credential_files import write_server
@@ -198,22 +196,6 @@ def test_a_start_that_fails_lets_go_of_the_stores(settings: ReducerSettings) -> 
                 await assemble(taken).start()
             objects = await open_objects(EmbeddedStores(taken.state_dir))  # nobody holds them
             await objects.close()
-
-    asyncio.run(story())
-
-
-def test_it_ends_by_name_when_a_newer_reducer_takes_over(
-    settings: ReducerSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assemble_module, "_WATCH_S", 0.001)
-
-    async def story() -> None:
-        async with running(settings) as reducer:
-            work = asyncio.create_task(reducer.run())
-            await take_fence(reducer.control._parts.documents)  # type: ignore[attr-defined]
-            with pytest.raises(Superseded, match="newer reducer") as caught:
-                await work
-            assert "Only one reducer" in caught.value.remedy
 
     asyncio.run(story())
 

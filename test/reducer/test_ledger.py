@@ -4,11 +4,10 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from awaiting import until
 from unruly_store import Mischief, Trouble, UnrulyDocuments
 
 from fedn_py.identity import CombinerName
-from fedn_py.reducer.ledger import Ledger, NoRecord, RecordExists, Superseded, take_fence, until_superseded
+from fedn_py.reducer.ledger import Ledger, NoRecord, RecordExists, Superseded
 from fedn_py.reducer.records import CombinerRecord, RecordDamaged
 from fedn_py.store.memory import MemoryDocuments
 from fedn_py.store.ports import StoreUnavailable
@@ -164,47 +163,44 @@ def test_a_damaged_document_is_named() -> None:
 # ---- the fence
 
 
-def test_each_start_takes_a_higher_fence() -> None:
+def test_a_stamp_puts_the_fence_on_a_document_that_stays_as_it_is() -> None:
     async def story() -> None:
         memory = MemoryDocuments()
-        assert [await take_fence(memory) for _ in range(3)] == [1, 2, 3]
+        await Ledger(memory, 1).add("combiners", "north", NORTH, name="north")
+        await Ledger(memory, 2).stamp("combiners", "north")
+        document = await memory.get("combiners", "north")
+        assert document is not None
+        assert (document.fence, document.version) == (2, 2)
+        assert await Ledger(memory, 2).get("combiners", "north", CombinerRecord) == NORTH
+        with pytest.raises(Superseded, match="newer reducer"):
+            await Ledger(memory, 1).stamp("combiners", "north")
 
     asyncio.run(story())
 
 
-def test_two_that_start_at_once_take_different_fences() -> None:
+def test_a_stamp_makes_no_document_where_there_is_none() -> None:
     async def story() -> None:
         memory = MemoryDocuments()
-        fences = await asyncio.gather(*(take_fence(memory) for _ in range(10)))
-        assert sorted(fences) == list(range(1, 11))
+        await Ledger(memory, 1).stamp("combiners", "north")
+        assert await memory.get("combiners", "north") is None
 
     asyncio.run(story())
 
 
 @pytest.mark.parametrize("mischief", ["lost, applied", "lost, not applied"])
-@pytest.mark.parametrize("already", [0, 1])
-def test_a_fence_whose_answer_was_lost_is_read_back(mischief: Mischief, already: int) -> None:
+def test_a_stamp_whose_answer_was_lost_is_read_back(mischief: Mischief) -> None:
     async def story() -> None:
         trouble, memory = Trouble(), MemoryDocuments()
-        for _ in range(already):
-            await take_fence(memory)
+        await Ledger(memory, 1).add("combiners", "north", NORTH, name="north")
         trouble.begin(2, mischief)
-        assert await take_fence(UnrulyDocuments(memory, trouble)) == already + 1
-        assert trouble.struck
-
-    asyncio.run(story())
-
-
-def test_a_reducer_notices_that_another_one_has_started() -> None:
-    async def story() -> None:
-        trouble, memory = Trouble(), MemoryDocuments()
-        fence = await take_fence(memory)
-        watch = asyncio.create_task(until_superseded(UnrulyDocuments(memory, trouble), fence, every_s=0.001))
-        trouble.begin(1, "fails")  # a store that is away says nothing of other reducers
-        await until(lambda: trouble.struck)
-        assert not watch.done()
-        await take_fence(memory)
-        with pytest.raises(Superseded, match="newer reducer"):
-            await watch
+        stamping = Ledger(UnrulyDocuments(memory, trouble), 2).stamp("combiners", "north")
+        if mischief == "lost, applied":
+            await stamping
+        else:
+            with pytest.raises(StoreUnavailable):
+                await stamping
+        document = await memory.get("combiners", "north")
+        assert document is not None
+        assert document.fence == (2 if mischief == "lost, applied" else 1)
 
     asyncio.run(story())

@@ -22,10 +22,13 @@ def test_the_front_page_says_what_this_is_without_a_token(served: Served) -> Non
 
 def test_probes_tell_whether_it_lives_and_whether_it_is_ready(served: Served) -> None:
     assert served.ask("GET", "/healthz").status == 200
-    assert served.ask("GET", "/readyz").status == 200
+    answer = served.ask("GET", "/readyz")
+    assert (answer.status, answer.json) == (200, {"ready": True, "reasons": []})
     served.control.healthy = False
     assert served.ask("GET", "/healthz").status == 200
-    assert served.ask("GET", "/readyz").status == 503
+    answer = served.ask("GET", "/readyz")
+    assert answer.status == 503
+    assert answer.json == {"ready": False, "reasons": ["documents (memory): does not answer"]}
     assert b"not ready" in served.ask("GET", "/").body
 
 
