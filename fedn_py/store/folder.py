@@ -19,9 +19,13 @@ _N_THREADS = 4
 
 
 class FolderObjects:
-    """Objects in files, for one process at a time; ``open_folder`` makes one."""
+    """Objects in files; ``open_folder`` makes one.
 
-    def __init__(self, folder: Path, lock: FolderLock) -> None:
+    Args:
+        lock: of one process at a time, who may write; None where nothing is written, or the folder is not shared.
+    """
+
+    def __init__(self, folder: Path, lock: FolderLock | None = None) -> None:
         self._folder = folder
         self._lock = lock
         self._threads = Threads("objects", _N_THREADS)
@@ -82,7 +86,8 @@ class FolderObjects:
     async def close(self) -> None:
         """See Objects.close."""
         self._threads.close()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def _path(self, digest: Digest) -> Path:
         return self._folder / digest[:2] / digest

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedn_py.store.disk import make_folder
-from fedn_py.store.folder import open_folder
+from fedn_py.store.folder import FolderObjects, open_folder
 from fedn_py.store.lock import FolderLock
 from fedn_py.store.minio import open_minio
 from fedn_py.store.mongodb import open_mongodb
-from fedn_py.store.ports import Documents, Objects, StoreMisconfigured, StoreUnavailable
-from fedn_py.store.sqlite import open_sqlite
+from fedn_py.store.ports import Document, Documents, Objects, StoreMisconfigured, StoreUnavailable
+from fedn_py.store.sqlite import open_sqlite, read_sqlite
 
 SCHEMA_VERSION = 1
 """The form of all documents; a release that changes it brings the steps from the form before."""
@@ -118,14 +118,47 @@ async def open_objects(place: EmbeddedStores | MinIO) -> Objects:
     return await open_folder(place.folder / "objects")
 
 
+async def open_reading(documents_at: EmbeddedStores | MongoDB, objects_at: EmbeddedStores | MinIO) -> Stores:
+    """Open both stores to read what is there, beside a reducer that runs on them.
+
+    Raises:
+        StoreUnavailable, StoreMisconfigured, StoreDamaged: as the two openers say; also where there is no store.
+    """
+    if isinstance(documents_at, MongoDB):
+        documents: Documents = await open_mongodb(documents_at.uri, documents_at.database)
+    else:
+        documents = read_sqlite(_present(documents_at.folder / "documents" / "documents.sqlite"))
+    try:
+        check_version(await documents.get("network", "schema"))
+        if isinstance(objects_at, MinIO):
+            return Stores(documents, await open_objects(objects_at))
+        return Stores(documents, FolderObjects(_present(objects_at.folder / "objects")))
+    except BaseException:
+        await documents.close()
+        raise
+
+
+def _present(path: Path) -> Path:
+    if not path.exists():
+        raise StoreMisconfigured(f"there is no {path}", remedy="Do the settings name the state_dir of the reducer?")
+    return path
+
+
 async def check_schema(documents: Documents) -> None:
     """Write the schema version into an empty store; raise StoreMisconfigured if another one is there."""
     outcome = await documents.insert("network", "schema", {"version": SCHEMA_VERSION}, fence=0, operation="schema")
     if outcome == "ok":
         return
-    found = await documents.get("network", "schema")
+    check_version(await documents.get("network", "schema"))
+
+
+def check_version(found: Document | None) -> None:
+    """Raise unless the document that names the form of all documents names this release's."""
     if found is None:
-        raise StoreUnavailable("the schema version could not be written", remedy="Try again when the store answers.")
+        raise StoreUnavailable(
+            "the documents name no schema version",
+            remedy="Try again when the store answers; where it does, look whether the settings name the right one.",
+        )
     if found.content.get("version") != SCHEMA_VERSION:
         raise StoreMisconfigured(
             f"the documents are of schema version {found.content.get('version')}, this release of fedn_py writes"

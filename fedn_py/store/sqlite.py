@@ -44,11 +44,16 @@ _BUSY_TIMEOUT_S = 10.0
 
 
 class SqliteDocuments:
-    """Documents in a file; ``open_sqlite`` makes one."""
+    """Documents in a file; ``open_sqlite`` and ``read_sqlite`` make one.
 
-    def __init__(self, path: Path, lock: FolderLock | None = None) -> None:
+    Args:
+        connect: opens the file, once and again after the disk has failed under it.
+    """
+
+    def __init__(self, path: Path, lock: FolderLock | None, connect: Callable[[Path], sqlite3.Connection]) -> None:
         self._path = path
         self._lock = lock
+        self._connect = connect
         self._threads = Threads("sqlite", 1)
         self._connection: sqlite3.Connection | None = None
 
@@ -171,7 +176,7 @@ class SqliteDocuments:
     def _with_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._connection is None:
-                self._connection = _connect(self._path)
+                self._connection = self._connect(self._path)
             return work(self._connection)
         except sqlite3.Error as error:
             fault = _fault(error, self._path)
@@ -198,13 +203,18 @@ async def open_sqlite(path: Path, lock: FolderLock | None = None) -> SqliteDocum
         StoreDamaged: it is no database, or a damaged one.
         StoreFull: there is no room for it.
     """
-    documents = SqliteDocuments(path, lock)
+    documents = SqliteDocuments(path, lock, _connect)
     try:
         await documents.check()
     except BaseException:
         await documents.close()
         raise
     return documents
+
+
+def read_sqlite(path: Path) -> SqliteDocuments:
+    """Open the documents in ``path`` to be read alone, beside a process that writes them; nothing is made."""
+    return SqliteDocuments(path, None, _connect_reading)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -221,6 +231,13 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _connect_reading(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False,
+        timeout=_BUSY_TIMEOUT_S,
+    )  # fmt: skip
 
 
 def _index_for(equals: Mapping[str, str | int | bool], order_by: str) -> str:
