@@ -15,7 +15,7 @@ SECONDS ?= 60
 PURE_TESTS := $(wildcard test/test_*.py test/model test/masking test/aggregation test/protocol test/scenarios test/repository)
 
 .DEFAULT_GOAL := help
-.PHONY: help install sandbox test test-examples swarm fuzz check gates servers format proto docs wheel clean
+.PHONY: help install sandbox test test-examples swarm fuzz chaos check gates servers format proto docs wheel clean
 
 help:  ## List these targets
 	@echo "fedn_py: make TARGET"
@@ -41,6 +41,9 @@ swarm: .venv/.installed-dev  ## Run the machines of the three roles under faults
 
 fuzz: .venv/.installed-dev  ## Damage every message of masked rounds at random (SECONDS=600, SEEDS=20; ARGS="--replay 17")
 	@PYTHONPATH=test $(BIN)/python -m fuzz.long_form --seconds $(SECONDS) --seeds $(SEEDS) $(ARGS)
+
+chaos: .venv/.installed-dev servers  ## Kill, stop and cut real processes at named points (ARGS="--list", ARGS="--only NAME")
+	@PYTHONPATH=test:test/system $(BIN)/python -m chaos.run $(ARGS)
 
 check: gates  ## Before each commit: format, lint, types, layers, wire, pure tests; under a minute
 	@$(BIN)/python -m pytest -q $(PURE_TESTS)

@@ -1,6 +1,7 @@
 """Runs the real servers for the length of a test run, on free ports of this machine, each in a folder of its own."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -33,9 +34,62 @@ class S3Server:
     secret_key: str
 
 
-@contextmanager
-def running_mongodb(folder: Path) -> Iterator[str]:
-    """Run a MongoDB-wire server; give its URI."""
+class Process:
+    """A server on a folder and a port of its own, which may be killed and started again there."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, is_ready: Callable[[], bool]
+    ) -> None:
+        self._command, self._environment, self._log, self._is_ready = command, environment, log, is_ready
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it answers; raises NotReady."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                not_outliving_this(self._command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **self._environment},
+                process_group=0,
+            )
+        give_up_at = time.monotonic() + READY_LIMIT_S
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > give_up_at:
+                tail = self._log.read_text(errors="replace")[-2_000:]
+                raise NotReady(f"{self._command} did not come up (exit status {self._process.poll()}):\n{tail}")
+            time.sleep(0.05)  # nothing tells when a port begins to answer
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it and to all that it started."""
+        os.killpg(self.pid, number)
+
+    def kill(self) -> None:
+        """End it without a warning."""
+        self.signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End it in good order, or else without a warning."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self.signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+def mongodb_in(folder: Path) -> tuple[Process, str]:
+    """Return a MongoDB-wire server, not started yet, and its URI."""
     executable, port = build("mongod"), free_port()
     data = folder / "data"
     data.mkdir()
@@ -43,19 +97,33 @@ def running_mongodb(folder: Path) -> Iterator[str]:
         command = [str(executable), "--dbpath", str(data), "--bind_ip", "127.0.0.1", "--port", str(port)]
     else:
         command = [str(executable), "-folder", str(data), "-listen", f"127.0.0.1:{port}"]
-    with _running(command, {}, folder / "log", lambda: _listens(port)):
-        yield f"mongodb://127.0.0.1:{port}/"
+    return Process(command, {}, folder / "log", lambda: _listens(port)), f"mongodb://127.0.0.1:{port}/"
+
+
+def minio_in(folder: Path) -> tuple[Process, S3Server]:
+    """Return MinIO, not started yet, and where it will be."""
+    port, keys = free_port(), ("fedn-access", "fedn-secret-of-the-tests")
+    command = [str(build("minio")), "server", "--quiet", "--anonymous", "--address", f"127.0.0.1:{port}"]
+    command += ["--console-address", f"127.0.0.1:{free_port()}", str(folder / "data")]
+    environment = {"MINIO_ROOT_USER": keys[0], "MINIO_ROOT_PASSWORD": keys[1], "MINIO_BROWSER": "off"}
+    process = Process(command, environment, folder / "log", lambda: _answers_http(port))
+    return process, S3Server(f"http://127.0.0.1:{port}", *keys)
+
+
+@contextmanager
+def running_mongodb(folder: Path) -> Iterator[str]:
+    """Run a MongoDB-wire server; give its URI."""
+    process, uri = mongodb_in(folder)
+    with _running(process):
+        yield uri
 
 
 @contextmanager
 def running_minio(folder: Path) -> Iterator[S3Server]:
     """Run MinIO."""
-    port, keys = free_port(), ("fedn-access", "fedn-secret-of-the-tests")
-    command = [str(build("minio")), "server", "--quiet", "--anonymous", "--address", f"127.0.0.1:{port}"]
-    command += ["--console-address", f"127.0.0.1:{free_port()}", str(folder / "data")]
-    environment = {"MINIO_ROOT_USER": keys[0], "MINIO_ROOT_PASSWORD": keys[1], "MINIO_BROWSER": "off"}
-    with _running(command, environment, folder / "log", lambda: _answers_http(port)):
-        yield S3Server(f"http://127.0.0.1:{port}", *keys)
+    process, server = minio_in(folder)
+    with _running(process):
+        yield server
 
 
 @contextmanager
@@ -65,55 +133,32 @@ def running_versitygw(folder: Path) -> Iterator[S3Server]:
     (folder / "data").mkdir()
     command = [str(build("versitygw")), "--port", f"127.0.0.1:{port}", "--quiet", "posix", str(folder / "data")]
     environment = {"ROOT_ACCESS_KEY": keys[0], "ROOT_SECRET_KEY": keys[1]}
-    with _running(command, environment, folder / "log", lambda: _answers_http(port)):
+    with _running(Process(command, environment, folder / "log", lambda: _answers_http(port))):
         yield S3Server(f"http://127.0.0.1:{port}", *keys)
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback interface that nobody listens on now.
+
+    It is below those that systems give to outgoing connections, so that it stays free while its server is away.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 @contextmanager
-def _running(
-    command: Sequence[str], environment: Mapping[str, str], log: Path, is_ready: Callable[[], bool]
-) -> Iterator[None]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            not_outliving_this(command),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, **environment},
-            process_group=0,
-        )
+def _running(process: Process) -> Iterator[None]:
+    process.start()
     try:
-        _await_ready(process, log, is_ready)
         yield
     finally:
-        _stop(process)
-
-
-def _await_ready(process: subprocess.Popen[bytes], log: Path, is_ready: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + READY_LIMIT_S
-    while not is_ready():
-        if process.poll() is not None or time.monotonic() > give_up_at:
-            tail = log.read_text(errors="replace")[-2_000:]
-            raise NotReady(f"{process.args} did not come up (exit status {process.poll()}):\n{tail}")
-        time.sleep(0.05)  # nothing tells when a port begins to answer
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(STOP_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.stop()
 
 
 def _listens(port: int) -> bool:

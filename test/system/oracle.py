@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+CLIP, N_MAX, WEIGHT_CAP = 10.0, 64, 10_000
+"""What a masked session has unless it is told otherwise."""
+
 
 def saved_updates(folder: Path, round_number: int, included: list[str]) -> list[tuple[dict[str, np.ndarray], int]]:
     """Return the trained models and sample counts that the included clients saved for a round."""
@@ -30,6 +33,22 @@ def weighted_mean(base: dict[str, np.ndarray], updates: list[tuple[dict[str, np.
         else values
         for name, values in base.items()
     }
+
+
+def masked_mean(base: dict[str, np.ndarray], updates: list[tuple[dict[str, np.ndarray], int]]) -> dict[str, Any]:
+    """Return the mean of clipped updates by their capped weights, in float64."""
+    weights = [min(samples, WEIGHT_CAP) for _, samples in updates]
+    mean = {}
+    for name, values in base.items():
+        clipped = [np.clip((model[name] - values).astype(np.float64), -CLIP, CLIP) for model, _ in updates]
+        mean[name] = sum(one * weight for one, weight in zip(clipped, weights, strict=True)) / sum(weights)
+    return mean
+
+
+def masked_error(n: int, weight: int) -> float:
+    """Return how far a value of the mean of n clients may be off for its rounding to whole numbers."""
+    scale = (2**30 // N_MAX - 1) / CLIP
+    return n / (scale * weight / WEIGHT_CAP)
 
 
 def largest_relative_difference(model: dict[str, np.ndarray], oracle: dict[str, Any]) -> float:

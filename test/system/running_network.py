@@ -70,12 +70,18 @@ class RunningNetwork:
     """Processes on free ports of this machine, with settings that a test may change. End it with ``stop``."""
 
     def __init__(
-        self, folder: Path, combiners: int = 1, where: Where | None = None, environ: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        combiners: int = 1,
+        where: Where | None = None,
+        environ: Mapping[str, str] | None = None,
+        children: Children | None = None,
+        first_port: int = 0,
     ) -> None:
         self.folder = SandboxFolder(folder)
         self.where = where or Where()
-        self.children = Children()
-        self.ports: Ports = self.folder.choose_ports(combiners, 0)
+        self.children = children or Children()
+        self.ports: Ports = self.folder.choose_ports(combiners, first_port)
         servers = ["reducer", *(f"combiner-{number + 1}" for number in range(combiners))]
         self.folder.write_certificates(servers)
         self.folder.write_operator(servers)

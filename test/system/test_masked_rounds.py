@@ -2,14 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from oracle import masked_error, masked_mean
 from running_network import ROOT, sandbox
 from safetensors.numpy import load_file
 
 DIGITS = ROOT / "test" / "digits-sklearn"
-CLIP, N_MAX, WEIGHT_CAP = 10.0, 64, 10_000  # what a session has unless it is told otherwise
 
 
 def saved(folder: Path, client: str, round_number: int) -> tuple[dict[str, np.ndarray], int]:
@@ -18,22 +17,6 @@ def saved(folder: Path, client: str, round_number: int) -> tuple[dict[str, np.nd
     last = max((one for one in facts if one["round"] == round_number), key=lambda one: one["attempt"])
     (model,) = (folder / client).glob(f"session-*-round-{round_number}-attempt-{last['attempt']}.safetensors")
     return load_file(model), last["num_samples"]
-
-
-def oracle_mean(base: dict[str, np.ndarray], updates: list[tuple[dict[str, np.ndarray], int]]) -> dict[str, Any]:
-    """Return the mean of clipped updates by their capped weights, in float64 and without any of the network's code."""
-    weights = [min(samples, WEIGHT_CAP) for _, samples in updates]
-    mean = {}
-    for name, values in base.items():
-        clipped = [np.clip((model[name] - values).astype(np.float64), -CLIP, CLIP) for model, _ in updates]
-        mean[name] = sum(one * weight for one, weight in zip(clipped, weights, strict=True)) / sum(weights)
-    return mean
-
-
-def error_bound(n: int, weight: int) -> float:
-    """Return how far a value of the mean may be off for its rounding to whole numbers."""
-    scale = (2**30 // N_MAX - 1) / CLIP
-    return n / (scale * weight / WEIGHT_CAP)
 
 
 def test_masked_rounds_are_as_accurate_as_plain_ones_and_are_the_mean_of_their_clients(tmp_path: Path) -> None:
@@ -52,8 +35,8 @@ def test_masked_rounds_are_as_accurate_as_plain_ones_and_are_the_mean_of_their_c
         updates = [saved(kept, client, done["number"]) for client in done["clients"]]
         assert len(updates) == 8
         assert done["samples"] == sum(samples for _, samples in updates)
-        model, mean = load_file(stored[done["model"]]), oracle_mean(base, updates)
-        bound = error_bound(len(updates), done["samples"])
+        model, mean = load_file(stored[done["model"]]), masked_mean(base, updates)
+        bound = masked_error(len(updates), done["samples"])
         for name, values in base.items():
             exact = values.astype(np.float64) + mean[name]
             # The model itself is float32; that rounding is not masking's.

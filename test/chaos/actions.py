@@ -1,0 +1,180 @@
+"""What is done to networks while a session runs; each of these plays a trial of the tables."""
+
+import signal
+
+from chaos.crew import exists
+from chaos.links import Weather
+from chaos.stage import HURT, Stage
+
+THIS_ROUND = f"/{HURT:06d}"
+MIB = 1024 * 1024
+CUT_AT = (2_000, MIB, 2 * MIB + 1, 5 * MIB)
+"""Bytes of an upload, and what goes with it, after which its connection is cut."""
+
+FAR_LINK, FAR_CLIENT = "far to combiner-2", "client-1"
+
+
+# ---- the reducer
+
+
+def reducer_killed_at(stage: Stage, point: str, match: str = THIS_ROUND, nth: int = 1) -> None:
+    """Kill the reducer at a point and start it again."""
+    stage.arm("reducer", point, match=match, nth=nth)
+    stage.killed_at("reducer")
+
+
+def reducer_killed_while_clients_train(stage: Stage) -> None:
+    stage.await_training()
+    stage.kill("reducer")
+    stage.start("reducer")
+
+
+# ---- combiners
+
+
+def combiner_killed_while_clients_train(stage: Stage) -> None:
+    stage.await_training()
+    stage.kill("combiner-1")
+
+
+def combiner_killed_at(stage: Stage, point: str, nth: int = 2) -> None:
+    """Kill a combiner at a point and start it again."""
+    stage.arm("combiner-1", point, nth=nth)
+    stage.killed_at("combiner-1")
+
+
+def any_client_killed_at(stage: Stage, point: str, nth: int = 2) -> None:
+    """Kill whichever client comes to a point first, and start it again."""
+    for client in stage.network.clients:
+        stage.arm(client, point, nth=nth)
+    stage.killed_at(*stage.network.clients)
+
+
+def stopped_for_a_while(stage: Stage, name: str) -> None:
+    stage.await_training()
+    stage.stop_still(name)
+    others = [client for client in stage.network.clients if client != name]
+    stage.open_gates(*others)
+    stage.await_commit(HURT)
+    stage.wake(name)
+
+
+# ---- clients
+
+
+def client_killed_while_it_trains(stage: Stage) -> None:
+    trainings = stage.await_training()
+    stage.kill("client-3")
+    stage.until("the training has ended with its client", lambda: not exists(trainings["client-3"]), 5.0)
+    stage.start("client-3")
+    stage.until("all are attached", lambda: stage.network.network.status().clients == len(stage.network.clients))
+
+
+def client_killed_while_it_uploads(stage: Stage) -> None:
+    stage.await_training()
+    stage.arm("client-3", "upload under way", nth=4)
+    stage.open_gates()
+    stage.killed_at("client-3")
+
+
+def client_killed_at(stage: Stage, point: str) -> None:
+    stage.await_training()
+    stage.arm("client-3", point)
+    stage.open_gates()
+    stage.killed_at("client-3")
+
+
+# ---- links
+
+
+def upload_cut(stage: Stage) -> None:
+    stage.await_training()
+    stage.weather(FAR_LINK, Weather(cut_after=CUT_AT[0]))
+    stage.open_gates()
+    for count, at in enumerate(CUT_AT, start=1):
+        stage.until("the upload was cut", lambda count=count: stage.network.links.cuts(FAR_LINK) >= count)  # type: ignore[misc]
+        if count < len(CUT_AT):
+            stage.weather(FAR_LINK, Weather(cut_after=CUT_AT[count] - at))
+
+
+def one_byte_a_second(stage: Stage) -> None:
+    stage.await_training()
+    stage.weather(FAR_LINK, Weather(bytes_per_s=1.0))
+    stage.open_gates()
+    stage.await_commit(HURT)
+
+
+def held_until_noticed(stage: Stage, way: Weather) -> None:
+    stage.await_training()
+    stage.weather("combiner-1 to reducer", way)
+    stage.await_event("combiner.lost", "combiner-1")
+    stage.open_gates()
+    stage.await_commit(HURT)
+
+
+def flapping(stage: Stage) -> None:
+    stage.await_training()
+    for _ in range(5):
+        for link in ("combiner-1", "combiner-2", "combiner-1 to reducer"):
+            stage.history.fault(f"{link} cut")
+            stage.network.links.cut(link)
+        stage.until("combiners are back", lambda: stage.network.network.status().combiners == 2)
+    stage.open_gates()
+
+
+# ---- stores
+
+
+def store_killed_while_clients_train(stage: Stage, name: str) -> None:
+    stage.await_training()
+    stage.kill_store(name)
+    stage.open_gates()
+    stage.await_store_away(name)
+    stage.start_store(name)
+
+
+def store_killed_at(stage: Stage, name: str, point: str, match: str = "") -> None:
+    """Kill a store while the reducer stands still at a point."""
+    stage.await_training()
+    stage.arm("reducer", point, match=match, stop=True)
+    stage.open_gates()
+    stage.await_hit("reducer")
+    stage.kill_store(name)
+    stage.wake("reducer")
+    stage.await_store_away(name)
+    stage.start_store(name)
+
+
+def answer_lost_at_commit(stage: Stage) -> None:
+    stage.arm("reducer", "commit unwritten", match=THIS_ROUND, stop=True)
+    stage.await_hit("reducer")
+    stage.weather("mongodb", Weather(held=frozenset({"down"})))
+    stage.wake("reducer")
+    stage.await_commit(HURT)
+    stage.history.fault("mongodb cut")
+    stage.network.links.cut("mongodb")
+    stage.weather("mongodb", Weather())
+
+
+def mongodb_slow(stage: Stage) -> None:
+    stage.await_training()
+    stage.weather("mongodb", Weather(latency_s=1.5))
+    stage.open_gates()
+    stage.await_commit(HURT)
+
+
+def store_stopped(stage: Stage, name: str) -> None:
+    stage.await_training()
+    stage.send_store(name, signal.SIGSTOP)
+    stage.open_gates()
+    stage.await_store_away(name)
+    stage.send_store(name, signal.SIGCONT)
+
+
+# ---- asked to end
+
+
+def terminated(stage: Stage, name: str) -> None:
+    stage.await_training()
+    stage.terminate(name)
+    stage.start(name)

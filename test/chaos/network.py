@@ -1,0 +1,138 @@
+"""A whole network of real processes, real stores and links between all of them that can be made bad.
+
+reducer --mongodb--> MongoDB          combiner-N --combiner-N to reducer--> reducer
+reducer, combiners --minio--> MinIO   clients --clients to reducer--> reducer
+clients --combiner-N--> combiner-N    the far client --far to combiner-N--> combiner-N
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import minio
+import numpy as np
+import pymongo
+from chaos.crew import Crew
+from chaos.links import Links
+from chaos.store_watch import StoreWatch
+from running_network import RunningNetwork
+from safetensors.numpy import save_file
+from servers.running import Process, free_port, minio_in, mongodb_in
+
+from fedn_py.execution.packing import create_package
+from fedn_py.sandbox.folder import Where
+
+PROJECT = Path(__file__).resolve().parent / "own-coordinates"
+FAR = 1
+"""The client that has links of its own."""
+
+SMALL, LARGE = 1_000, 1_500_000
+"""Parameters of the seed models; an update of the large one is sent in six pieces."""
+
+
+class ChaosNetwork(RunningNetwork):
+    """The network; end it with ``stop``.
+
+    Attributes:
+        links: by the names above.
+        kept: folder of the updates that clients keep for their owners.
+        stores: the servers' processes, "mongodb" and "minio".
+    """
+
+    def __init__(self, folder: Path, *, clients: int, combiners: int = 2) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.kept, self.links, self.watch = folder / "kept", Links(), StoreWatch()
+        self.crew = Crew(folder / "crew")
+        self.clients = [f"client-{number}" for number in range(1, clients + 1)]
+        self.combiners = [f"combiner-{number}" for number in range(1, combiners + 1)]
+        self.stores: dict[str, Process] = {}
+        try:
+            where, keys = self._start_stores(folder)
+            environ = {**os.environ, **keys}
+            super().__init__(folder / "network", combiners, where, environ, children=self.crew, first_port=free_port())
+            self.environ |= keys
+            self._start_all(clients, combiners)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start_stores(self, folder: Path) -> tuple[Where, Mapping[str, str]]:
+        for name in ("mongodb", "minio"):
+            (folder / name).mkdir()
+        self.stores["mongodb"], self.mongodb_uri = mongodb_in(folder / "mongodb")
+        self.stores["minio"], self.s3 = minio_in(folder / "minio")
+        for store in self.stores.values():
+            store.start()
+        mongodb = self.links.open("mongodb", _port(self.mongodb_uri), self.watch)
+        minio_port = self.links.open("minio", _port(self.s3.url))
+        keys = {"FEDN_MINIO_ACCESS_KEY": self.s3.access_key, "FEDN_MINIO_SECRET_KEY": self.s3.secret_key}
+        return Where(f"mongodb://127.0.0.1:{mongodb}/", f"http://127.0.0.1:{minio_port}"), keys
+
+    def _start_all(self, clients: int, combiners: int) -> None:
+        through = {}
+        for number, name in enumerate(self.combiners, start=1):
+            door = self.links.open(name, self.ports.combiners[number - 1])
+            through[str(door)] = self.links.open(f"far to {name}", self.ports.combiners[number - 1])
+            to_reducer = self.links.open(f"{name} to reducer", self.ports.grpc)
+            self.start_combiner(number, advertise=f"localhost:{door}", reducer=f"localhost:{to_reducer}")
+        self.await_combiners(combiners)
+        to_reducer = self.links.open("clients to reducer", self.ports.grpc)
+        for number in range(1, clients + 1):
+            data = self.data_of(f"client-{number}")
+            data.mkdir(parents=True)
+            (data / "number").write_text(str(number))
+            self.environ["CHAOS_THROUGH"] = json.dumps(through if number == FAR else {})
+            self.start_client(
+                number,
+                data,
+                reducer=f"localhost:{to_reducer}",
+                keep_updates=str(self.kept),
+                preferred_combiner=self.combiners[number % combiners],
+            )
+        self.await_clients(clients)
+
+    def data_of(self, client: str) -> Path:
+        """Return the folder of a client's data."""
+        return self.folder.data / client
+
+    def uploaded_package(self) -> str:
+        """Upload the package and return its digest."""
+        archive = self.folder.path / "package.tar.gz"
+        if not archive.exists():
+            create_package(PROJECT, archive)
+        return str(self.network.upload_package(archive).digest)
+
+    def uploaded_seed(self, size: int) -> tuple[str, Path]:
+        """Upload a seed model of so many parameters; return its digest and file."""
+        file = self.folder.path / f"seed-{size}.safetensors"
+        save_file({"values": np.zeros(size, np.float32), "steps": np.zeros(1, np.int64)}, file)
+        return str(self.network.upload_model(file).digest), file
+
+    # ---- the stores, behind everybody's back
+
+    def objects(self) -> dict[str, bytes]:
+        """Return every object in the store, by name."""
+        found = self._s3().list_objects("fedn-py", recursive=True)
+        names = [str(one.object_name) for one in found]
+        return {name: self._s3().get_object("fedn-py", name).read() for name in names}
+
+    def _s3(self) -> minio.Minio:
+        url, server = self.s3.url.removeprefix("http://"), self.s3
+        return minio.Minio(endpoint=url, access_key=server.access_key, secret_key=server.secret_key, secure=False)
+
+    def records(self, collection: str) -> dict[str, dict[str, object]]:
+        """Return the records of a collection as they are stored, by key."""
+        with pymongo.MongoClient[dict[str, object]](self.mongodb_uri) as client:
+            return {str(one["_id"]): one["content"]["record"] for one in client["fedn_py"][collection].find()}  # type: ignore[index]
+
+    def stop(self) -> None:
+        """End everything."""
+        self.crew.stop()
+        for store in self.stores.values():
+            store.stop()
+        self.links.close()
+
+
+def _port(url: str) -> int:
+    return int(url.rstrip("/").rpartition(":")[2])

@@ -1,0 +1,255 @@
+"""What is done to networks in plain rounds."""
+
+from functools import partial
+
+from chaos.actions import (
+    CUT_AT,
+    FAR_CLIENT,
+    THIS_ROUND,
+    answer_lost_at_commit,
+    client_killed_at,
+    client_killed_while_it_trains,
+    client_killed_while_it_uploads,
+    combiner_killed_at,
+    combiner_killed_while_clients_train,
+    flapping,
+    held_until_noticed,
+    mongodb_slow,
+    one_byte_a_second,
+    reducer_killed_at,
+    reducer_killed_while_clients_train,
+    stopped_for_a_while,
+    store_killed_at,
+    store_killed_while_clients_train,
+    store_stopped,
+    terminated,
+    upload_cut,
+)
+from chaos.conditions import both, everybody, nothing, same_attempt, without
+from chaos.links import Weather
+from chaos.network import LARGE
+from chaos.stage import Trial
+
+_UP = Weather(held=frozenset({"up"}))
+_BOTH = Weather(held=frozenset({"up", "down"}))
+
+
+_plain = partial(Trial.of, "none")
+
+
+TRIALS = (
+    _plain(
+        "reducer killed in Update",
+        "reducer killed while all clients train, and started again",
+        reducer_killed_while_clients_train,
+        "all clients are in the round, in the same attempt",
+        both(same_attempt, everybody),
+        gated=True,
+    ),
+    _plain(
+        "reducer killed with orders unsent",
+        "reducer killed when the attempt is written and no combiner has its order",
+        partial(reducer_killed_at, point="attempt written, its orders not sent"),
+        "all clients are in the round",
+        everybody,
+    ),
+    _plain(
+        "reducer killed before a commit",
+        "reducer killed when the model is stored and the commit not written",
+        partial(reducer_killed_at, point="commit unwritten"),
+        "all clients are in the round",
+        everybody,
+    ),
+    _plain(
+        "reducer killed behind a commit",
+        "reducer killed when the commit is written and nobody told",
+        partial(reducer_killed_at, point="commit written, nobody told"),
+        "that commit stands",
+        both(same_attempt, everybody),
+    ),
+    _plain(
+        "reducer killed in Validate",
+        "reducer killed when all metrics are there and not written",
+        partial(reducer_killed_at, point="validation unwritten"),
+        "the commit stands",
+        both(same_attempt, everybody),
+    ),
+    _plain(
+        "reducer killed at the end",
+        "reducer killed before the session's end is written",
+        partial(reducer_killed_at, point="session's end unwritten", match=""),
+        "no round is done again",
+        both(same_attempt, everybody),
+    ),
+    _plain(
+        "combiner killed in Update",
+        "combiner-1 killed for good while its clients train",
+        combiner_killed_while_clients_train,
+        "its clients move by themselves, and all are in the round",
+        everybody,
+        gated=True,
+    ),
+    _plain(
+        "combiner killed with updates added",
+        "combiner-1 killed when it has added one update of the round",
+        partial(combiner_killed_at, point="update added", nth=5),
+        "all clients are in the round, once each",
+        everybody,
+    ),
+    _plain(
+        "combiner killed with its sum unreported",
+        "combiner-1 killed when its sum is stored and not reported",
+        partial(combiner_killed_at, point="sum stored, not reported"),
+        "all clients are in the round, once each",
+        everybody,
+    ),
+    _plain(
+        "combiner killed in Validate",
+        "combiner-1 killed when the first metrics of a validation come",
+        partial(combiner_killed_at, point="metrics came", nth=5),
+        "the commit stands",
+        both(same_attempt, everybody),
+    ),
+    _plain(
+        "client killed in its training",
+        "client-3 killed while it trains, and started again",
+        client_killed_while_it_trains,
+        "its training ends with it; all clients are in the round",
+        everybody,
+        gated=True,
+    ),
+    _plain(
+        "client killed with its update made",
+        "client-3 killed when its update is made and not sent",
+        partial(client_killed_at, point="update made"),
+        "all clients are in the round, once each",
+        everybody,
+        gated=True,
+    ),
+    _plain(
+        "client killed in its upload",
+        "client-3 killed when three pieces of six of its update are sent",
+        client_killed_while_it_uploads,
+        "all clients are in the round, once each",
+        everybody,
+        gated=True,
+        size=LARGE,
+    ),
+    _plain(
+        "upload cut",
+        f"the connection of client-1 cut at {', '.join(f'{one:,}' for one in CUT_AT)} bytes of its upload",
+        upload_cut,
+        "the upload goes on; all clients are in the round, in the same attempt",
+        both(same_attempt, everybody),
+        gated=True,
+        size=LARGE,
+    ),
+    _plain(
+        "client at one byte a second",
+        "the link of client-1 throttled to 1 B/s from its training on",
+        one_byte_a_second,
+        "the round is done without it",
+        both(same_attempt, without(FAR_CLIENT)),
+        gated=True,
+        update_timeout_s=8.0,
+    ),
+    _plain(
+        "combiner and reducer apart",
+        "nothing passes between combiner-1 and the reducer until that is noticed and the round is done",
+        partial(held_until_noticed, way=_BOTH),
+        "the round is done",
+        nothing,
+        gated=True,
+    ),
+    _plain(
+        "combiner not heard",
+        "nothing passes from combiner-1 to the reducer, while it hears the reducer",
+        partial(held_until_noticed, way=_UP),
+        "the round is done",
+        nothing,
+        gated=True,
+    ),
+    _plain(
+        "links flapping",
+        "all connections to both combiners, and of combiner-1 to the reducer, cut five times in a row",
+        flapping,
+        "all clients are in the round",
+        everybody,
+        gated=True,
+    ),
+    _plain(
+        "mongodb killed in Update",
+        "mongodb killed while clients train, and started when the reducer says that it waits",
+        partial(store_killed_while_clients_train, name="mongodb"),
+        "the round goes on in the same attempt",
+        both(same_attempt, everybody),
+        gated=True,
+    ),
+    _plain(
+        "mongodb killed at the commit",
+        "mongodb killed when the commit is about to be written, and started when the reducer says that it waits",
+        partial(store_killed_at, name="mongodb", point="commit unwritten", match=THIS_ROUND),
+        "the round goes on in the same attempt",
+        both(same_attempt, everybody),
+        gated=True,
+    ),
+    _plain(
+        "answer to the commit lost",
+        "the commit is applied, and the connection cut before mongodb's answer comes",
+        answer_lost_at_commit,
+        "it is read back: one model",
+        both(same_attempt, everybody),
+    ),
+    _plain(
+        "mongodb slow",
+        "each answer of mongodb takes 3 s until the round is done",
+        mongodb_slow,
+        "the round goes on in the same attempt",
+        both(same_attempt, everybody),
+        gated=True,
+    ),
+    _plain(
+        "mongodb stopped",
+        "mongodb stands still until the reducer says that it waits",
+        partial(store_stopped, name="mongodb"),
+        "the round goes on in the same attempt",
+        both(same_attempt, everybody),
+        gated=True,
+    ),
+    _plain(
+        "minio killed at the commit",
+        "minio killed when the new model is about to be stored, and started when the reducer says that it waits",
+        partial(store_killed_at, name="minio", point="model not stored"),
+        "the round goes on in the same attempt",
+        both(same_attempt, everybody),
+        gated=True,
+    ),
+    _plain(
+        "combiner stopped and woken",
+        "combiner-1 stands still while its clients train, and is woken when the round is done",
+        partial(stopped_for_a_while, name="combiner-1"),
+        "nothing that it says afterwards counts",
+        nothing,
+        gated=True,
+    ),
+    _plain(
+        "client stopped and woken",
+        "client-3 stands still while it trains, and is woken when the round is done",
+        partial(stopped_for_a_while, name="client-3"),
+        "the round is done without it",
+        without("client-3"),
+        gated=True,
+        update_timeout_s=8.0,
+    ),
+    *(
+        _plain(
+            f"{name} asked to end",
+            f"{name} gets SIGTERM while clients train, and is started again",
+            partial(terminated, name=name),
+            "it ends with exit code 0, and all clients are in the round",
+            everybody,
+            gated=True,
+        )
+        for name in ("reducer", "combiner-1", "client-3")
+    ),
+)
