@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fedn_py.cli import access, artifacts, bench, network, operator, projects, rounds, run, sessions
+from fedn_py.cli import access, artifacts, backup, bench, network, operator, projects, rounds, run, sessions
 from fedn_py.cli.exits import MEANING, Exit, exit_code
 from fedn_py.cli.options import group
 from fedn_py.errors import FednError
@@ -52,6 +52,7 @@ def build() -> typer.Typer:
     app.add_typer(access.tokens, name="token")
     app.add_typer(access.certificates, name="certificate")
     app.add_typer(operator.operators, name="operator")
+    app.add_typer(backup.backups, name="backup")
     app.add_typer(bench.benches, name="bench")
     return app
 

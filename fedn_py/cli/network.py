@@ -34,6 +34,7 @@ def status(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
                 ("reducer", f"{view.reducer} ({view.deployment}), fedn_py {view.software}"),
                 ("phase", view.phase),
                 ("waiting", view.waiting),
+                ("restored", view.restored),
                 ("session", short(view.active_session)),
                 ("round", view.round_number),
                 ("clients", view.clients),

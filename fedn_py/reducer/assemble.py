@@ -18,6 +18,7 @@ from fedn_py.protocol.messages import RoundProgress
 from fedn_py.protocol.reducer import step
 from fedn_py.protocol.reducer_work import Effect, Event, SessionStarted
 from fedn_py.protocol.reducer_work import Reducer as State
+from fedn_py.reducer import trail_head
 from fedn_py.reducer.calls import Calls
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import Control
@@ -31,6 +32,8 @@ from fedn_py.reducer.masking_credentials import MaskingCredentials
 from fedn_py.reducer.newest_attempt import FILE_NAME, NewestAttemptFile, follow, hold_back_restored
 from fedn_py.reducer.records import ClientRecord
 from fedn_py.reducer.registrations import Registrations
+from fedn_py.reducer.restored import what_was_lost
+from fedn_py.reducer.restoring import check_not_half_restored
 from fedn_py.reducer.roster import KnownClient, Roster
 from fedn_py.reducer.rounds import Rounds
 from fedn_py.reducer.service import Parts, StoredControl
@@ -39,6 +42,7 @@ from fedn_py.reducer.standby import Standby
 from fedn_py.reducer.state_key import StateKey
 from fedn_py.reducer.takeover import stamp_live
 from fedn_py.reducer.token_book import TokenBook
+from fedn_py.reducer.trail_head import HeadKept, TrailHeadFile, notice_restored
 from fedn_py.runtime.credential_files import read_server
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.own_loop import OwnLoop
@@ -191,8 +195,10 @@ class Reducer:
         self._lease = Lease(documents, me)
         watching = Ledger(stores.documents, 0)
         newest_file = NewestAttemptFile(settings.state_dir / FILE_NAME)
+        heads = TrailHeadFile(settings.state_dir / trail_head.FILE_NAME)
 
         async def keep_up() -> None:
+            await trail_head.follow(watching, heads)
             if state_key is not None:
                 await follow(watching, newest_file)
 
@@ -202,12 +208,14 @@ class Reducer:
     async def _held(self, opened: Opened) -> Ledger:
         """Take the lease, and stamp what is under way before anything else is done."""
         assert self._lease is not None
+        await check_not_half_restored(opened.stores.documents)
         if self._standby is None or self._own_loop is None:
             fence = await self._lease.take_at_once()
         else:
             fence = await self._standby.until_held()
             self._tasks.append(asyncio.create_task(self._own_loop.do(self._lease.hold())))
         self._is_held = True
+        await check_not_half_restored(opened.stores.documents)  # it may have begun just before the lease was taken
         ledger = Ledger(opened.stores.documents, fence)
         await stamp_live(ledger)
         return ledger
@@ -223,7 +231,10 @@ class Reducer:
         credentials = await self._credentials(ledger, events)
         sessions = Sessions(ledger, catalogue, events, speaker=credentials)
         rounds = Rounds(ledger, stores.objects, events, scratch)
-        mailbox = Mailbox("reducer", State(told=await sessions.last_commit()), step, rounds.perform)
+        heads = TrailHeadFile(settings.state_dir / trail_head.FILE_NAME)
+        await notice_restored(ledger, heads, events)
+        kept = HeadKept(rounds.perform, heads, ledger, rounds.patience)
+        mailbox = Mailbox("reducer", State(told=await sessions.last_commit()), step, kept.perform)
         known, revoked = await _known_clients(ledger), await tokens.revoked()
         registrations = Registrations(credentials, await _known_chains(ledger)) if credentials is not None else None
         roster = Roster(mailbox.post, events, opened.authority_pem, known, revoked=revoked, registrations=registrations)
@@ -272,6 +283,7 @@ class Reducer:
                 patience=rounds.patience,
                 progress=progress,
                 masked=masked,
+                lost=await what_was_lost(ledger),
             )
         )
         self._tasks += [asyncio.create_task(work) for work in (mailbox.run(), events.run())]

@@ -91,9 +91,9 @@ class EventLog:
 
     async def _written(self, event: EventRecord) -> bool:
         """Write one event; False where another reducer has taken its number and it waits for a higher one."""
-        key = f"{event.seq:012d}"
+        key = event_key(event)
         try:
-            await self._ledger.add("events", key, event, **_indexed(event))
+            await self._ledger.add("events", key, event, **indexed(event))
         except RecordExists:
             # Written before and the answer was lost, or another reducer wrote on these stores.
             if await self._ledger.get("events", key, EventRecord) != event:
@@ -110,5 +110,11 @@ class EventLog:
         self._last = first + len(self._waiting) - 1
 
 
-def _indexed(event: EventRecord) -> dict[str, str | int | bool]:
+def event_key(event: EventRecord) -> str:
+    """Return the key of an event's document: keys are in the order of the events."""
+    return f"{event.seq:012d}"
+
+
+def indexed(event: EventRecord) -> dict[str, str | int | bool]:
+    """Return what events are searched by."""
     return {"seq": event.seq, "kind": event.kind, "severity": event.severity}

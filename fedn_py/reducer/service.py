@@ -64,6 +64,7 @@ class Parts:
         store_kinds: of documents and objects, for people: "SQLite", "folder".
         progress: what each combiner last told of its work.
         masked: None where no operator has certified this reducer.
+        lost: what was lost when the stores were set back; empty when they were not, or a session has begun since.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Parts:
     patience: Patience
     progress: Mapping[CombinerName, RoundProgress]
     masked: MaskedRounds | None = None
+    lost: str = ""
 
 
 class Health:
@@ -123,6 +125,7 @@ class StoredControl:
         self._started = time.time()
         self._starting = asyncio.Lock()
         self._health = Health(parts)
+        self._lost = parts.lost
 
     # ---- who asks
 
@@ -153,7 +156,9 @@ class StoredControl:
 
     async def not_ready(self) -> tuple[str, ...]:
         """Return why this reducer cannot work now: stores that do not answer, or work that waits for one."""
-        away = [f"{store.keeps} ({store.kind}): {store.detail}" for store in await self._health.stores() if store.detail]
+        away = [
+            f"{store.keeps} ({store.kind}): {store.detail}" for store in await self._health.stores() if store.detail
+        ]
         waiting = self._parts.patience.waiting_for
         return (*away, *([waiting] if waiting else []))
 
@@ -174,6 +179,7 @@ class StoredControl:
             clients=len(parts.roster.where()),
             combiners=len(combiners),
             started_at=self._started,
+            restored=self._lost,
         )
 
     async def events(
@@ -216,6 +222,7 @@ class StoredControl:
             if self._parts.masked is not None:
                 await self._parts.masked.look_for_policy()  # a session begins under the newest one
             record = await self._parts.sessions.begin(options)
+            self._lost = ""
             await self._parts.mailbox.deliver(SessionStarted(first_progress(record.terms)))
         return await self.session(record.terms.session)
 
