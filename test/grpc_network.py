@@ -110,7 +110,7 @@ class RecordingReducer:
             raise self.refusal
         self.outboxes.append(outbox)
         self.heard.put_nowait(("joined", hello))
-        outbox.send(HelloAccepted(HEARTBEAT_S))
+        outbox.send(HelloAccepted(HEARTBEAT_S, 1))
 
     async def combiner_said(self, name: CombinerName, instance: InstanceId, message: FromCombiner) -> None:
         self.heard.put_nowait(("said", message))

@@ -67,5 +67,12 @@ async def run_client(settings: ClientSettings, stop: asyncio.Event, learner: Lea
         work.attach(mailbox, masked)
         combiner.attach(hearing)
         closing.push_async_callback(work.close)
-        _log.info("client started", name=settings.name, reducer=settings.reducer)
-        await work_until(stop, mailbox.run(), masked.run(), hearing.run(), combiner.run())
+        _log.info("client started", name=settings.name, reducer=", ".join(settings.reducer))
+        left = asyncio.Event()
+
+        async def leave() -> None:
+            await stop.wait()
+            await combiner.leave(work.left_undone())
+            left.set()
+
+        await work_until(left, mailbox.run(), masked.run(), hearing.run(), combiner.run(), leave())

@@ -5,6 +5,7 @@ Downloads wait out lost connections; an upload belongs to the combiner that aske
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -41,6 +42,7 @@ from fedn_py.transport.transfer import download, upload_object, upload_update
 _BASE_S = 0.5
 _LONGEST_S = 30.0
 _TRIES_AT_ONE_COMBINER = 3
+_LEAVE_WITHIN_S = 1.5
 
 Ending = Literal["refused", "unreachable", "sent away", "lost"]
 Result = TypeVar("Result")
@@ -59,6 +61,9 @@ class CombinerSide:
         self._attached = asyncio.Event()
         self._transfers: set[asyncio.Task[Any]] = set()
         self._told: set[tuple[str, str]] = set()
+        self._reducers = deque(settings.reducer)
+        self._leaving = asyncio.Event()
+        self._over = asyncio.Event()
 
     def attach(self, listener: Listener) -> None:
         """Tell somebody of what comes."""
@@ -101,11 +106,11 @@ class CombinerSide:
     # ---- the connection
 
     async def run(self) -> None:
-        """Stay attached until cancelled; raises StateDamaged or MemoryUnwritable of the client's own memory."""
+        """Stay attached until the client has left; raises StateDamaged or MemoryUnwritable of its own memory."""
         assignment: Assignment | None = None
         last: Assignment | None = None
         tries = failures = 0
-        while True:
+        while not self._leaving.is_set():
             why: FednError | None = None
             try:
                 if assignment is None:
@@ -118,6 +123,8 @@ class CombinerSide:
             except FednError as fault:
                 why = fault
                 ending = "refused" if isinstance(fault, RemoteFault) else "unreachable"
+            if self._leaving.is_set():
+                break
             failures = 0 if ending == "lost" else failures + 1
             # A combiner that was only lost, or cannot be reached for a moment, is tried again before the reducer is
             # asked for another: it may be the reducer that is away.
@@ -125,6 +132,22 @@ class CombinerSide:
                 assignment = None
             self._tell(why)
             await asyncio.sleep(delay_s(max(failures, 1), random.random(), _BASE_S, _LONGEST_S))
+        self._over.set()
+
+    async def leave(self, last: FromClient | None) -> None:
+        """Take leave of the combiner with a last word, and wait a moment until it has heard."""
+        self._leaving.set()
+        link = self._link
+        if link is None:
+            return
+        try:
+            async with asyncio.timeout(_LEAVE_WITHIN_S):
+                if last is not None:
+                    link.send(last)
+                await link.end()
+                await self._over.wait()
+        except TimeoutError:
+            _log.warning("the combiner did not hear that this client stops")
 
     async def _assigned(self, last: Assignment | None) -> Assignment:
         """Ask the reducer for a combiner; while it is away, the last one may be back before it is."""
@@ -145,8 +168,16 @@ class CombinerSide:
         request = AssignRequest(
             hello.client, hello.name, settings.preferred_combiner or "", fedn_py.__version__, hello.chain
         )
-        async with secure_channel(settings.reducer, authority_pem, token.bearer) as channel:
-            return await assign(channel, request)
+        faults: list[FednError] = []
+        for _ in range(len(self._reducers)):
+            try:
+                async with secure_channel(self._reducers[0], authority_pem, token.bearer) as channel:
+                    return await assign(channel, request)
+            except FednError as fault:
+                faults.append(fault)
+                self._reducers.rotate(-1)  # another one may be the active reducer
+        # What a reducer says counts more than that another one, which stands by for it, says nothing.
+        raise next((fault for fault in faults if isinstance(fault, RemoteFault)), faults[0])
 
     def _hello(self) -> ClientHello:
         """Return who this client is now: its first join credential gives it its id in the network."""

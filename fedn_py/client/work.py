@@ -26,11 +26,14 @@ from fedn_py.protocol.client import (
     TellFailed,
     TellOutcome,
     Train,
+    Training,
     UpdateAnswered,
     UpdateReady,
     Upload,
     UploadBroken,
+    Uploading,
     Validate,
+    Validating,
     WorkFailed,
 )
 from fedn_py.protocol.masked.contexts import CellTerms
@@ -46,6 +49,8 @@ from fedn_py.protocol.messages import (
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.scratch import disk_faults
+
+LEFT = "ClientLeft: its site has stopped it"
 
 _log = logger("fedn_py.client")
 
@@ -108,6 +113,17 @@ class ClientWork:
             case TellOutcome(_, receipt):
                 _tell_outcome(receipt)
         return None
+
+    def left_undone(self) -> TaskFailed | None:
+        """Return what to say of the work at hand when this client stops, None where it has none."""
+        assert self._mailbox is not None
+        match self._mailbox.state.work:
+            case Training(task) | Uploading(task):
+                return TaskFailed(task.generation, LEFT)
+            case Validating(order):
+                return TaskFailed(order.generation, LEFT)
+            case _:
+                return None
 
     async def close(self) -> None:
         """End the work at hand and the learner."""

@@ -2,51 +2,43 @@
 
 import asyncio
 import contextlib
-import random
 import secrets
 import time
-from collections.abc import Callable
 
 import fedn_py
 from fedn_py.combiner.answer_streams import AnswerStreams
 from fedn_py.combiner.arrivals import Arrivals
 from fedn_py.combiner.calls import Calls
 from fedn_py.combiner.cells import Cells
+from fedn_py.combiner.joining import Joining
 from fedn_py.combiner.masked_cells import MaskedCells
 from fedn_py.combiner.masking_trust import MaskingTrust
 from fedn_py.combiner.reducer_stream import ReducerVoice
 from fedn_py.combiner.shelf import Shelf
 from fedn_py.combiner.upstream import ReducerUpstream, StoreUpstream
 from fedn_py.combiner.words import Words
-from fedn_py.errors import FednError
 from fedn_py.identity import CombinerName, InstanceId
-from fedn_py.protocol.backoff import delay_s
 from fedn_py.protocol.combiner import step
 from fedn_py.protocol.combiner_work import Combiner
-from fedn_py.protocol.messages import CombinerHello, HelloAccepted
+from fedn_py.protocol.messages import CombinerHello
 from fedn_py.runtime.credential_files import read_server
 from fedn_py.runtime.lifetimes import work_until
-from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.scratch import empty_folder
 from fedn_py.runtime.secret_files import bearer_of
 from fedn_py.settings.roles import CombinerSettings
 from fedn_py.store.opening import MinIO, open_objects
 from fedn_py.transport.certificates import read_authority_certificate, read_server_certificate
-from fedn_py.transport.channels import Channel, Service, secure_channel, serve
+from fedn_py.transport.channels import Service, serve
 from fedn_py.transport.combiner_server import CombinerService
-from fedn_py.transport.reducer_link import reducer_link
+from fedn_py.transport.reducer_channels import ReducerChannels
 from fedn_py.transport.spool import open_spool
 from fedn_py.transport.tickets import Tickets
 from fedn_py.transport.transfer_server import TransferPlaces, TransferService
 
 _GRACE_S = 1.0
-_BASE_S = 0.5
-_LONGEST_S = 10.0
 _IDLE_UPLOAD_S = 600.0
 _TICKET_WAIT_S = 2.0
-
-_log = logger("fedn_py.combiner")
 
 
 async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
@@ -62,9 +54,9 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         authority_pem = read_authority_certificate(settings.authority_file)
         trust = _read_trust(settings)
         token = bearer_of(settings.token_file.read_text(encoding="utf-8"))
-        channel = secure_channel(settings.reducer, authority_pem, token)
-        closing.push_async_callback(channel.close)
-        upstream = await _open_upstream(settings, channel, closing)
+        channels = ReducerChannels(settings.reducer, authority_pem, token)
+        closing.push_async_callback(channels.close)
+        upstream = await _open_upstream(settings, channels, closing)
         scratch = empty_folder(settings.state_dir / "scratch")
         clock = asyncio.get_running_loop().time
         tickets, voice = Tickets(clock, wait_s=_TICKET_WAIT_S), ReducerVoice()
@@ -118,7 +110,15 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             fedn_py.__version__,
             None if trust is None else trust.certificate,
         )
-        await work_until(stop, mailbox.run(), _stay_joined(channel, hello, voice, calls))
+        joining = Joining(channels, hello, voice, calls)
+        left = asyncio.Event()
+
+        async def leave() -> None:
+            await stop.wait()
+            await joining.leave()
+            left.set()
+
+        await work_until(left, mailbox.run(), joining.run(), leave())
 
 
 def _read_trust(settings: CombinerSettings) -> MaskingTrust | None:
@@ -128,65 +128,12 @@ def _read_trust(settings: CombinerSettings) -> MaskingTrust | None:
 
 
 async def _open_upstream(
-    settings: CombinerSettings, channel: Channel, closing: contextlib.AsyncExitStack
+    settings: CombinerSettings, channels: ReducerChannels, closing: contextlib.AsyncExitStack
 ) -> StoreUpstream | ReducerUpstream:
     place = settings.minio
     if place is None:
-        return ReducerUpstream(channel)
+        return ReducerUpstream(channels)
     secret = place.secret_key.get_secret_value()
     objects = await open_objects(MinIO(str(place.url), place.access_key, secret, place.bucket, place.ca_file))
     closing.push_async_callback(objects.close)
     return StoreUpstream(objects)
-
-
-async def _stay_joined(channel: Channel, hello: CombinerHello, voice: ReducerVoice, calls: Calls) -> None:
-    """Join the reducer, and again whenever the stream ends, for ever."""
-    failures = 0
-    told: set[tuple[str, str]] = set()
-    while True:
-        joined = False
-
-        def accepted() -> None:
-            nonlocal joined
-            joined = True
-
-        try:
-            await _one_stream(channel, hello, voice, calls, accepted)
-            why, kind = "the reducer ended the stream", ("", "")
-        except FednError as fault:
-            # The words about an unreachable peer differ from attempt to attempt; what to do about it does not.
-            why, kind = f"{fault.code}: {fault.message} {fault.remedy}".strip(), (fault.code, fault.remedy)
-        finally:
-            voice.disconnected()
-        failures = 1 if joined else failures + 1
-        if joined:
-            told.clear()
-        if kind not in told:
-            _log.warning("not joined to the reducer; trying again", reason=why)
-            told.add(kind)
-        await asyncio.sleep(delay_s(failures, random.random(), _BASE_S, _LONGEST_S))
-
-
-async def _one_stream(
-    channel: Channel, hello: CombinerHello, voice: ReducerVoice, calls: Calls, accepted: Callable[[], None]
-) -> None:
-    beating: asyncio.Task[None] | None = None
-    try:
-        async with reducer_link(channel, hello) as link:
-            async for message in link.messages():
-                if isinstance(message, HelloAccepted):
-                    accepted()
-                    _log.info("joined the reducer", address=channel.address)
-                    voice.connected(link)
-                    beating = asyncio.create_task(_beat(voice, message.heartbeat_s))
-                else:
-                    calls.reducer_said(message)
-    finally:
-        if beating is not None:
-            beating.cancel()
-
-
-async def _beat(voice: ReducerVoice, every_s: float) -> None:
-    while True:
-        await asyncio.sleep(every_s)
-        voice.beat()

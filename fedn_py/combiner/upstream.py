@@ -8,7 +8,7 @@ from fedn_py.identity import Digest
 from fedn_py.runtime.file_chunks import file_chunks
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import Objects
-from fedn_py.transport.channels import Channel
+from fedn_py.transport.reducer_channels import ReducerChannels
 from fedn_py.transport.transfer import download, upload_object
 
 
@@ -37,13 +37,13 @@ class StoreUpstream:
 class ReducerUpstream:
     """The reducer's object store, over its gRPC."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, channels: ReducerChannels) -> None:
+        self._channels = channels
 
     async def fetch(self, digest: Digest, into: Path) -> None:
         """Copy an object to a file, whole and checked."""
-        await download(self._channel, digest, into)
+        await download(self._channels.current, digest, into)
 
     async def store(self, path: Path, digest: Digest) -> None:
         """Store a file as an object."""
-        await upload_object(self._channel, secrets.token_hex(16), digest, path)
+        await upload_object(self._channels.current, secrets.token_hex(16), digest, path)

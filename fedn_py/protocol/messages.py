@@ -287,9 +287,16 @@ class HelloAccepted:
 
     Attributes:
         heartbeat_s: how often the reducer wants to hear from the combiner.
+        fence: of the reducer; each one that takes over has a higher one.
     """
 
     heartbeat_s: float
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class CombinerLeaving:
+    """The combiner stops by itself: nobody need wait for it to come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,6 +519,7 @@ FromCombiner = (
     | CommitteeFormed
     | MaskedPartial
     | WordPassedOn
+    | CombinerLeaving
 )
 ToClient = (
     ClientWelcome

@@ -15,6 +15,7 @@ from fedn_py.protocol.messages import (
     AttachedClients,
     CellFailed,
     CombinerHello,
+    CombinerLeaving,
     CommitteeFormed,
     FromCombiner,
     HelloAccepted,
@@ -71,7 +72,7 @@ class Calls:
     async def combiner_joined(self, hello: CombinerHello, caller: Caller, outbox: Outbox[ToCombiner]) -> None:
         """Take a combiner in; raises NameTaken."""
         self._roster.join(hello, caller.token_id, outbox)
-        outbox.send(HelloAccepted(self._heartbeat_s))
+        outbox.send(HelloAccepted(self._heartbeat_s, self._ledger.fence))
         if self._masked is not None:
             self._masked.welcome(hello.name, hello.instance)
         record = CombinerRecord(hello.name, hello.address, hello.max_clients, hello.software, time.time())
@@ -95,6 +96,8 @@ class Calls:
             case CommitteeFormed() | MaskedPartial() | WordPassedOn():
                 if self._masked is not None:
                     self._masked.heard(name, instance, message)
+            case CombinerLeaving():
+                self._roster.part(name, instance)
             case CombinerHello():
                 pass  # the first word is taken by combiner_joined; a second one says nothing new
 

@@ -187,10 +187,21 @@ class Roster:
             return
         entry.outbox = None
         grace_s = self._limits.combiner_grace_s
-        entry.lost_timer = self._loop.call_later(grace_s, self._lose, name, entry.hello.instance)
+        self._await(name, entry.hello.instance)
         self._events.tell(
             "combiner.away", f"combiner {name} is away; it has {grace_s:g} s to come back", "warning", combiner=name
         )
+
+    def part(self, name: CombinerName, instance: InstanceId) -> None:
+        """Note that a combiner stops by itself: its clients go elsewhere at once."""
+        entry = self._combiners.get(name)
+        if entry is None or entry.hello.instance != instance:
+            return
+        if entry.lost_timer is not None:
+            entry.lost_timer.cancel()
+        del self._combiners[name]
+        self._tell_machine(CombinerLost(name, instance))
+        self._events.tell("combiner.left", f"combiner {name} was stopped and has left", "warning", combiner=name)
 
     def attached(self, name: CombinerName, instance: InstanceId, message: AttachedClients) -> frozenset[ClientId]:
         """Note who is attached to a combiner, and return who no longer is."""
@@ -251,6 +262,17 @@ class Roster:
         del self._combiners[name]
         self._tell_machine(CombinerLost(name, instance))
         self._events.tell("combiner.lost", f"combiner {name} did not come back", "error", combiner=name)
+
+    def expect(self, name: CombinerName, instance: InstanceId) -> None:
+        """Give a combiner that an earlier life of this reducer knew its time to come back; then it is lost."""
+        if name not in self._combiners:
+            before = CombinerHello(name, instance, "", 0, "")
+            self._combiners[name] = ConnectedCombiner(before, TokenId(""), None)
+            self._await(name, instance)
+
+    def _await(self, name: CombinerName, instance: InstanceId) -> None:
+        later = self._loop.call_later(self._limits.combiner_grace_s, self._lose, name, instance)
+        self._combiners[name].lost_timer = later
 
     # ---- clients
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from fedn_py.errors import FednError
 from fedn_py.identity import Digest, parse_digest, parse_name
@@ -87,6 +87,9 @@ ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 
 DialAddress = Annotated[str, AfterValidator(_dial_address)]
 """host:port that others or we connect to."""
+
+DialAddresses = Annotated[tuple[DialAddress, ...], BeforeValidator(_listed), Field(min_length=1)]
+"""One address or several of one server and those that stand by for it; in a variable with commas between them."""
 
 Name = Annotated[str, AfterValidator(_name)]
 """What people call a process, in the form of identity.parse_name."""

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr
 
 from fedn_py.settings.fields import (
     DialAddress,
+    DialAddresses,
     Digests,
     ExistingFile,
     ExistingPath,
@@ -128,7 +129,9 @@ class CombinerSettings(Section):
     name: Name = Field(description="what people call this combiner, unique in the network")
     listen: ListenAddress = Field(default="0.0.0.0:12080", description="host:port for clients (gRPC)")
     advertise: DialAddress = Field(description="host:port at which clients reach it, as in its certificate")
-    reducer: DialAddress = Field(description="host:port of the reducer's gRPC")
+    reducer: DialAddresses = Field(
+        description="host:port of the reducer's gRPC; a list where others stand by for it (in a variable, with commas)"
+    )
     authority_file: ExistingFile = Field(description="PEM, the authority of the reducer's certificate")
     certificate: CertificateSettings = Field(description="the certificate it shows to clients")
     token_file: ExistingFile = Field(description="file that holds a token of role combiner")
@@ -148,7 +151,9 @@ class ClientSettings(Section):
     """Settings of ``fedn-py run client``."""
 
     name: Name = Field(description="what people call this client, one at a time in the network")
-    reducer: DialAddress = Field(description="host:port of the reducer's gRPC")
+    reducer: DialAddresses = Field(
+        description="host:port of the reducer's gRPC; a list where others stand by for it (in a variable, with commas)"
+    )
     authority_file: ExistingFile = Field(description="PEM, the authority of the reducer's certificate")
     token_file: ExistingFile = Field(description="file that fedn-py token create --role client wrote")
     state_dir: Location = Field(

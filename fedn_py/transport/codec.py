@@ -79,6 +79,8 @@ def write_from_combiner(message: m.FromCombiner) -> pb.FromCombiner:
             return pb.FromCombiner(masked_partial=masked.write_masked_partial(message))
         case m.WordPassedOn():
             return pb.FromCombiner(passed_on=masked.write_passed_on(message))
+        case m.CombinerLeaving():
+            return pb.FromCombiner(leaving=pb.CombinerLeaving())
 
 
 def read_from_combiner(wire: pb.FromCombiner) -> m.FromCombiner:
@@ -105,6 +107,8 @@ def read_from_combiner(wire: pb.FromCombiner) -> m.FromCombiner:
             return masked.read_masked_partial(wire.masked_partial)
         case "passed_on":
             return masked.read_passed_on(wire.passed_on)
+        case "leaving":
+            return m.CombinerLeaving()
         case _:
             raise _empty("FromCombiner")
 
@@ -112,8 +116,8 @@ def read_from_combiner(wire: pb.FromCombiner) -> m.FromCombiner:
 def write_to_combiner(message: m.ToCombiner) -> pb.ToCombiner:
     """Write what the reducer says to a combiner."""
     match message:
-        case m.HelloAccepted(heartbeat_s):
-            return pb.ToCombiner(accepted=pb.HelloAccepted(heartbeat_s=heartbeat_s))
+        case m.HelloAccepted(heartbeat_s, fence):
+            return pb.ToCombiner(accepted=pb.HelloAccepted(heartbeat_s=heartbeat_s, fence=fence))
         case m.CellOrder():
             return pb.ToCombiner(order=rounds.write_cell_order(message))
         case m.CellCancelled(generation, reason):
@@ -136,7 +140,10 @@ def read_to_combiner(wire: pb.ToCombiner) -> m.ToCombiner:
     """Read what the reducer says to a combiner."""
     match wire.WhichOneof("message"):
         case "accepted":
-            return m.HelloAccepted(reading.seconds(wire.accepted.heartbeat_s, "accepted.heartbeat_s"))
+            return m.HelloAccepted(
+                reading.seconds(wire.accepted.heartbeat_s, "accepted.heartbeat_s"),
+                reading.count(wire.accepted.fence, "accepted.fence"),
+            )
         case "order":
             return rounds.read_cell_order(wire.order)
         case "cancelled":

@@ -1,6 +1,7 @@
 """The caller's end of a long-lived stream: one connection's life, from hello to its end."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -60,6 +61,13 @@ class Link(Generic[Up, Down]):
     def send(self, message: Up) -> None:
         """Queue a message; never waits. When the server does not read, the link ends with PeerTooSlow."""
         self._outbox.send(message)
+
+    async def end(self) -> None:
+        """Say nothing more: what waits is sent, and ``messages`` ends when the server has taken it all."""
+        self._outbox.close()
+        await asyncio.wait(self._tasks[:1])
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.done_writing()
 
     async def messages(self) -> AsyncIterator[Down]:
         """Yield what the server says until it ends the stream.

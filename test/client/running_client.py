@@ -274,12 +274,14 @@ def story(
     learner: Callable[[], Learner | None] = AddingLearner,
     objects: MemoryObjects | None = None,
     join: JoinCredential | None = None,
+    after: Callable[[Network], Coroutine[Any, Any, None]] | None = None,
     **changes: Any,
 ) -> None:
     """Run a client in a network of one reducer and one combiner, and tell what happens to it.
 
     Args:
         join: makes it a client of masked rounds.
+        after: what there is to tell when it was stopped.
     """
 
     async def main() -> None:
@@ -294,8 +296,12 @@ def story(
             if join is not None:
                 write_token_file(settings.token_file, TokenFile("client:anna", join), replace=True)
             learning = learner()
-            async with asyncio.timeout(100), running_client(settings, learning):
-                await told(Network(reducer, combiner, settings, learning))
+            network = Network(reducer, combiner, settings, learning)
+            async with asyncio.timeout(100):
+                async with running_client(settings, learning):
+                    await told(network)
+                if after is not None:
+                    await after(network)
         finally:
             await combiner.close()
             await reducer.close()

@@ -15,6 +15,7 @@ from running_client import (
     AddingLearner,
     CombinerServer,
     Network,
+    ReducerServer,
     a_join,
     client_settings,
     running_client,
@@ -221,6 +222,46 @@ def test_a_client_that_began_before_its_reducer_attaches_when_it_is_there(tmp_pa
         await network.combiner.heard("attached")
 
     story(tmp_path, told)
+
+
+def test_a_client_asks_each_reducer_in_its_turn_until_one_answers(tmp_path: Path) -> None:
+    async def told() -> None:
+        combiner, standby, active = CombinerServer(tmp_path), ReducerServer(), ReducerServer()
+        active.calls.address = combiner.address
+        await combiner.open()
+        await active.open()
+        addresses = f"127.0.0.1:{standby.port}, 127.0.0.1:{active.port}"
+        settings = client_settings(tmp_path / "anna", 1, reducer=addresses)
+        async with asyncio.timeout(60), running_client(settings, AddingLearner()):
+            await combiner.heard("attached")
+            assert active.calls.requests == 1
+            await active.close()
+            standby.calls.address = combiner.address
+            await standby.open()
+            combiner.send(GoElsewhere("to see whom it asks"))
+            await combiner.heard("attached")
+            assert standby.calls.requests == 1
+        for server in (combiner, standby):
+            await server.close()
+
+    asyncio.run(told())
+
+
+@pytest.mark.parametrize("work", ["train", "validate"])
+def test_a_client_that_is_stopped_says_that_its_work_stays_undone_and_leaves(tmp_path: Path, work: str) -> None:
+    async def told(network: Network) -> None:
+        network.learner.gate.clear()
+        await network.combiner.heard("attached")
+        getattr(network.combiner, work)(3)
+        await network.learner.begun.wait()
+
+    async def after(network: Network) -> None:
+        failed = await network.combiner.told(TaskFailed)
+        assert (failed.generation, failed.reason) == (3, "ClientLeft: its site has stopped it")
+        await network.combiner.heard("left")
+        assert network.learner.closed
+
+    story(tmp_path, told, after=after)
 
 
 def test_training_goes_on_while_the_combiner_is_away_and_is_uploaded_when_asked_for_again(tmp_path: Path) -> None:

@@ -80,10 +80,12 @@ def combiner_settings(folder: Path, reducer_port: int, **changes: Any) -> Combin
 class AttentiveReducer(RecordingReducer):
     """Wants to hear from its combiners often."""
 
+    fence = 1
+
     async def combiner_joined(self, hello: CombinerHello, caller: Caller, outbox: Outbox[ToCombiner]) -> None:
         self.outboxes.append(outbox)
         self.heard.put_nowait(("joined", hello))
-        outbox.send(HelloAccepted(0.3))
+        outbox.send(HelloAccepted(0.3, self.fence))
 
 
 @dataclass

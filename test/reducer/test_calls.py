@@ -35,7 +35,7 @@ def test_a_combiner_is_greeted_and_remembered(tmp_path: Path) -> None:
     async def story(network: Network) -> None:
         combiner = await network.combiner()
         await until(lambda: combiner.heard)
-        assert combiner.heard[0] == HelloAccepted(10.0)
+        assert combiner.heard[0] == HelloAccepted(10.0, network.fence)
         await network.calls.close()
         record = await network.ledger.get("combiners", NORTH, CombinerRecord)
         assert record is not None

@@ -107,7 +107,7 @@ def test_the_settings_of_a_client_load_with_what_its_entry_script_adds(
     settings = settings_of(services["client"], "client", root, tmp_path, **added)
     script = (root / IMAGE_FILES / "bin/run-client").read_text(encoding="utf-8")
     assert set(re.findall(r'environ\["(FEDN_[A-Z_]+)"\] =', script)) == set(added)
-    assert settings.reducer == "reducer:12070"
+    assert settings.reducer == ("reducer:12070",)
 
 
 def test_servers_listen_where_the_compose_file_expects_them(

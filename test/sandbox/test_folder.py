@@ -134,7 +134,7 @@ def test_the_settings_of_every_role_are_valid(tmp_path: Path) -> None:
     assert (combiner.name, combiner.listen, combiner.advertise) == ("combiner-2", "127.0.0.1:22081", "localhost:22081")
     assert combiner.token_file.read_text() == "token of combiner 2\n"
     client = load_settings(ClientSettings, folder.settings("client-1"), {})
-    assert (client.name, client.reducer) == ("client-1", "localhost:22070")
+    assert (client.name, client.reducer) == ("client-1", ("localhost:22070",))
     assert client.data_path == tmp_path / "data" / "client-1"
     assert client.keep_updates == tmp_path / "copies"
     assert client.token_file.read_text().startswith("token of client 1\nfedn-join-1:")

@@ -132,6 +132,7 @@ from_combiner = st.one_of(
     st.builds(m.CommitteeFormed, positive, st.just(COMMITTEE)),
     st.builds(m.MaskedPartial, positive, st.sampled_from([None, SIGNED]), counts, exclusions, summaries()),
     st.builds(m.WordPassedOn, ids, words_from_client),
+    st.just(m.CombinerLeaving()),
     st.builds(m.AttachedClients, clients),
     partials,
     st.builds(m.CellFailed, positive, words),
@@ -146,7 +147,7 @@ from_combiner = st.one_of(
     ),
 )
 to_combiner = st.one_of(
-    st.builds(m.HelloAccepted, seconds),
+    st.builds(m.HelloAccepted, seconds, counts),
     st.builds(m.CellOrder, plans, positive, clients, counts, signed=work_terms),
     st.builds(m.CellOrder, masked_plans, positive, clients, counts, st.just(MASKED_TERMS)),
     st.builds(m.WordForClients, clients, words_to_client),

@@ -59,7 +59,7 @@ def test_a_combiner_joins_hears_orders_and_is_heard(tmp_path: Path) -> None:
         async with reducer(calls) as address, connected(address, "combiner") as channel:
             async with reducer_link(channel, A_COMBINER) as link:
                 messages = link.messages()
-                assert await anext(messages) == HelloAccepted(HEARTBEAT_S)
+                assert await anext(messages) == HelloAccepted(HEARTBEAT_S, 1)
                 assert await calls.heard.get() == ("joined", A_COMBINER)
                 link.send(AttachedClients((ANNA,)))
                 assert await calls.heard.get() == ("said", AttachedClients((ANNA,)))

@@ -28,7 +28,7 @@ METRICS_RELEASE_MEAN: MetricsRelease
 METRICS_RELEASE_NONE: MetricsRelease
 
 class FromCombiner(_message.Message):
-    __slots__ = ("hello", "attached", "partial", "cell_failed", "validation", "progress", "committee", "masked_partial", "passed_on")
+    __slots__ = ("hello", "attached", "partial", "cell_failed", "validation", "progress", "committee", "masked_partial", "passed_on", "leaving")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class FromCombiner(_message.Message):
     COMMITTEE_FIELD_NUMBER: _ClassVar[int]
     MASKED_PARTIAL_FIELD_NUMBER: _ClassVar[int]
     PASSED_ON_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
     hello: CombinerHello
     attached: AttachedClients
     partial: PartialAggregate
@@ -47,7 +48,8 @@ class FromCombiner(_message.Message):
     committee: CommitteeFormed
     masked_partial: MaskedPartial
     passed_on: WordPassedOn
-    def __init__(self, hello: _Optional[_Union[CombinerHello, _Mapping]] = ..., attached: _Optional[_Union[AttachedClients, _Mapping]] = ..., partial: _Optional[_Union[PartialAggregate, _Mapping]] = ..., cell_failed: _Optional[_Union[CellFailed, _Mapping]] = ..., validation: _Optional[_Union[ValidationReport, _Mapping]] = ..., progress: _Optional[_Union[RoundProgress, _Mapping]] = ..., committee: _Optional[_Union[CommitteeFormed, _Mapping]] = ..., masked_partial: _Optional[_Union[MaskedPartial, _Mapping]] = ..., passed_on: _Optional[_Union[WordPassedOn, _Mapping]] = ...) -> None: ...
+    leaving: CombinerLeaving
+    def __init__(self, hello: _Optional[_Union[CombinerHello, _Mapping]] = ..., attached: _Optional[_Union[AttachedClients, _Mapping]] = ..., partial: _Optional[_Union[PartialAggregate, _Mapping]] = ..., cell_failed: _Optional[_Union[CellFailed, _Mapping]] = ..., validation: _Optional[_Union[ValidationReport, _Mapping]] = ..., progress: _Optional[_Union[RoundProgress, _Mapping]] = ..., committee: _Optional[_Union[CommitteeFormed, _Mapping]] = ..., masked_partial: _Optional[_Union[MaskedPartial, _Mapping]] = ..., passed_on: _Optional[_Union[WordPassedOn, _Mapping]] = ..., leaving: _Optional[_Union[CombinerLeaving, _Mapping]] = ...) -> None: ...
 
 class ToCombiner(_message.Message):
     __slots__ = ("accepted", "order", "cancelled", "validation", "committed", "expect", "dismiss", "for_clients", "policy")
@@ -370,10 +372,16 @@ class CombinerHello(_message.Message):
     def __init__(self, name: _Optional[str] = ..., instance: _Optional[str] = ..., address: _Optional[str] = ..., max_clients: _Optional[int] = ..., software: _Optional[str] = ..., certificate: _Optional[bytes] = ...) -> None: ...
 
 class HelloAccepted(_message.Message):
-    __slots__ = ("heartbeat_s",)
+    __slots__ = ("heartbeat_s", "fence")
     HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
     heartbeat_s: float
-    def __init__(self, heartbeat_s: _Optional[float] = ...) -> None: ...
+    fence: int
+    def __init__(self, heartbeat_s: _Optional[float] = ..., fence: _Optional[int] = ...) -> None: ...
+
+class CombinerLeaving(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class AttachedClients(_message.Message):
     __slots__ = ("clients",)
