@@ -100,14 +100,14 @@ class Children:
 
 def _cut_off(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and all that it started, packages' workers too, which lead groups of their own."""
-    started = _descendants(process.pid)
+    started = descendants(process.pid)
     for pid in (process.pid, *started):
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """Return the processes that one has started, and those that they have, where the system tells."""
     children: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):

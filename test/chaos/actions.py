@@ -1,10 +1,13 @@
 """What is done to networks while a session runs; each of these plays a trial of the tables."""
 
 import signal
+import time
 
 from chaos.crew import exists
 from chaos.links import Weather
 from chaos.stage import HURT, Stage
+
+from fedn_py.api.faults import ReducerUnreachable, RemoteRefusal
 
 THIS_ROUND = f"/{HURT:06d}"
 MIB = 1024 * 1024
@@ -178,3 +181,70 @@ def terminated(stage: Stage, name: str) -> None:
     stage.await_training()
     stage.terminate(name)
     stage.start(name)
+
+
+# ---- a second reducer
+
+
+def other_than(stage: Stage, name: str) -> str:
+    """Return the other reducer."""
+    return next(one for one in stage.network.reducers if one != name)
+
+
+def await_takeover(stage: Stage, by: str) -> None:
+    """Wait until a reducer is active."""
+
+    def is_active() -> bool:
+        try:
+            stage.network.reducers[by].status()
+        except (ReducerUnreachable, RemoteRefusal):
+            return False
+        return True
+
+    began = time.monotonic()
+    stage.until(f"{by} has taken over", is_active)
+    stage.notes.append(f"{by} took over in {time.monotonic() - began:.1f} s")
+
+
+def active_killed_at(stage: Stage, point: str | None) -> None:
+    """Kill the active reducer at a point, or while clients train, and start it again when the other one is active."""
+    active = stage.network.active()
+    if point is None:
+        stage.await_training()
+        stage.kill(active)
+    else:
+        stage.arm(active, point, match=THIS_ROUND)
+        stage.await_hit(active)
+        stage.network.crew.ended(active)
+    await_takeover(stage, other_than(stage, active))
+    stage.start(active)
+
+
+def active_stopped_at(stage: Stage, point: str) -> None:
+    """Have the active reducer stand still at a point until the other one has committed, and wake it."""
+    active = stage.network.active()
+    stage.arm(active, point, match=THIS_ROUND, stop=True)
+    stage.await_hit(active)
+    await_takeover(stage, other_than(stage, active))
+    stage.await_commit(HURT)
+    stage.wake(active)
+    stage.notes.append(f"{active} ended with {stage.network.crew.ended(active)}")
+
+
+def active_terminated(stage: Stage) -> None:
+    active = stage.network.active()
+    stage.await_training()
+    stage.terminate(active)
+    await_takeover(stage, other_than(stage, active))
+    stage.start(active)
+
+
+def stopped_and_woken_twice(stage: Stage) -> None:
+    stage.await_training()
+    for _ in range(2):
+        active = stage.network.active()
+        stage.stop_still(active)
+        await_takeover(stage, other_than(stage, active))
+        stage.wake(active)
+        stage.network.crew.ended(active)
+        stage.start(active)

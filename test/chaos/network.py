@@ -7,12 +7,15 @@ clients --combiner-N--> combiner-N    the far client --far to combiner-N--> comb
 
 import json
 import os
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import minio
 import numpy as np
 import pymongo
+import yaml
 from chaos.crew import Crew
 from chaos.links import Links
 from chaos.store_watch import StoreWatch
@@ -20,6 +23,9 @@ from running_network import RunningNetwork
 from safetensors.numpy import save_file
 from servers.running import Process, free_port, minio_in, mongodb_in
 
+from fedn_py.api.faults import ReducerUnreachable, RemoteRefusal
+from fedn_py.api.network import Network
+from fedn_py.api.profile import load_profile
 from fedn_py.execution.packing import create_package
 from fedn_py.sandbox.folder import Where
 
@@ -31,6 +37,34 @@ SMALL, LARGE = 1_000, 1_500_000
 """Parameters of the seed models; an update of the large one is sent in six pieces."""
 
 
+class Active:
+    """The network as seen through whichever reducer is active; has what Network has, one request at a time.
+
+    Attributes:
+        name: of the reducer that answered last.
+    """
+
+    def __init__(self, reducers: Mapping[str, Network]) -> None:
+        self._reducers = deque(reducers.items())
+
+    @property
+    def name(self) -> str:
+        return self._reducers[0][0]
+
+    def __getattr__(self, what: str) -> Callable[..., Any]:
+        def asked(*arguments: Any, **named: Any) -> Any:
+            for _ in range(len(self._reducers)):
+                try:
+                    return getattr(self._reducers[0][1], what)(*arguments, **named)
+                except (ReducerUnreachable, RemoteRefusal) as fault:
+                    if isinstance(fault, RemoteRefusal) and fault.code != "NotActive":
+                        raise
+                    self._reducers.rotate()
+            raise ReducerUnreachable("no reducer is active", remedy="Wait for one.")
+
+        return asked
+
+
 class ChaosNetwork(RunningNetwork):
     """The network; end it with ``stop``.
 
@@ -38,9 +72,10 @@ class ChaosNetwork(RunningNetwork):
         links: by the names above.
         kept: folder of the updates that clients keep for their owners.
         stores: the servers' processes, "mongodb" and "minio".
+        reducers: the REST API of each.
     """
 
-    def __init__(self, folder: Path, *, clients: int, combiners: int = 2) -> None:
+    def __init__(self, folder: Path, *, clients: int, combiners: int = 2, standby: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.kept, self.links, self.watch = folder / "kept", Links(), StoreWatch()
         self.crew = Crew(folder / "crew")
@@ -52,6 +87,10 @@ class ChaosNetwork(RunningNetwork):
             environ = {**os.environ, **keys}
             super().__init__(folder / "network", combiners, where, environ, children=self.crew, first_port=free_port())
             self.environ |= keys
+            self.reducers = {"reducer": self.network}
+            self.standby_grpc = 0
+            if standby:
+                self._start_standby()
             self._start_all(clients, combiners)
         except BaseException:
             self.stop()
@@ -69,15 +108,50 @@ class ChaosNetwork(RunningNetwork):
         keys = {"FEDN_MINIO_ACCESS_KEY": self.s3.access_key, "FEDN_MINIO_SECRET_KEY": self.s3.secret_key}
         return Where(f"mongodb://127.0.0.1:{mongodb}/", f"http://127.0.0.1:{minio_port}"), keys
 
+    # ---- a second reducer
+
+    def _start_standby(self) -> None:
+        """Start reducer-2, which waits for the first one's lease, and see the network through whichever is active."""
+        settings = yaml.safe_load(self.folder.settings("reducer").read_text())
+        state_key = str(self.folder.state("reducer") / "state.key")
+        settings["masking"]["state_key_file"] = state_key
+        web, self.standby_grpc = free_port(), free_port()
+        settings |= {
+            "name": "reducer-2",
+            "listen_web": f"127.0.0.1:{web}",
+            "listen_grpc": f"127.0.0.1:{self.standby_grpc}",
+            "state_dir": str(self.folder.state("reducer-2")),
+        }
+        self.folder.settings("reducer-2").write_text(yaml.safe_dump(settings))
+        self.start("reducer", "reducer-2")
+        profile = load_profile(self.folder.profile)
+        second = Network(f"https://localhost:{web}", profile.token, profile.authority_file)
+        self.reducers = {"reducer": Network.of(profile), "reducer-2": second}
+        self.network = Active(self.reducers)  # type: ignore[assignment]
+
+    def active(self) -> str:
+        """Return the name of the reducer that is active."""
+        return self.network.name if isinstance(self.network, Active) else "reducer"
+
+    def _to_reducer(self, name: str, target: int) -> int:
+        return self.links.open(f"{name} to {'reducer' if target == self.ports.grpc else 'reducer-2'}", target)
+
+    def _reducer_addresses(self, name: str) -> str | list[str]:
+        """Put links before each reducer and return what the settings of somebody who dials them say."""
+        links = [f"localhost:{self._to_reducer(name, grpc)}" for grpc in self._grpc_ports()]
+        return links[0] if len(links) == 1 else links
+
+    def _grpc_ports(self) -> list[int]:
+        return [self.ports.grpc, *([self.standby_grpc] if self.standby_grpc else [])]
+
     def _start_all(self, clients: int, combiners: int) -> None:
         through = {}
         for number, name in enumerate(self.combiners, start=1):
             door = self.links.open(name, self.ports.combiners[number - 1])
             through[str(door)] = self.links.open(f"far to {name}", self.ports.combiners[number - 1])
-            to_reducer = self.links.open(f"{name} to reducer", self.ports.grpc)
-            self.start_combiner(number, advertise=f"localhost:{door}", reducer=f"localhost:{to_reducer}")
+            self.start_combiner(number, advertise=f"localhost:{door}", reducer=self._reducer_addresses(name))
         self.await_combiners(combiners)
-        to_reducer = self.links.open("clients to reducer", self.ports.grpc)
+        reducers = self._reducer_addresses("clients")
         for number in range(1, clients + 1):
             data = self.data_of(f"client-{number}")
             data.mkdir(parents=True)
@@ -86,7 +160,7 @@ class ChaosNetwork(RunningNetwork):
             self.start_client(
                 number,
                 data,
-                reducer=f"localhost:{to_reducer}",
+                reducer=reducers,
                 keep_updates=str(self.kept),
                 preferred_combiner=self.combiners[number % combiners],
             )

@@ -11,9 +11,10 @@ from chaos.masked_trials import TRIALS as MASKED
 from chaos.network import ChaosNetwork
 from chaos.plain_trials import TRIALS as PLAIN
 from chaos.stage import Outcome, Trial, run
+from chaos.standby_trials import TRIALS as STANDBY
 
 CLIENTS = 8
-TRIALS: tuple[Trial, ...] = (*PLAIN, *MASKED)
+TRIALS: tuple[Trial, ...] = (*PLAIN, *MASKED, *STANDBY)
 
 
 class Course:
@@ -26,9 +27,12 @@ class Course:
 
     def run(self, trial: Trial) -> Outcome:
         """Run one trial."""
+        if self._network is not None and trial.standby != (len(self._network.reducers) > 1):
+            self.end()
         if self._network is None:
             self._networks += 1
-            self._network = ChaosNetwork(self._folder / f"network-{self._networks}", clients=CLIENTS)
+            folder = self._folder / f"network-{self._networks}"
+            self._network = ChaosNetwork(folder, clients=CLIENTS, standby=trial.standby)
         outcome = run(self._network, trial, self._folder)
         if outcome.faults:
             self.end()

@@ -13,7 +13,8 @@ from chaos.links import BLACK_HOLE, Weather
 from chaos.network import SMALL, ChaosNetwork
 from chaos.verdict import faults_of_session
 
-from fedn_py.api.faults import ReducerUnreachable
+from fedn_py.api.faults import ReducerUnreachable, RemoteRefusal
+from fedn_py.api.network import ENDED
 from fedn_py.errors import FednError
 from fedn_py.protocol.messages import Masking
 from fedn_py.reducer.control import RoundView, SessionOptions
@@ -37,6 +38,7 @@ class Trial:
         gated: whether the trainings of the round that is hurt wait until ``play`` lets them go on, or it returns.
         size: parameters of the model.
         update_timeout_s: of the session.
+        standby: whether a second reducer waits.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Trial:
     gated: bool = False
     size: int = SMALL
     update_timeout_s: float = 40.0
+    standby: bool = False
 
     @classmethod
     def of(  # noqa: PLR0917 - the columns of a table
@@ -181,7 +184,11 @@ class Stage:
         kind = {"mongodb": "MongoDB", "minio": "MinIO"}[name]
 
         def said() -> bool:
-            return any(store.kind == kind and not store.healthy for store in self.network.network.status().stores)
+            try:
+                stores = self.network.network.status().stores
+            except (ReducerUnreachable, RemoteRefusal):
+                return False
+            return any(store.kind == kind and not store.healthy for store in stores)
 
         self.until(f"the reducer says that {name} is away", said)
 
@@ -216,7 +223,7 @@ class Stage:
         def came() -> bool:
             try:
                 events = self.network.network.events(after=self.after, kind=kind, limit=500)
-            except ReducerUnreachable:
+            except (ReducerUnreachable, RemoteRefusal):
                 return False
             return any(containing in event.text for event in events)
 
@@ -225,6 +232,13 @@ class Stage:
     def await_commit(self, number: int) -> None:
         """Wait until a round is committed in the documents."""
         self.until(f"round {number} is committed", lambda: self.is_committed(number))
+
+    def has_ended(self) -> bool:
+        """Tell whether the session does nothing more by itself, as far as a reducer says so."""
+        try:
+            return self.network.network.session(self.session).status in ENDED
+        except (ReducerUnreachable, RemoteRefusal):
+            return False
 
     def is_committed(self, number: int) -> bool:
         """Tell whether a round is committed in the documents, whatever the reducer says."""
@@ -287,12 +301,12 @@ def _played(stage: Stage, trial: Trial, faults: list[str]) -> RoundView | None:
     )
     stage.session = network.network.start_session(options).id
     try:
-        with observed(stage.history, {"rest": network.network}, network.mongodb_uri, stage.session):
+        with observed(stage.history, network.reducers, network.mongodb_uri, stage.session):
             try:
                 trial.play(stage)
             finally:
                 stage.open_gates()
-            network.network.wait(stage.session, timeout_s=SESSION_S, poll_s=0.1)
+            stage.until("the session has ended", stage.has_ended, SESSION_S)
             network.links.heal()
         faults += faults_of_session(network, stage.session, seed_file)
         return network.network.round(stage.session, HURT)
@@ -309,9 +323,18 @@ def ready_again(network: ChaosNetwork) -> None:
             network.crew.send(name, signal.SIGCONT)
             if not network.crew.lives(name):
                 network.crew.restart(name)
-    network.awaited("the reducer", network.reached)
+    network.awaited("the reducer", lambda: is_reached(network) or None)
     network.await_combiners(len(network.combiners))
     network.await_clients(len(network.clients))
+
+
+def is_reached(network: ChaosNetwork) -> bool:
+    """Tell whether a reducer is active."""
+    try:
+        network.network.status()
+    except (ReducerUnreachable, RemoteRefusal):
+        return False
+    return True
 
 
 def recovered_s(entries: list[Entry]) -> float:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from fedn_py.api.faults import ReducerUnreachable
+from fedn_py.api.faults import ReducerUnreachable, RemoteRefusal
 from fedn_py.api.network import Network
 from fedn_py.api.profile import load_profile
 from fedn_py.execution.archive import unpack
@@ -75,6 +75,7 @@ class RunningNetwork:
         combiners: int = 1,
         where: Where | None = None,
         environ: Mapping[str, str] | None = None,
+        *,
         children: Children | None = None,
         first_port: int = 0,
     ) -> None:
@@ -102,7 +103,7 @@ class RunningNetwork:
         network = Network.of(load_profile(self.folder.profile))
         try:
             network.status()
-        except ReducerUnreachable:
+        except (ReducerUnreachable, RemoteRefusal):  # refused by one that is not active yet
             return None
         return network
 
