@@ -251,6 +251,8 @@ def _answer(operation: Mapping[str, Any]) -> str:
         schema = response.get("content", {}).get("application/json", {}).get("schema", {})
         if "$ref" in schema:
             return f"\nAnswers {status} with a `{schema['$ref'].rsplit('/', 1)[1]}`.\n"
+        if "application/x-ndjson" in response.get("content", {}):
+            return f"\nAnswers {status} with a `VerificationView` on each line, as it goes on.\n"
     return "\nAnswers 200 with the file.\n"
 
 

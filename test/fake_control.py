@@ -32,10 +32,12 @@ from fedn_py.reducer.control import (
     SumParticipantView,
     TokenView,
     UnknownModel,
+    UnknownObject,
     UnknownPackage,
     UnknownRound,
     UnknownSession,
     UnknownToken,
+    VerificationView,
     WrongSessionStatus,
 )
 
@@ -245,6 +247,22 @@ class FakeControl:
         view = PackageView(digest, "digits", "1", len(self.objects[digest]), 3, {"train": "python train.py"}, 1.0)
         self.package_views.append(view)
         return view
+
+    async def verify_object(self, digest: Digest) -> AsyncIterator[VerificationView]:
+        if digest not in self.objects and digest not in {view.digest for view in self.model_views}:
+            raise UnknownObject(digest)
+        content = self.objects.get(digest)
+
+        async def steps() -> AsyncIterator[VerificationView]:
+            if content is None:
+                yield VerificationView(digest, 0, 0, "missing", "it is missing. Put it back.")
+                return
+            yield VerificationView(digest, len(content) // 2, len(content), "reading")
+            whole = hashlib.sha256(content).hexdigest() == digest
+            fault = "" if whole else "it is not what it was. Put it back."
+            yield VerificationView(digest, len(content), len(content), "whole" if whole else "corrupt", fault)
+
+        return steps()
 
     async def combiners(self) -> tuple[CombinerView, ...]:
         return (CombinerView(CombinerName("combiner-1"), "localhost:12080", 2, 10, connected=True, last_seen=1.0),)

@@ -54,6 +54,21 @@ class Connection:
             connection.request(method, PREFIX + path, body=content, headers={**self._headers(), **headers})
             return self._json(connection.getresponse())
 
+    def lines(self, method: str, path: str) -> Iterator[Any]:
+        """Make one request and give each line of JSON of its answer as it comes."""
+        with self._open() as connection:
+            connection.request(method, PREFIX + path, headers=self._headers())
+            response = connection.getresponse()
+            if response.status != 200:
+                self._refuse(response)
+            while line := response.readline():
+                try:
+                    yield json.loads(line)
+                except ValueError as fault:
+                    raise ReducerUnreachable(
+                        f"{self._url} broke off in the middle of a line", remedy="Try again."
+                    ) from fault
+
     def upload(self, path: str, file: Path, progress: Progress) -> Any:
         """Send a file, piece by piece, and return the JSON that comes back."""
         size = file.stat().st_size

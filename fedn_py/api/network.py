@@ -24,6 +24,7 @@ from fedn_py.reducer.control import (
     Severity,
     StatusView,
     TokenView,
+    VerificationView,
 )
 
 View = TypeVar("View")
@@ -176,6 +177,16 @@ class Network:
     def upload_package(self, file: str | Path, progress: Progress = no_progress) -> PackageView:
         """Store a compute package, a .tar.gz."""
         return TypeAdapter(PackageView).validate_python(self._connection.upload("/packages", Path(file), progress))
+
+    def verify_object(self, digest: str, progress: Progress = no_progress) -> VerificationView:
+        """Have the reducer read a model's or a package's object to its end; return what came of it."""
+        step = None
+        for line in self._connection.lines("POST", f"/objects/{digest}/verify"):
+            step = TypeAdapter(VerificationView).validate_python(line)
+            progress(step.done, step.size)
+        if step is None or step.outcome == "reading":
+            raise ReducerUnreachable(f"the reducer broke off while it read {digest[:12]}", remedy="Try again.")
+        return step
 
     # ---- the network
 

@@ -179,6 +179,31 @@ def download_model(
     print_data(data, lambda: print(file), as_json=as_json)
 
 
+@models.command("verify")
+def verify_models(
+    session: Annotated[str | None, typer.Option(help="Only this session's: id, number or name.")] = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Walk the trail of models, and have the reducer read every model and package to its end.
+
+    Exit 1 unless each round's model names the one that it was made from, and the store has all of them as they were.
+
+    Example: fedn-py model verify
+    """
+    from fedn_py.cli.progress import transferring
+    from fedn_py.cli.trail import verify_trail
+
+    with transferring("verify") as tell:
+        found = verify_trail(open_network(profile), session, tell)
+    print_data(found, lambda: print(f"{found.models} models, {found.packages} packages"), as_json=as_json)
+    for fault in found.faults:
+        note(f"wrong: {fault}")
+    if found.faults:
+        raise typer.Exit(Exit.FAILED)
+    note("The trail is whole, and every object of it is what its name says.")
+
+
 def _resolved(path: Path | None) -> Path | None:
     return path.resolve() if path else None
 

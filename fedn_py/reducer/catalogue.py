@@ -12,7 +12,7 @@ from fedn_py.execution.archive import PackageContents, inspect_archive
 from fedn_py.identity import Digest, SessionId
 from fedn_py.model.layout import ModelLayout
 from fedn_py.model.vector import check_finite
-from fedn_py.reducer.control import UnknownModel, UnknownPackage
+from fedn_py.reducer.control import UnknownModel, UnknownObject, UnknownPackage
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, RecordExists
 from fedn_py.reducer.records import PackageRecord, RoundRecord, SeedModelRecord, round_key
@@ -122,6 +122,14 @@ class Catalogue:
         if not made:
             raise UnknownModel(digest)
         return made[0]
+
+    async def check_known(self, digest: Digest) -> None:
+        """Raise UnknownObject unless a model or a package has this digest."""
+        try:
+            await self.model(digest)
+        except UnknownModel:
+            if await self._ledger.get("packages", digest, PackageRecord) is None:
+                raise UnknownObject(digest) from None
 
     async def _seed(self, digest: Digest) -> SeedModelRecord:
         record = await self._ledger.get("models", digest, SeedModelRecord)

@@ -59,6 +59,13 @@ class UnknownPackage(Unknown):
         super().__init__("package", digest, "List them: fedn-py package list.")
 
 
+class UnknownObject(Unknown):
+    """No model and no package has this digest."""
+
+    def __init__(self, digest: object) -> None:
+        super().__init__("model or package", digest, "List them: fedn-py model list, fedn-py package list.")
+
+
 class UnknownToken(Unknown):
     """No token has this id."""
 
@@ -395,6 +402,23 @@ class PackageView:
 
 
 @dataclass(frozen=True, slots=True)
+class VerificationView:
+    """How far an object is read, to see whether it is what its name says.
+
+    Attributes:
+        done, size: bytes.
+        outcome: "reading" until it has ended; "unknown" where the store went away in between.
+        fault: what is wrong and what to do, in words; empty while nothing is.
+    """
+
+    digest: Digest
+    done: int
+    size: int
+    outcome: Literal["reading", "whole", "missing", "corrupt", "unknown"]
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CombinerView:
     """One combiner; ``clients`` are attached to it now."""
 
@@ -542,6 +566,10 @@ class Control(Protocol):
 
     async def upload_package(self, chunks: AsyncIterator[bytes]) -> PackageView:
         """Store a compute package; refused unless it is one that clients can unpack safely."""
+        ...
+
+    async def verify_object(self, digest: Digest) -> AsyncIterator[VerificationView]:
+        """Read a model's or a package's object to its end, as a stream of how far it is; the last one has ended."""
         ...
 
     async def combiners(self) -> tuple[CombinerView, ...]:

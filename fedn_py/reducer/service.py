@@ -47,6 +47,7 @@ from fedn_py.reducer.records import (
 from fedn_py.reducer.roster import Roster
 from fedn_py.reducer.sessions import Sessions, first_progress
 from fedn_py.reducer.token_book import TokenBook, now_ms
+from fedn_py.reducer.verifying import verified
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.ports import Documents, Objects
 
@@ -312,6 +313,11 @@ class StoredControl:
     async def upload_package(self, chunks: AsyncIterator[bytes]) -> control.PackageView:
         """Store a compute package."""
         return views.package_view(await self._parts.catalogue.add_package(chunks))
+
+    async def verify_object(self, digest: Digest) -> AsyncIterator[control.VerificationView]:
+        """Read a model's or a package's object to its end."""
+        await self._parts.catalogue.check_known(digest)
+        return verified(self._parts.objects, digest, self._parts.events)
 
     # ---- combiners and clients
 

@@ -18,6 +18,7 @@ from fedn_py.reducer.control import (
     SessionView,
     StatusView,
     TokenView,
+    VerificationView,
 )
 from fedn_py.settings import LimitSettings
 from fedn_py.web.bridge import Bridge, upload
@@ -35,6 +36,7 @@ from fedn_py.web.schemas import (
     TokenPath,
     answer_json,
     described,
+    json_lines,
     page_of,
     session_id,
 )
@@ -42,6 +44,10 @@ from fedn_py.web.schemas import (
 PREFIX = "/api/v1"
 
 _BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"format": "binary"}}}}}
+_STEPS: dict[str, Any] = {
+    "description": "How far it is, one JSON object a line",
+    "content": {"application/x-ndjson": {"schema": described(VerificationView).model_json_schema()}},
+}
 _BYTES: dict[str, Any] = {"description": "The file", "content": {"application/octet-stream": {}}}
 
 
@@ -158,6 +164,12 @@ def model_routes(control: Control, bridge: Bridge, limits: LimitSettings) -> API
         response.set_etag(path.digest)
         response.headers["Content-Disposition"] = f'attachment; filename="{path.digest[:12]}.safetensors"'
         return response
+
+    @area.post("/objects/<digest>/verify", responses={200: _STEPS})
+    def verify_object(path: DigestPath) -> Response:
+        """Read a model's or package's object to its end: one JSON object a line, how far it is, at last the outcome."""
+        steps = bridge.call(control.verify_object(Digest(path.digest)))
+        return Response(bridge.download(json_lines(steps), request), mimetype="application/x-ndjson")
 
     return area
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any, Literal, get_type_hints
 
 from flask import Response
@@ -188,6 +189,12 @@ def page_of(view: type) -> type[BaseModel]:
 def answer_json(view: object, status: int = 200) -> Response:
     """Return views as JSON."""
     return Response(to_json(view, inf_nan_mode="null"), status=status, mimetype="application/json")
+
+
+async def json_lines(views: AsyncIterator[object]) -> AsyncGenerator[bytes, None]:
+    """Give views as lines of JSON."""
+    async for view in views:
+        yield to_json(view) + b"\n"
 
 
 class StrictJSON(DefaultJSONProvider):

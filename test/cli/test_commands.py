@@ -1,9 +1,10 @@
 """The commands that speak to a reducer, run as a person or a script runs them."""
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from web_server import Served
 
 from fedn_py.cli.main import main
+from fedn_py.identity import Digest, SessionId
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.reducer.control import EventView
+from fedn_py.reducer.control import EventView, ModelView
 
 
 @dataclass(frozen=True)
@@ -270,3 +272,50 @@ def test_a_wrong_command_exits_2(run: Run, profile: Path, words: tuple[str, ...]
 def test_parameters_that_are_no_object_are_told(run: Run, started: str) -> None:
     ended = run("session", "start", "--package", "digits", "--model", "x", "--parameters", "3")
     assert ended.code != 0
+
+
+# ---- model verify
+
+
+def made_rounds(served: Served, session: str, *contents: bytes) -> list[str]:
+    """Put committed rounds of a session behind each other, as the reducer shows them."""
+    control = served.control
+    parent = control.session_views[session].options.seed_model
+    digests = []
+    for number, content in enumerate(contents, 1):
+        digest = Digest(hashlib.sha256(content).hexdigest())
+        control.objects[digest] = content
+        control.model_views.append(ModelView(digest, number, SessionId(session), parent, len(content), 1.0))
+        parent = digest
+        digests.append(digest)
+    return digests
+
+
+def test_model_verify_walks_the_trail_and_has_every_object_read(run: Run, served: Served, started: str) -> None:
+    made_rounds(served, started, b"one", b"two")
+    ended = run("model", "verify", "--json")
+    assert ended.code == 0, ended.err
+    assert (ended.data["sessions"], ended.data["models"], ended.data["packages"]) == (1, 3, 1)
+    assert ended.data["faults"] == []
+    assert "The trail is whole" in run("model", "verify", "--session", started[:8]).err
+
+
+def test_model_verify_names_what_is_wrong_and_exits_with_1(run: Run, served: Served, started: str) -> None:
+    one, two = made_rounds(served, started, b"one", b"two")
+    served.control.objects[Digest(one)] = b"0ne"
+    del served.control.objects[Digest(two)]
+    served.control.model_views[-1] = replace(served.control.model_views[-1], number=3)
+    ended = run("model", "verify", "--json")
+    assert ended.code == 1
+    faults = ended.data["faults"]
+    assert len(faults) == 3
+    assert "lacks round 2" in faults[0]
+    assert any(f"model {one} is corrupt" in fault for fault in faults)
+    assert any(f"model {two} is missing" in fault for fault in faults)
+
+
+def test_model_verify_is_an_admins(run: Run, served: Served, started: str, profile: Path) -> None:
+    viewer = served.control.let_in("viewer")
+    text = profile.read_text().splitlines()
+    profile.write_text("\n".join([text[0], f"token: {viewer}", text[2]]))
+    assert run("model", "verify").code == 4

@@ -243,6 +243,7 @@ def test_openapi_describes_every_route_and_its_answers(served: Served) -> None:
         "/api/v1/models",
         "/api/v1/models/{digest}",
         "/api/v1/models/{digest}/content",
+        "/api/v1/objects/{digest}/verify",
         "/api/v1/packages",
         "/api/v1/packages/{digest}",
         "/api/v1/sessions",
