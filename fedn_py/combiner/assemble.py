@@ -13,6 +13,7 @@ from fedn_py.combiner.cells import Cells
 from fedn_py.combiner.joining import Joining
 from fedn_py.combiner.masked_cells import MaskedCells
 from fedn_py.combiner.masking_trust import MaskingTrust
+from fedn_py.combiner.patient_upstream import PatientUpstream
 from fedn_py.combiner.reducer_stream import ReducerVoice
 from fedn_py.combiner.shelf import Shelf
 from fedn_py.combiner.upstream import ReducerUpstream, StoreUpstream
@@ -56,7 +57,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         token = bearer_of(settings.token_file.read_text(encoding="utf-8"))
         channels = ReducerChannels(settings.reducer, authority_pem, token)
         closing.push_async_callback(channels.close)
-        upstream = await _open_upstream(settings, channels, closing)
+        upstream = PatientUpstream(await _open_upstream(settings, channels, closing))
         scratch = empty_folder(settings.state_dir / "scratch")
         clock = asyncio.get_running_loop().time
         tickets, voice = Tickets(clock, wait_s=_TICKET_WAIT_S), ReducerVoice()

@@ -204,6 +204,8 @@ class Cells:
                     await asyncio.to_thread(path.unlink, missing_ok=True)
         except FednError as fault:
             return [NotReported(generation, f"{fault.code}: {fault.message}")]
+        if self._work.get(generation) is not work:
+            return []  # cancelled while the store was away: a newer answer may have been given
         weight = sum(contribution.samples for contribution in included)
         metrics = work.total.training_metrics()
         self._reducer.report(PartialAggregate(generation, sum_object, weight, included, effect.excluded, metrics))

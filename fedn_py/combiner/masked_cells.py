@@ -311,6 +311,8 @@ class MaskedCells:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
         except FednError as fault:
             return [NotReported(generation, f"{fault.code}: {fault.message}")]
+        if self._held.get(generation) is not held:
+            return []  # cancelled while the store was away: a newer answer may have been given
         self._streams.expected(effect.ctx, WORD_BYTES * held.terms.encoding.n_words)
         closed = self._certified.sign(closed_cell(effect, digest))
         partial = MaskedPartial(generation, closed, len(effect.rows), effect.excluded, released(held.told))

@@ -1,14 +1,12 @@
 """Waiting for a store that is away: the network waits, says so once, and goes on."""
 
-import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from fedn_py.errors import FednError
-from fedn_py.protocol.backoff import delay_s
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.runtime.scratch import DiskFull
+from fedn_py.runtime.waiting import wait_out
 from fedn_py.store.ports import StoreFull, StoreUnavailable
 
 Outcome = TypeVar("Outcome")
@@ -39,22 +37,24 @@ class Patience:
 
     async def until_done(self, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Do ``work``, again and again while the store is away or full; it must be safe to repeat."""
-        attempt, wait = 0, object()
+        wait = object()
+
+        def waiting(fault: FednError, tries: int) -> None:
+            if tries == 1:
+                self._tell_waiting(fault)
+            self._reasons[wait] = fault.message
+
         try:
-            while True:
-                try:
-                    outcome = await work()
-                except WAITED_FOR as fault:
-                    if not attempt:
-                        self._tell_waiting(fault)
-                    self._reasons[wait] = fault.message
-                    attempt += 1
-                    await asyncio.sleep(delay_s(attempt, random.random(), self._base_s, _LONGEST_S))
-                else:
-                    break
+            outcome = await wait_out(
+                work,
+                lambda fault: isinstance(fault, WAITED_FOR),
+                waiting,
+                base_s=self._base_s,
+                longest_s=_LONGEST_S,
+            )
         finally:
-            self._reasons.pop(wait, None)
-        if attempt:
+            had_to_wait = self._reasons.pop(wait, None) is not None
+        if had_to_wait:
             self._events.tell("store.back", "the store answers again; the session goes on")
         return outcome
 

@@ -28,7 +28,18 @@ from fedn_py.wire.v1 import network_pb2, network_pb2_grpc, transfer_pb2, transfe
 
 _ASK_TIMEOUT_S = 20.0
 _STALL_S = 60.0
-_TRY_AGAIN = frozenset({"WrongOffset", "UploadIncomplete", "SpoolFull", "TooManyTransfers", "PeerTooSlow"})
+_TRY_AGAIN = frozenset(
+    {
+        "WrongOffset",
+        "UploadIncomplete",
+        "SpoolFull",
+        "TooManyTransfers",
+        "PeerTooSlow",
+        "StoreUnavailable",
+        "StoreFull",
+        "DiskFull",
+    }
+)
 """Refusals that another attempt may not meet."""
 
 Bytes = bytes | bytearray | memoryview
