@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Literal
 
-from fedn_py.errors import OwnFault
+from fedn_py.errors import FednError
 from fedn_py.identity import Digest
 from fedn_py.store.ports import (
     Collection,
@@ -20,8 +20,15 @@ from fedn_py.store.ports import (
 Mischief = Literal["fails", "lost, applied", "lost, not applied"]
 
 
+def _no_answer() -> Exception:
+    return StoreUnavailable("the store does not answer", remedy="Wait for it.")
+
+
 class Trouble:
-    """Counts the calls of both stores and says which of them goes wrong.
+    """Counts the calls of both stores, or of another port, and says which of them goes wrong.
+
+    Args:
+        fault: makes what a call that fails raises.
 
     Attributes:
         calls: how many there were since ``begin``.
@@ -29,26 +36,27 @@ class Trouble:
         away: while set, every call fails with what it makes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fault: Callable[[], Exception] = _no_answer) -> None:
+        self.fault = fault
         self.calls = 0
         self.struck = False
-        self.away: Callable[[], OwnFault] | None = None
-        self._at, self._mischief = 0, "fails"
+        self.away: Callable[[], FednError] | None = None
+        self._at, self._mischief, self._silence = 0, "fails", 0
 
-    def begin(self, at: int, mischief: Mischief) -> None:
-        """Have call number ``at`` from now on go wrong; 0 for none."""
-        self.calls, self.struck, self._at, self._mischief = 0, False, at, mischief
+    def begin(self, at: int, mischief: Mischief, silence: int = 0) -> None:
+        """Have call number ``at`` from now on go wrong, 0 for none, and fail as many as ``silence`` behind it."""
+        self.calls, self.struck, self._at, self._mischief, self._silence = 0, False, at, mischief, silence
 
     def next_call(self, *, writes: bool = False) -> Mischief | None:
         """Count a call; raises where it fails, and says what else goes wrong with it."""
         if self.away is not None:
             raise self.away()
         self.calls += 1
-        if self.calls != self._at:
+        if not self._at <= self.calls <= self._at + self._silence or not self._at:
             return None
         self.struck = True
-        if self._mischief == "fails" or not writes:
-            raise StoreUnavailable("the store does not answer", remedy="Wait for it.")
+        if self._mischief == "fails" or not writes or self.calls > self._at:
+            raise self.fault()
         return self._mischief  # type: ignore[return-value]
 
 
@@ -141,15 +149,18 @@ class UnrulyObjects:
     async def put(self, chunks: AsyncIterator[bytes], *, expected: Digest | None = None) -> ObjectStat:
         mischief = self._trouble.next_call(writes=True)
         if mischief == "lost, not applied":
-            raise StoreUnavailable("the store did not take an object")
+            raise self._trouble.fault()
         stat = await self._inner.put(chunks, expected=expected)
         if mischief:
-            raise StoreUnavailable("the store's answer was lost")
+            raise self._trouble.fault()
         return stat
 
     async def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
-        self._trouble.next_call()
+        breaks_off = self._trouble.next_call(writes=True)
         async for chunk in self._inner.get(digest, offset=offset):
+            if breaks_off:
+                yield chunk[: len(chunk) // 2]
+                raise self._trouble.fault()
             yield chunk
 
     async def stat(self, digest: Digest) -> ObjectStat:
@@ -157,8 +168,11 @@ class UnrulyObjects:
         return await self._inner.stat(digest)
 
     async def delete(self, digest: Digest) -> None:
-        self._trouble.next_call()
-        await self._inner.delete(digest)
+        mischief = self._trouble.next_call(writes=True)
+        if mischief != "lost, not applied":
+            await self._inner.delete(digest)
+        if mischief:
+            raise self._trouble.fault()
 
     async def list(self) -> AsyncIterator[ObjectStat]:
         self._trouble.next_call()

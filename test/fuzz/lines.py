@@ -4,11 +4,12 @@ Whoever lays an ambush gets the bytes of the messages that it waits for, and the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
+from unruly_store import Trouble
 
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId
@@ -17,6 +18,8 @@ from fedn_py.protocol.masked.round_messages import Included, OpenSum2
 from fedn_py.protocol.masked.signing import Signed
 from fedn_py.transport import codec
 from fedn_py.wire.v1 import network_pb2 as pb
+
+Result = TypeVar("Result")
 
 Door = Callable[[bytes], Awaitable[Any]]
 """Takes a message's bytes in; raises PeerFault where they are refused before anything is done."""
@@ -85,10 +88,15 @@ class Ambush:
     until: Callable[[Passing], bool] = lambda _: False
 
 
+class LineCut(PeerFault):
+    """A connection was cut."""
+
+
 class Lines:
     """All lines of a network.
 
     Attributes:
+        trouble: by the name of a way or a transfer, what goes wrong with it; its connection goes with it.
         passed: the last messages of masked rounds, as their senders said them.
         committed: the newest round that the reducer has told of. orders: how many it has given.
         cells_failed: why, as combiners told the reducer.
@@ -98,6 +106,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._ambushes: list[Ambush] = []
+        self.trouble: dict[str, Trouble] = {}
         self.passed: list[Passing] = []
         self.most_kept = 400
         self.committed = 0
@@ -114,8 +123,22 @@ class Lines:
         if ambush in self._ambushes:
             self._ambushes.remove(ambush)
 
-    async def carry(self, way: Way, client: ClientId | None, message: Any, door: Door) -> None:
+    async def carry(self, way: Way, client: ClientId | None, message: Any, door: Door) -> Any:
         """Carry a message to its door, or into the ambush that waits for it."""
+        return await self.over(way.name, self._carry(way, client, message, door))
+
+    async def over(self, name: str, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do what goes over a connection of this name, unless that is cut before; it may also be cut just behind it."""
+        mischief = self.trouble[name].next_call(writes=True) if name in self.trouble else None
+        if mischief in {"fails", "lost, not applied"}:
+            work.close()
+            raise LineCut("the connection was cut before it was done")
+        answer = await work
+        if mischief:
+            raise LineCut("the connection was cut when it was done")
+        return answer
+
+    async def _carry(self, way: Way, client: ClientId | None, message: Any, door: Door) -> Any:
         passing = Passing(way, kind_of(way, message), client, message, way.bytes_of(message))
         if passing.kind:
             self.passed.append(passing)

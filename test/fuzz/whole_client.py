@@ -9,7 +9,7 @@ from typing import Any
 
 import masked_world as world
 import numpy as np
-from fuzz.lines import ASSIGNING, FROM_CLIENT, TO_CLIENT, UPLOADING, Lines, Queue, until_one_ends
+from fuzz.lines import ASSIGNING, FROM_CLIENT, TO_CLIENT, UPLOADING, LineCut, Lines, Queue, until_one_ends
 from masked_world import AClient
 from safetensors.numpy import load_file, save_file
 
@@ -40,6 +40,7 @@ from fedn_py.protocol.messages import (
     UpdateReceipt,
 )
 from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.runtime.scratch import empty_folder
 from fedn_py.runtime.secret_files import write_secret
 from fedn_py.transport.authentication import Caller
 from fedn_py.transport.chunks import UploadStart
@@ -50,7 +51,8 @@ from fedn_py.transport.streams import Outbox
 SAMPLES = 50
 _AGAIN_S = 0.01
 _TOKEN = TokenId("c1" * 8)
-_TRY_AGAIN = {"WrongOffset", "UploadIncomplete"}
+DOWNLOAD, STREAM = "download", "stream of an answer"
+_TRY_AGAIN = {"WrongOffset", "UploadIncomplete", "SpoolFull", "DiskFull", "LineCut"}
 
 
 def id_of(client: AClient) -> ClientId:
@@ -81,7 +83,9 @@ class TheLearner:
 
 
 def a_state_folder(path: Path, client: AClient) -> Path:
-    """The folder of a client of the masked world that has joined."""
+    """The folder of a client of the masked world that has joined; made where it is not there."""
+    if path.exists():
+        return path
     path.mkdir(parents=True, mode=0o700)
     public = bytes(client.key.verify_key)
     create_memory(path / MEMORY_FILE, public)
@@ -108,8 +112,7 @@ class WholeClient:
         self.client, self.id, self.network, self._told = client, id_of(client), network, told
         self.folder = StateFolder(a_state_folder(folder, client))
         self.lines: Lines = network.lines
-        updates = UpdateFolder(folder / "updates", ClientName(client.name), None)
-        (folder / "updates").mkdir()
+        updates = UpdateFolder(empty_folder(folder / "updates"), ClientName(client.name), None)
         models = ObjectFolder(folder / "models", ".safetensors", 2)
         self.work = ClientWork(
             TheLearner(client),
@@ -169,6 +172,13 @@ class WholeClient:
             self._out.send(message)
 
     async def fetch(self, digest: Digest, into: Path) -> None:
+        while True:
+            try:
+                return await self.lines.over(DOWNLOAD, self._download(digest, into))
+            except LineCut:
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _download(self, digest: Digest, into: Path) -> None:
         shelf = self.network.combiner.shelf
         await shelf.stat(digest)
         content = b"".join([chunk async for chunk in shelf.get(digest)])
@@ -207,11 +217,15 @@ class WholeClient:
         content = await in_thread(path.read_bytes)
         start = UploadStart(upload_id, 0, len(content), digest)
         start, content = self.network.stream_changes(self.id, start, content)
-        try:
-            await self.network.combiner.take_object(start, Caller("client", self.id, _TOKEN), content)
-        except FednError as fault:
-            self._told("combiner", fault.code)
-            raise RemoteFault(fault.code, fault.message, remedy=fault.remedy) from fault
+        caller = Caller("client", self.id, _TOKEN)
+        for _ in range(3):
+            try:
+                return await self.lines.over(STREAM, self.network.combiner.take_object(start, caller, content))
+            except FednError as fault:
+                self._told("combiner", fault.code)
+                if fault.code not in _TRY_AGAIN:
+                    raise RemoteFault(fault.code, fault.message, remedy=fault.remedy) from fault
+        return None
 
     async def _apart(self, work: Any) -> Any:
         """As the real one does: a transfer ends with its connection, by a fault."""

@@ -27,14 +27,16 @@ from fuzz.whole_client import SAMPLES, WholeClient
 from masked_world import CLIENTS, AClient
 from reducer_network import NORTH, Network, OperatorFiles, Stored
 from safetensors.numpy import load
-from unruly_store import Trouble
+from unruly_store import Trouble, UnrulyObjects
 
+from fedn_py.client.masked_memory import MemoryUnwritable
 from fedn_py.combiner.answer_streams import AnswerStreams
 from fedn_py.combiner.arrivals import Arrivals
 from fedn_py.combiner.calls import Calls
 from fedn_py.combiner.cells import Cells
 from fedn_py.combiner.masked_cells import MaskedCells
 from fedn_py.combiner.masking_trust import MaskingTrust
+from fedn_py.combiner.patient_upstream import PatientUpstream
 from fedn_py.combiner.reducer_stream import ReducerVoice
 from fedn_py.combiner.shelf import Shelf
 from fedn_py.combiner.upstream import StoreUpstream
@@ -56,6 +58,7 @@ from fedn_py.protocol.messages import (
 )
 from fedn_py.protocol.reducer_work import Paused
 from fedn_py.reducer.control import WrongSessionStatus
+from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.records import RoundRecord, round_key
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.transport.authentication import Caller
@@ -84,12 +87,17 @@ async def _in_order(content: bytes) -> AsyncIterator[bytes]:
 
 
 class WholeCombiner:
-    """A combiner's parts as ``combiner/assemble.py`` puts them together, on lines."""
+    """A combiner's parts as ``combiner/assemble.py`` puts them together, on lines.
+
+    Attributes:
+        trouble: with its object store.
+    """
 
     def __init__(self, folder: Path, network: "WholeNetwork") -> None:
         self._folder, self._network = folder, network
         self.certificate = world.a_certificate(world.COMBINER, role="combiner")
         self._dropped = asyncio.Event()
+        self.trouble = Trouble()
 
     async def open(self) -> None:
         folder, clock = self._folder, asyncio.get_running_loop().time
@@ -99,7 +107,7 @@ class WholeCombiner:
             bytes(world.OPERATOR.verify_key), world.DEPLOYMENT, self.certificate, bytes(world.COMBINER)
         )
         trust = self.trust = MaskingTrust(credential, lambda: world.NOW_S)
-        upstream = StoreUpstream(self._network.reducer.stored.objects)
+        upstream = PatientUpstream(StoreUpstream(UnrulyObjects(self._network.reducer.stored.objects, self.trouble)))
         self.voice = ReducerVoice()
         self.spool = await open_spool(
             folder / "spool", memory_bytes=1 << 24, disk_bytes=1 << 26, most_uploads=100, idle_s=60.0, clock=clock
@@ -272,6 +280,7 @@ class WholeNetwork:
         self._tasks: list[asyncio.Task[None]] = []
         self.vector_changes: VectorChanges = lambda _, header, content: (header, content)
         self.stream_changes: StreamChanges = lambda _, start, content: (start, content)
+        self.on_new_client: Callable[[WholeClient], None] = lambda _: None
         self.committed = 0
         self.rests: list[str] = []
         self._looked_at = len(log)
@@ -285,14 +294,28 @@ class WholeNetwork:
         await self.combiner.open()
         self._tasks.append(asyncio.ensure_future(self.combiner.run()))
         for client in self._people:
-            whole = WholeClient(client, self.folder / client.name, self, self.told)
-            self.clients[whole.id] = whole
-            self._tasks.append(asyncio.ensure_future(whole.run()))
+            self._tasks.append(asyncio.ensure_future(self._run_client(self._new_client(client))))
         while not all(whole.attached.is_set() for whole in self.clients.values()):
             self.check_alive()
             await asyncio.sleep(0.01)
         self._tasks.append(asyncio.ensure_future(self._operate()))
         await quiet()
+
+    def _new_client(self, client: AClient) -> WholeClient:
+        whole = WholeClient(client, self.folder / client.name, self, self.told)
+        self.clients[whole.id] = whole
+        self.on_new_client(whole)
+        return whole
+
+    async def _run_client(self, whole: WholeClient) -> None:
+        """Run a client, and start it again where its disk has ended it, as whoever keeps processes running does."""
+        while True:
+            try:
+                return await whole.run()
+            except MemoryUnwritable as fault:
+                self.told("client", fault.code)
+            await asyncio.sleep(_AGAIN_S)
+            whole = self._new_client(whole.client)
 
     async def _operate(self) -> None:
         """Do what an operator does who finds the session at rest: let it go on with a new work."""
@@ -319,7 +342,8 @@ class WholeNetwork:
         """Start a session that goes on for as long as the test does."""
         seed = a_model({"w": ("F32", tuple(float(number) for number in range(self.n_parameters)))})
         model = await self.reducer.control.upload_model(_in_order(seed))
-        masked = MaskedOptions(**{"clip": 2.0, **changed.pop("masked", {})})
+        is_masked = changed.get("masking", "pet") != "none"
+        masked = MaskedOptions(**{"clip": 2.0, **changed.pop("masked", {})} if is_masked else {})
         plain = {"masking": "pet", "rounds": 1_000, "clients_wanted": len(self.clients), "clients_required": 3}
         options: dict[str, Any] = {
             **plain,
@@ -397,7 +421,7 @@ class WholeNetwork:
 
     async def _round(self, number: int) -> RoundRecord:
         key = round_key(self.session, number)
-        record = await self.reducer.ledger.get("rounds", key, RoundRecord)
+        record = await Ledger(self.reducer.stored.documents, 0).get("rounds", key, RoundRecord)
         assert record is not None
         assert record.status == "committed"
         return record

@@ -16,7 +16,6 @@ from awaiting import until
 from masked_network import MaskedCombiner, a_masked_combiner, client_id, expected_mean
 from masked_world import CLIENTS
 from reducer_network import NORTH, Network, OperatorFiles, Stored, a_network
-from unruly_store import Mischief, Trouble
 
 from fedn_py.identity import CombinerName, Digest, InstanceId
 from fedn_py.protocol.masked.beacon import KnownBeacon
@@ -49,13 +48,12 @@ from fedn_py.protocol.messages import (
     PolicyNews,
     WordForClients,
 )
-from fedn_py.protocol.reducer_work import Failed, Gathering, Paused, SessionStarted
+from fedn_py.protocol.reducer_work import Failed, Gathering, Paused
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_documents import attempt_of, bytes_of, signed_of
 from fedn_py.reducer.masked_sessions import BeyondPolicy, MaskingNotSetUp
 from fedn_py.reducer.records import Measured, RoundRecord, SessionRecord
 from fedn_py.reducer.round_records import CommittedElsewhere
-from fedn_py.reducer.sessions import first_progress
 from fedn_py.reducer.unmasking import MaskedModel
 
 SOUTH, SOUTH_1 = CombinerName("south"), InstanceId("south-1")
@@ -897,35 +895,7 @@ def test_clear_validation_is_ordered_only_where_metrics_may_be_seen_by_client(tm
     in_a_masked_network(tmp_path / "client", open_story, world.a_policy(metrics="client"))
 
 
-# ---- stores that fail
-
-
-@pytest.mark.parametrize("mischief", ["fails", "lost, applied", "lost, not applied"])
-def test_whichever_call_of_a_store_goes_wrong_each_set_is_opened_once(tmp_path: Path, mischief: Mischief) -> None:
-    async def story(at: int) -> bool:
-        trouble = Trouble()
-        files, stored = OperatorFiles(tmp_path / "operator"), Stored()
-        async with a_network(tmp_path, stored, trouble, operator=files) as network:
-            combiner = await a_masked_combiner(network)
-            options = await network.options(masking="pet", clients_wanted=5, rounds=2)
-            await network.calls.close()
-            record = await network.sessions.begin(options)
-            trouble.begin(at, mischief)
-            await network.mailbox.deliver(SessionStarted(first_progress(record.terms)))
-            await network.at_rest()
-            struck = trouble.struck
-            trouble.begin(0, "fails")
-            rounds = await stored.rounds()
-            assert [one.status for one in rounds] == ["committed", "committed"]
-            assert all(not one.failures for one in rounds)
-            assert len(sets_asked_for(combiner)) == 2
-            return struck
-
-    for at in range(1, 200):
-        if not asyncio.run(story(at)):
-            assert at > 20
-            return
-    raise AssertionError("the loop must end by itself")
+# ---- policies that change
 
 
 def test_a_plan_that_is_refused_by_a_new_policy_fails_the_attempt_by_that_name(tmp_path: Path) -> None:

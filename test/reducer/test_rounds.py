@@ -11,7 +11,7 @@ import safetensors.numpy
 from artifacts import chunked, names_in
 from awaiting import until
 from reducer_network import ANNA, BERT, NORTH, Network, PlayedCombiner, Stored, a_network, models_of
-from unruly_store import Mischief, Trouble
+from unruly_store import Trouble
 
 from fedn_py.errors import OwnFault
 from fedn_py.identity import CombinerName, Digest, InstanceId
@@ -20,7 +20,6 @@ from fedn_py.protocol.reducer_work import (
     Committing,
     Idle,
     Paused,
-    SessionStarted,
     Updating,
     Validating,
     ValidationDeadlinePassed,
@@ -29,7 +28,6 @@ from fedn_py.reducer import rounds as rounds_module
 from fedn_py.reducer.ledger import Ledger, Superseded
 from fedn_py.reducer.records import RoundRecord, SessionRecord
 from fedn_py.reducer.rounds import CommittedElsewhere
-from fedn_py.reducer.sessions import first_progress
 from fedn_py.runtime.scratch import DiskFull
 from fedn_py.store.ports import StoreFull, StoreUnavailable
 
@@ -87,31 +85,6 @@ def test_partial_aggregates_are_removed_after_the_commit(tmp_path: Path) -> None
             assert stored.objects.contents.keys() == expected
 
     asyncio.run(story())
-
-
-@pytest.mark.parametrize("mischief", ["fails", "lost, applied", "lost, not applied"])
-def test_whichever_call_of_a_store_goes_wrong_each_round_is_committed_once(tmp_path: Path, mischief: Mischief) -> None:
-    async def story(at: int) -> bool:
-        async with a_network(tmp_path, stored := Stored(), trouble := Trouble()) as network:
-            await network.combiner(silent=False)
-            options = await network.options(rounds=2)
-            await network.calls.close()
-            record = await network.sessions.begin(options)
-            trouble.begin(at, mischief)
-            await network.mailbox.deliver(SessionStarted(first_progress(record.terms)))
-            await network.at_rest()
-            struck = trouble.struck
-            trouble.begin(0, "fails")
-            await whole(stored, network, 2)
-            assert all(not one.failures for one in await stored.rounds())
-            assert network.shell.patience.waiting_for == ""
-            return struck
-
-    for at in range(1, 200):
-        if not asyncio.run(story(at)):
-            assert at > 20
-            return
-    raise AssertionError("the loop must end by itself")
 
 
 @pytest.mark.parametrize(
