@@ -104,13 +104,14 @@ class RecordingReducer:
     refusal: FednError | None = None
     heard: asyncio.Queue[tuple[str, object]] = field(default_factory=asyncio.Queue)
     outboxes: list[Outbox[ToCombiner]] = field(default_factory=list)
+    heartbeat_s: float = HEARTBEAT_S
 
     async def combiner_joined(self, hello: CombinerHello, caller: Caller, outbox: Outbox[ToCombiner]) -> None:
         if self.refusal is not None:
             raise self.refusal
         self.outboxes.append(outbox)
         self.heard.put_nowait(("joined", hello))
-        outbox.send(HelloAccepted(HEARTBEAT_S, 1))
+        outbox.send(HelloAccepted(self.heartbeat_s, 1))
 
     async def combiner_said(self, name: CombinerName, instance: InstanceId, message: FromCombiner) -> None:
         self.heard.put_nowait(("said", message))

@@ -15,7 +15,7 @@ from fedn_py.protocol.messages import CombinerHello, CombinerLeaving, FromCombin
 from fedn_py.runtime.logging import logger
 from fedn_py.transport.links import Link
 from fedn_py.transport.reducer_channels import ReducerChannels
-from fedn_py.transport.reducer_link import reducer_link
+from fedn_py.transport.reducer_link import ReducerLink
 
 _BASE_S = 0.5
 _LONGEST_S = 10.0
@@ -99,7 +99,7 @@ class Joining:
         channel = self._channels.current
         beating: asyncio.Task[None] | None = None
         try:
-            async with reducer_link(channel, self._hello) as link:
+            async with ReducerLink(channel, self._hello) as link:
                 async for message in link.messages():
                     if isinstance(message, HelloAccepted):
                         self._accept(message, channel.address)

@@ -508,6 +508,7 @@ ToCombiner = (
     | DismissClient
     | WordForClients
     | PolicyNews
+    | Heartbeat
 )
 FromCombiner = (
     CombinerHello

@@ -44,6 +44,7 @@ from fedn_py.reducer.takeover import stamp_live
 from fedn_py.reducer.token_book import TokenBook
 from fedn_py.reducer.trail_head import HeadKept, TrailHeadFile, notice_restored
 from fedn_py.runtime.credential_files import read_server
+from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.own_loop import OwnLoop
 from fedn_py.runtime.scratch import empty_folder
@@ -58,6 +59,8 @@ from fedn_py.transport.channels import Server, Service, serve
 from fedn_py.transport.reducer_server import ReducerService
 from fedn_py.transport.spool import open_spool
 from fedn_py.transport.transfer_server import TransferService
+
+_log = logger("fedn_py.reducer")
 
 _GRACE_S = 1.0
 _FLUSH_WITHIN_S = 1.0
@@ -302,6 +305,9 @@ class Reducer:
         """Work until cancelled; raises the fault that ends the reducer, if one does."""
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
+            fault = task.exception()
+            if isinstance(fault, FednError):
+                _log.error("the reducer ends", fault=fault.code, reason=fault.message, what_to_do=fault.remedy)
             task.result()
 
     async def hand_over(self) -> None:

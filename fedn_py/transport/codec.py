@@ -134,6 +134,8 @@ def write_to_combiner(message: m.ToCombiner) -> pb.ToCombiner:
             return pb.ToCombiner(for_clients=masked.write_for_clients(message))
         case m.PolicyNews():
             return pb.ToCombiner(policy=masked.write_policy(message))
+        case m.Heartbeat():
+            return pb.ToCombiner(heartbeat=pb.Heartbeat())
 
 
 def read_to_combiner(wire: pb.ToCombiner) -> m.ToCombiner:
@@ -166,6 +168,8 @@ def read_to_combiner(wire: pb.ToCombiner) -> m.ToCombiner:
             return masked.read_for_clients(wire.for_clients)
         case "policy":
             return masked.read_policy(wire.policy)
+        case "heartbeat":
+            return m.Heartbeat()
         case _:
             raise _empty("ToCombiner")
 

@@ -1,21 +1,50 @@
 """How combiners and clients speak to the reducer."""
 
+from collections.abc import AsyncIterator
+
 import grpc
 
-from fedn_py.protocol.messages import Assignment, AssignRequest, CombinerHello, FromCombiner, ToCombiner
+from fedn_py.protocol.messages import (
+    Assignment,
+    AssignRequest,
+    CombinerHello,
+    FromCombiner,
+    Heartbeat,
+    HelloAccepted,
+    ToCombiner,
+)
 from fedn_py.transport import codec
 from fedn_py.transport.channels import Channel
 from fedn_py.transport.links import Link
 from fedn_py.transport.status import restored
+from fedn_py.transport.streams import HEARTBEATS_MISSED
 from fedn_py.wire.v1 import network_pb2_grpc
 
 _ASSIGN_TIMEOUT_S = 30.0
+_ACCEPTED_WITHIN_S = 30.0
 
 
-def reducer_link(channel: Channel, hello: CombinerHello) -> Link[FromCombiner, ToCombiner]:
-    """Return a combiner's stream to the reducer, to be entered: ``async with reducer_link(...) as link``."""
-    stub = network_pb2_grpc.ReducerStub(channel.grpc)
-    return Link(channel, stub.Join, hello, codec.write_from_combiner, codec.read_to_combiner)
+class ReducerLink(Link[FromCombiner, ToCombiner]):
+    """A combiner's stream to the reducer; an async context manager. A reducer that falls silent is gone."""
+
+    def __init__(self, channel: Channel, hello: CombinerHello) -> None:
+        stub = network_pb2_grpc.ReducerStub(channel.grpc)
+        super().__init__(
+            channel,
+            stub.Join,
+            hello,
+            codec.write_from_combiner,
+            codec.read_to_combiner,
+            silence_s=_ACCEPTED_WITHIN_S,
+        )
+
+    async def messages(self) -> AsyncIterator[ToCombiner]:
+        """Yield what the reducer says, heartbeats left out; see Link.messages for what it raises."""
+        async for message in super().messages():
+            if isinstance(message, HelloAccepted):
+                self._silence_s = HEARTBEATS_MISSED * message.heartbeat_s
+            if not isinstance(message, Heartbeat):
+                yield message
 
 
 async def assign(channel: Channel, request: AssignRequest) -> Assignment:

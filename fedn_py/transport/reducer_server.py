@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import grpc
 
 from fedn_py.identity import CombinerName, InstanceId
-from fedn_py.protocol.messages import Assignment, AssignRequest, CombinerHello, FromCombiner, ToCombiner
+from fedn_py.protocol.messages import Assignment, AssignRequest, CombinerHello, FromCombiner, Heartbeat, ToCombiner
 from fedn_py.transport import codec, reading
 from fedn_py.transport.attendance import Attendance, first_message, present
 from fedn_py.transport.authentication import Caller, Role, current_caller
@@ -42,7 +42,7 @@ class ReducerService(network_pb2_grpc.ReducerServicer):
     """Serves Reducer.
 
     Args:
-        heartbeat_s: how often combiners are told to be heard from; one that misses three has left.
+        heartbeat_s: how often combiners are told to be heard from, and are written to; one that misses three has left.
     """
 
     def __init__(self, calls: ReducerCalls, *, heartbeat_s: float) -> None:
@@ -101,4 +101,6 @@ class ReducerService(network_pb2_grpc.ReducerServicer):
             outbox=outbox,
             said=said,
             silence_s=HEARTBEATS_MISSED * self._heartbeat_s,
+            idle_s=self._heartbeat_s,
+            idle_message=Heartbeat(),
         )

@@ -85,7 +85,7 @@ class AttentiveReducer(RecordingReducer):
     async def combiner_joined(self, hello: CombinerHello, caller: Caller, outbox: Outbox[ToCombiner]) -> None:
         self.outboxes.append(outbox)
         self.heard.put_nowait(("joined", hello))
-        outbox.send(HelloAccepted(0.3, self.fence))
+        outbox.send(HelloAccepted(1.0, self.fence))
 
 
 @dataclass
@@ -102,7 +102,7 @@ class ReducerServer:
     async def open(self) -> None:
         self._spool = await a_spool(self.folder / "reducer-spool", memory_bytes=1 << 28)
         transfer = TransferService(self.objects, self._spool, sink=self.objects, roles=frozenset({"combiner"}))
-        services = [ReducerService(self.calls, heartbeat_s=5.0), transfer]
+        services = [ReducerService(self.calls, heartbeat_s=1.0), transfer]
         self._server = await serve(f"127.0.0.1:{self.port}", services, CERTIFICATE, Bearers())
 
     async def close(self) -> None:

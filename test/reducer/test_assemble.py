@@ -39,7 +39,7 @@ from fedn_py.store.opening import EmbeddedStores, open_objects
 from fedn_py.store.ports import StoreInUse
 from fedn_py.transport.certificates import write_pair
 from fedn_py.transport.channels import AddressInUse, secure_channel
-from fedn_py.transport.reducer_link import assign, reducer_link
+from fedn_py.transport.reducer_link import ReducerLink, assign
 from fedn_py.transport.status import RemoteFault
 
 ANNA = ClientId("a" * 32)
@@ -126,7 +126,7 @@ def test_a_combiner_and_a_client_come_in_through_its_door_and_a_round_is_made(se
             async with (
                 secure_channel(address, AUTHORITY.certificate_pem, combiner_token) as channel,
                 secure_channel(address, AUTHORITY.certificate_pem, client_token) as client_channel,
-                reducer_link(channel, NORTH) as link,
+                ReducerLink(channel, NORTH) as link,
             ):
                 heard = link.messages()
                 assert isinstance(await anext(heard), HelloAccepted)
@@ -149,7 +149,7 @@ def test_a_combiner_and_a_client_come_in_through_its_door_and_a_round_is_made(se
                 await anext(heard)
                 assert (await ended(control, session.id)).rounds_done == 1
                 with pytest.raises(RemoteFault, match="client"):  # a client's token is none of a combiner's
-                    async with reducer_link(client_channel, NORTH) as refused:
+                    async with ReducerLink(client_channel, NORTH) as refused:
                         await anext(refused.messages())
         assert names_in(settings.state_dir / "scratch") in ([], ["spool"])
 
@@ -284,7 +284,7 @@ def test_a_certified_reducer_keeps_its_state_key_and_knows_registered_clients(
             secret, _ = await reducer.control.create_token("combiner", "north", 600.0)
             channel = secure_channel(f"127.0.0.1:{reducer.grpc_port}", AUTHORITY.certificate_pem, secret)
             certificate = world.a_certificate(world.COMBINER, role="combiner")
-            async with channel, reducer_link(channel, replace(NORTH, certificate=certificate)) as link:
+            async with channel, ReducerLink(channel, replace(NORTH, certificate=certificate)) as link:
                 heard = link.messages()
                 assert isinstance(await anext(heard), HelloAccepted)
                 news = await anext(heard)

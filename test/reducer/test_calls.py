@@ -9,7 +9,14 @@ from awaiting import until
 from reducer_network import ANNA, BERT, NORTH, Network, a_network
 
 from fedn_py.identity import ClientName, Generation, InstanceId, TokenId
-from fedn_py.protocol.messages import AssignRequest, AttachedClients, CellFailed, HelloAccepted, RoundProgress
+from fedn_py.protocol.messages import (
+    AssignRequest,
+    AttachedClients,
+    CellFailed,
+    CombinerLeaving,
+    HelloAccepted,
+    RoundProgress,
+)
 from fedn_py.protocol.reducer_work import Updating
 from fedn_py.reducer.records import ClientRecord, CombinerRecord
 from fedn_py.reducer.roster import NameTaken, NoCombiner
@@ -49,6 +56,16 @@ def test_a_second_life_of_a_combiner_is_refused_and_not_remembered(tmp_path: Pat
         await network.combiner()
         with pytest.raises(NameTaken):
             await network.combiner(instance=InstanceId("north-2"))
+
+    in_a_network(tmp_path, story)
+
+
+def test_a_combiner_that_takes_leave_is_gone_before_its_stream_ends(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await network.combiner()
+        await combiner.say(CombinerLeaving())
+        assert NORTH not in network.roster.combiners()
+        await network.combiner(instance=InstanceId("north-2"))  # its next life finds the name free
 
     in_a_network(tmp_path, story)
 

@@ -175,6 +175,25 @@ def test_a_combiner_that_does_not_come_back_in_time_is_lost() -> None:
     at(door, story)
 
 
+def test_a_combiner_that_says_goodbye_is_not_waited_for_and_its_clients_go_elsewhere_at_once() -> None:
+    door = Door()
+
+    async def story() -> None:
+        door.join("north")
+        door.join("south")
+        door.attach("north", ANNA)
+        door.roster.part(NORTH, life("north", 2))  # another life of it than the one that is here
+        assert NORTH in door.roster.combiners()
+        door.roster.part(NORTH, life("north"))
+        assert CombinerLost(NORTH, life("north")) in door.told
+        assert door.assign(ANNA, preferred="north").combiner == SOUTH
+        door.roster.leave(NORTH, life("north"))  # its stream ends behind its goodbye
+        assert door.kinds().count("combiner.left") == 1
+        assert "combiner.away" not in door.kinds()
+
+    at(door, story)
+
+
 def test_one_that_came_back_is_not_lost_when_the_grace_of_its_absence_ends() -> None:
     async def story() -> None:
         door.join("north")

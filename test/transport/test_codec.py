@@ -148,6 +148,7 @@ from_combiner = st.one_of(
 )
 to_combiner = st.one_of(
     st.builds(m.HelloAccepted, seconds, counts),
+    st.just(m.Heartbeat()),
     st.builds(m.CellOrder, plans, positive, clients, counts, signed=work_terms),
     st.builds(m.CellOrder, masked_plans, positive, clients, counts, st.just(MASKED_TERMS)),
     st.builds(m.WordForClients, clients, words_to_client),

@@ -39,7 +39,7 @@ from fedn_py.transport.channels import Channel, Service, serve
 from fedn_py.transport.combiner_link import CombinerLink
 from fedn_py.transport.combiner_server import CombinerService
 from fedn_py.transport.links import Link
-from fedn_py.transport.reducer_link import assign, reducer_link
+from fedn_py.transport.reducer_link import ReducerLink, assign
 from fedn_py.transport.reducer_server import ReducerService
 from fedn_py.transport.status import PeerUnreachable, RemoteFault
 from fedn_py.transport.streams import PeerTooSlow
@@ -57,7 +57,7 @@ def test_a_combiner_joins_hears_orders_and_is_heard(tmp_path: Path) -> None:
     async def story() -> None:
         calls = RecordingReducer()
         async with reducer(calls) as address, connected(address, "combiner") as channel:
-            async with reducer_link(channel, A_COMBINER) as link:
+            async with ReducerLink(channel, A_COMBINER) as link:
                 messages = link.messages()
                 assert await anext(messages) == HelloAccepted(HEARTBEAT_S, 1)
                 assert await calls.heard.get() == ("joined", A_COMBINER)
@@ -89,6 +89,30 @@ def test_a_client_attaches_hears_and_is_heard_and_its_heartbeats_stay_below(tmp_
     asyncio.run(story())
 
 
+def test_a_reducer_that_falls_silent_is_gone_and_one_that_beats_is_not() -> None:
+    async def story() -> None:
+        calls = RecordingReducer()
+        calls.heartbeat_s = 0.05
+        async with (
+            reducer(calls, heartbeat_s=60.0) as address,
+            connected(address, "combiner") as channel,
+            ReducerLink(channel, A_COMBINER) as link,
+        ):
+            with pytest.raises(PeerUnreachable, match=r"nothing heard for 0\.15 s"):
+                _ = [message async for message in link.messages()]
+        calls.heartbeat_s = 60.0
+        async with (
+            reducer(calls, heartbeat_s=0.05) as address,
+            connected(address, "combiner") as channel,
+            ReducerLink(channel, A_COMBINER) as link,
+        ):
+            beaten = await link._read()
+            while beaten.WhichOneof("message") != "heartbeat":
+                beaten = await link._read()
+
+    asyncio.run(story())
+
+
 def test_a_client_that_falls_silent_has_left(tmp_path: Path) -> None:
     async def story() -> None:
         calls = RecordingCombiner()
@@ -112,7 +136,7 @@ def test_a_combiner_that_falls_silent_has_left() -> None:
     async def story() -> None:
         calls = RecordingReducer()
         async with reducer(calls, heartbeat_s=0.05) as address, connected(address, "combiner") as channel:
-            async with reducer_link(channel, A_COMBINER) as link:
+            async with ReducerLink(channel, A_COMBINER) as link:
                 with pytest.raises(RemoteFault) as caught:
                     _ = [message async for message in link.messages()]
                 assert caught.value.code == "PeerSilent"
@@ -142,7 +166,7 @@ def test_a_refused_combiner_hears_why_and_never_leaves() -> None:
     async def story() -> None:
         calls = RecordingReducer(refusal=NameTaken("east is taken", remedy="Choose another name."))
         async with reducer(calls) as address, connected(address, "combiner") as channel:
-            async with reducer_link(channel, A_COMBINER) as link:
+            async with ReducerLink(channel, A_COMBINER) as link:
                 with pytest.raises(RemoteFault) as caught:
                     await anext(link.messages())
             assert (caught.value.code, caught.value.message) == ("NameTaken", "east is taken")
@@ -159,11 +183,11 @@ def test_a_peer_that_comes_back_first_leaves_its_old_stream() -> None:
             reducer(calls) as address,
             connected(address, "combiner") as one,
             connected(address, "combiner") as two,
-            reducer_link(one, A_COMBINER) as old,
+            ReducerLink(one, A_COMBINER) as old,
         ):
             old_messages = old.messages()
             await anext(old_messages)
-            async with reducer_link(two, A_COMBINER) as new:
+            async with ReducerLink(two, A_COMBINER) as new:
                 await anext(new.messages())
                 with pytest.raises(RemoteFault) as caught:
                     await anext(old_messages)
@@ -180,7 +204,7 @@ def test_a_combiner_that_does_not_read_is_closed_and_others_are_not_held_up() ->
         async with (
             reducer(calls) as address,
             connected(address, "combiner") as channel,
-            reducer_link(channel, A_COMBINER) as link,
+            ReducerLink(channel, A_COMBINER) as link,
         ):
             assert await calls.heard.get() == ("joined", A_COMBINER)
             outbox = calls.outboxes[0]
@@ -204,7 +228,7 @@ def test_what_waits_is_sent_before_a_stream_is_closed() -> None:
         async with (
             reducer(calls) as address,
             connected(address, "combiner") as channel,
-            reducer_link(channel, A_COMBINER) as link,
+            ReducerLink(channel, A_COMBINER) as link,
         ):
             await calls.heard.get()
             calls.outboxes[0].send(CellCancelled(Generation(1), "last words"))
@@ -224,7 +248,7 @@ def test_a_server_that_stops_ends_its_streams_at_once() -> None:
         calls = RecordingReducer()
         stack = reducer(calls)
         address = await stack.__aenter__()
-        async with connected(address, "combiner") as channel, reducer_link(channel, A_COMBINER) as link:
+        async with connected(address, "combiner") as channel, ReducerLink(channel, A_COMBINER) as link:
             messages = link.messages()
             await anext(messages)
             await stack.__aexit__(None, None, None)
@@ -255,7 +279,7 @@ async def a_combiner_to_leave(farewell: Farewell, _folder: Path) -> Leaver:
         async def combiner_left(self, name: CombinerName, instance: InstanceId) -> None:
             await farewell.take()
 
-    return ReducerService(Calls(), heartbeat_s=5.0), "combiner", lambda channel: reducer_link(channel, A_COMBINER)
+    return ReducerService(Calls(), heartbeat_s=5.0), "combiner", lambda channel: ReducerLink(channel, A_COMBINER)
 
 
 async def a_client_to_leave(farewell: Farewell, folder: Path) -> Leaver:
@@ -318,7 +342,7 @@ def test_a_second_hello_is_refused_and_the_combiner_has_left() -> None:
         async with (
             reducer(calls) as address,
             connected(address, "combiner") as channel,
-            reducer_link(channel, A_COMBINER) as link,
+            ReducerLink(channel, A_COMBINER) as link,
         ):
             link.send(A_COMBINER)
             with pytest.raises(RemoteFault) as caught:

@@ -52,7 +52,7 @@ class FromCombiner(_message.Message):
     def __init__(self, hello: _Optional[_Union[CombinerHello, _Mapping]] = ..., attached: _Optional[_Union[AttachedClients, _Mapping]] = ..., partial: _Optional[_Union[PartialAggregate, _Mapping]] = ..., cell_failed: _Optional[_Union[CellFailed, _Mapping]] = ..., validation: _Optional[_Union[ValidationReport, _Mapping]] = ..., progress: _Optional[_Union[RoundProgress, _Mapping]] = ..., committee: _Optional[_Union[CommitteeFormed, _Mapping]] = ..., masked_partial: _Optional[_Union[MaskedPartial, _Mapping]] = ..., passed_on: _Optional[_Union[WordPassedOn, _Mapping]] = ..., leaving: _Optional[_Union[CombinerLeaving, _Mapping]] = ...) -> None: ...
 
 class ToCombiner(_message.Message):
-    __slots__ = ("accepted", "order", "cancelled", "validation", "committed", "expect", "dismiss", "for_clients", "policy")
+    __slots__ = ("accepted", "order", "cancelled", "validation", "committed", "expect", "dismiss", "for_clients", "policy", "heartbeat")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,7 @@ class ToCombiner(_message.Message):
     DISMISS_FIELD_NUMBER: _ClassVar[int]
     FOR_CLIENTS_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     accepted: HelloAccepted
     order: CellOrder
     cancelled: CellCancelled
@@ -71,7 +72,8 @@ class ToCombiner(_message.Message):
     dismiss: DismissClient
     for_clients: WordForClients
     policy: PolicyNews
-    def __init__(self, accepted: _Optional[_Union[HelloAccepted, _Mapping]] = ..., order: _Optional[_Union[CellOrder, _Mapping]] = ..., cancelled: _Optional[_Union[CellCancelled, _Mapping]] = ..., validation: _Optional[_Union[ValidationOrder, _Mapping]] = ..., committed: _Optional[_Union[RoundCommitted, _Mapping]] = ..., expect: _Optional[_Union[ExpectClient, _Mapping]] = ..., dismiss: _Optional[_Union[DismissClient, _Mapping]] = ..., for_clients: _Optional[_Union[WordForClients, _Mapping]] = ..., policy: _Optional[_Union[PolicyNews, _Mapping]] = ...) -> None: ...
+    heartbeat: Heartbeat
+    def __init__(self, accepted: _Optional[_Union[HelloAccepted, _Mapping]] = ..., order: _Optional[_Union[CellOrder, _Mapping]] = ..., cancelled: _Optional[_Union[CellCancelled, _Mapping]] = ..., validation: _Optional[_Union[ValidationOrder, _Mapping]] = ..., committed: _Optional[_Union[RoundCommitted, _Mapping]] = ..., expect: _Optional[_Union[ExpectClient, _Mapping]] = ..., dismiss: _Optional[_Union[DismissClient, _Mapping]] = ..., for_clients: _Optional[_Union[WordForClients, _Mapping]] = ..., policy: _Optional[_Union[PolicyNews, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
 
 class FromClient(_message.Message):
     __slots__ = ("hello", "heartbeat", "failed", "validation", "word")
