@@ -259,5 +259,5 @@ def test_a_session_that_rests_still_rests_after_the_reducer_was_lost(a_world: Bu
     reach(world, Paused)
     world.reducer.crash()
     world.reducer.start()
-    assert isinstance(world.reducer.state.work, Paused)
+    reach(world, Paused)
     assert world.reducer.state.work.reason == BY_OPERATOR

@@ -6,10 +6,14 @@ few of them goes far enough to reach late phases.
 
 from collections import Counter
 from dataclasses import dataclass, field
+from hashlib import sha256
 from random import Random
 
 from fedn_py.identity import Digest, SessionId
 from fedn_py.protocol.reducer_terms import SessionTerms
+
+SEED_MODEL = b"the seed model"
+LONGEST_AWAY_S = 40.0
 
 CHANCES = {
     "message repeated": 0.1,
@@ -24,8 +28,13 @@ CHANCES = {
     "models not merged": 0.15,
     "crash between effects": 0.01,
     "reducer crashed before a commit": 0.15,
+    "reducer crashed between a model and its commit": 0.15,
     "reducer crashed after a commit": 0.15,
     "straggler": 0.1,
+    "reducer stopped before a commit": 0.15,
+    "documents slow": 0.1,
+    "answer of a write lost": 0.15,
+    "object store lies": 0.03,
 }
 """Faults that meet an action, and how likely each is at most."""
 
@@ -36,6 +45,10 @@ INTERVALS_S = {
     "combiner crashed": 50.0,
     "combiner cut off": 60.0,
     "reducer crashed": 60.0,
+    "reducer stopped and continued": 60.0,
+    "standby crashed": 90.0,
+    "document store away": 90.0,
+    "object store away": 90.0,
     "stray upload": 20.0,
     "pause asked": 150.0,
     "stop asked": 900.0,
@@ -53,6 +66,8 @@ class Sizes:
         combiner_grace_s: how long the reducer waits for a combiner whose stream broke.
         reconnect_grace_s: how long a combiner waits for a client whose stream broke.
         quiet_after_s: from then on nothing goes wrong any more.
+        reducers: one acts, the others stand by.
+        sweep_grace_s: how old an object is that is swept.
     """
 
     terms: SessionTerms
@@ -63,6 +78,8 @@ class Sizes:
     combiner_grace_s: float = 10.0
     reconnect_grace_s: float = 5.0
     quiet_after_s: float = 0.0
+    reducers: int = 1
+    sweep_grace_s: float = 150.0
 
 
 def terms(**changed: object) -> SessionTerms:
@@ -72,7 +89,7 @@ def terms(**changed: object) -> SessionTerms:
         "number": 1,
         "rounds": 2,
         "package": Digest("package"),
-        "seed_model": Digest("seed"),
+        "seed_model": Digest(sha256(SEED_MODEL).hexdigest()),
         "update_timeout_s": 30.0,
         "validation_timeout_s": 20.0,
     }
@@ -103,6 +120,7 @@ def draw_sizes(rng: Random) -> Sizes:
         combiner_grace_s=rng.uniform(1, 20),
         reconnect_grace_s=rng.uniform(1, 8),
         quiet_after_s=rng.uniform(200, 1500),
+        reducers=rng.choice([1, 2, 2]),
     )
 
 
@@ -115,6 +133,7 @@ class Chaos:
         intervals_s: by fault, the mean seconds between two of them; without one it never comes.
         sometimes: what has happened, and how often.
         quiet: nothing goes wrong any more.
+        clocks: each process has a clock of its own, up to two days off and up to 10 % too fast or too slow.
     """
 
     rng: Random
@@ -124,6 +143,7 @@ class Chaos:
     latest_s: float = 0.5
     slow_notice: float = 0.0
     quiet: bool = False
+    clocks: bool = False
 
     @classmethod
     def draw(cls, rng: Random) -> "Chaos":
@@ -132,7 +152,9 @@ class Chaos:
         intervals = {
             fault: least_s / rng.uniform(0.1, 1) for fault, least_s in INTERVALS_S.items() if rng.random() < 0.5
         }
-        return cls(rng, chances, intervals, latest_s=rng.choice([0.05, 0.5, 3]), slow_notice=rng.choice([0, 0.3]))
+        return cls(
+            rng, chances, intervals, latest_s=rng.choice([0.05, 0.5, 3]), slow_notice=rng.choice([0, 0.3]), clocks=True
+        )
 
     def noticed(self, what: str) -> None:
         """Count something that must happen now and then for a swarm to be worth its name."""
@@ -157,6 +179,22 @@ class Chaos:
     def notice_s(self) -> float:
         """Draw how long an end of a broken stream takes to notice it."""
         return self.rng.uniform(1, 25) if self.rng.random() < self.slow_notice else self.rng.uniform(0, 1)
+
+    def store_s(self) -> float:
+        """Draw how long half a call of a store takes."""
+        return self.rng.uniform(0.001, 0.01)
+
+    @property
+    def longest_store_s(self) -> float:
+        """How long a reducer may wait for the stores in one phase."""
+        slow = ("documents slow", "answer of a write lost", "document store away", "object store away")
+        return 3 * LONGEST_AWAY_S if any(self.chances.get(f) or self.intervals_s.get(f) for f in slow) else 0.5
+
+    def clock_of(self, node: object) -> tuple[float, float]:
+        """Draw how fast a process's clock is, and how far off."""
+        if not self.clocks:
+            return 1.0, 0.0
+        return self.rng.choice([1.0, self.rng.uniform(0.9, 1.1)]), self.rng.uniform(-172_800, 172_800)
 
     def backoff_s(self) -> float:
         """Draw how long a node waits before it dials again."""

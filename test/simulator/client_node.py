@@ -65,12 +65,14 @@ class ClientNode(Node):
         self.uploading: dict[Generation, Call] = {}
         self.uploads_of: dict[str, int] = {}
         self.first_asked: dict[str, Generation] = {}
+        self.sought = 0
         self._seek()
 
     # ---- connections
 
     def _seek(self) -> None:
-        reducer = self.world.reducer
+        reducer = self.world.reducers[self.sought % len(self.world.reducers)]
+        self.sought += 1
         Call(
             self.world,
             self,

@@ -1,14 +1,15 @@
 """A combiner's process: streams of clients, a running sum for each generation, one report that is not forgotten."""
 
 from collections.abc import Callable
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from simulator.lease import ReducerWelcome
 from simulator.network import Stream
 from simulator.nodes import Node
 from simulator.store import WeightedSum
 
-from fedn_py.identity import ClientId, CombinerName, Digest, Generation, InstanceId
+from fedn_py.errors import FednError
+from fedn_py.identity import ClientId, CombinerName, Generation, InstanceId
 from fedn_py.protocol.combiner_work import (
     AddUpdate,
     AnswerUpload,
@@ -81,14 +82,34 @@ class CombinerNode(Node):
         self.waiting: dict[str, Callable[[UpdateReceipt], None]] = {}
         self.accepted: set[str] = set()
         self.report: Any = None
+        self.committed: RoundCommitted | None = None
         self.cut_off_until = 0.0
+        self.dialled = 0
+        self.highest_fence = 0
         self._dial()
 
     # ---- the reducer
 
+    def next_reducer(self) -> Any:
+        """Return the reducer to dial now, each in its turn; None where it cannot be reached."""
+        reducers = self.world.reducers
+        reducer = reducers[self.dialled % len(reducers)]
+        self.dialled += 1
+        return reducer if reducer.up and self.world.clock.now >= self.cut_off_until else None
+
+    def welcomed(self, fence: int) -> None:
+        """Stay with a reducer, unless there has been a newer one."""
+        if self.world.machines.is_older(fence, self.highest_fence):
+            self.world.chaos.noticed("an older reducer is left by a combiner")
+            assert self.upstream is not None
+            self.upstream.break_off()
+            return
+        self.world.invariants.welcomed(self, fence)
+        self.highest_fence = max(fence, self.highest_fence)
+
     def _dial(self) -> None:
-        reducer = self.world.reducer
-        if not reducer.up or self.world.clock.now < self.cut_off_until:
+        reducer = self.next_reducer()
+        if reducer is None:
             self.later(self.world.chaos.backoff_s(), self._dial)
             return
         self.upstream = self.world.open_stream(self, reducer)
@@ -137,18 +158,25 @@ class CombinerNode(Node):
 
     def _heard_reducer(self, message: Any) -> None:
         match message:
+            case ReducerWelcome(fence):
+                self.welcomed(fence)
             case CellOrder() | ValidationOrder():
-                if self.take(Ordered(message)):
-                    self.report = None
+                self.take(Ordered(message))
             case CellCancelled():
                 self.take(OrderCancelled(message))
             case RoundCommitted():
-                for stream in self.streams.values():
-                    stream.send(self, message)
+                self.take_commit(message)
             case DismissClient(client):
                 if client in self.streams:
                     self.streams[client].break_off()
                     self._leave(client)
+
+    def take_commit(self, committed: RoundCommitted) -> None:
+        """Pass a commit on, once: it is told again with each stream to the reducer."""
+        if committed != self.committed:
+            self.committed = committed
+            for stream in list(self.streams.values()):
+                stream.send(self, committed)
 
     # ---- clients
 
@@ -157,6 +185,8 @@ class CombinerNode(Node):
             case ClientHello():
                 self.streams[client] = stream
                 stream.send(self, ClientWelcome(CombinerName(self.name), 10.0))
+                if self.committed is not None:
+                    stream.send(self, self.committed)
                 self.take(ClientAttached(client))
                 self._tell_attached()
             case TaskFailed(generation, reason, log):
@@ -179,10 +209,7 @@ class CombinerNode(Node):
         world = self.world
         match effect:
             case FetchObjects(generation):
-                failed = world.chaos.happens("objects not fetched")
-                away = ObjectsNotFetched(generation, "the store is away")
-                outcome = away if failed else ObjectsFetched(generation)
-                self.later(world.chaos.uniform(0.01, 1), lambda: self.take(outcome))
+                self.later(world.chaos.uniform(0.01, 1), lambda: self._fetch(generation))
             case SendTask(client, task):
                 self._say(client, task)
             case CancelTask(client, cancelled):
@@ -216,6 +243,20 @@ class CombinerNode(Node):
         if client in self.streams:
             self.streams[client].send(self, message)
 
+    def _fetch(self, generation: Generation) -> None:
+        if self.world.chaos.happens("objects not fetched"):
+            self.take(ObjectsNotFetched(generation, "the store is away"))
+            return
+        order = getattr(self.state.work, "order", None)
+        try:
+            if isinstance(order, CellOrder) and order.generation == generation:
+                self.world.store.objects.get(order.plan.base_model)
+        except FednError as fault:
+            self.world.chaos.noticed(f"objects not fetched: {fault.code}")
+            self.take(ObjectsNotFetched(generation, f"{fault.code}: {fault.message}"))
+        else:
+            self.take(ObjectsFetched(generation))
+
     def _add(self, effect: AddUpdate) -> None:
         generation, upload_id = effect.generation, effect.upload_id
         if self.world.chaos.happens("update unfit"):
@@ -230,7 +271,7 @@ class CombinerNode(Node):
 
     def _store(self, effect: StorePartialAggregate) -> None:
         generation = effect.generation
-        if self.world.chaos.happens("partial not stored"):
+        if self.world.chaos.happens("partial not stored") or self.world.store.objects.away:
             self.take(NotReported(generation, "the store is away"))
             return
         if effect.included and generation not in self.sums:
@@ -238,9 +279,7 @@ class CombinerNode(Node):
         total = self.sums.get(generation, WeightedSum({}, 0))
         stored = None
         if effect.included:
-            named = f"{generation}{sorted(total.coordinates.items())}{total.weight}"
-            stored = Digest(sha256(named.encode()).hexdigest())
-            self.world.store.objects[stored] = total
+            stored = self.world.store.objects.put(total.content(generation))
         partial = PartialAggregate(generation, stored, total.weight, effect.included, effect.excluded, MetricsSummary())
         self.world.invariants.partial_made(partial, total)
         if self.take(Reported(generation)):

@@ -5,16 +5,19 @@ Each rule has a name, which a failing run gives: a planted bug counts as caught 
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.store import RoundRow
+from simulator.fences import FenceRules, check
+from simulator.store import RoundRow, WeightedSum
 
 from fedn_py.identity import ClientId, CombinerName, Digest, Generation
 from fedn_py.protocol.combiner_work import AddUpdate, Collecting, Preparing
 from fedn_py.protocol.combiner_work import Validating as CombinerValidating
 from fedn_py.protocol.messages import CellOrder, PartialAggregate, RoundCommitted, RoundPlan, ValidationOrder
 from fedn_py.protocol.reducer import ANSWER_MARGIN_S, LONGEST_RETRY_S
-from fedn_py.protocol.reducer_terms import Cells
+from fedn_py.protocol.reducer_terms import Cells, each
 from fedn_py.protocol.reducer_work import (
+    CommitRound,
     Committing,
+    ExtendAttempt,
     Failed,
     Gathering,
     OpenAttempt,
@@ -29,33 +32,24 @@ if TYPE_CHECKING:
     from simulator.world import World
 
 SLACK_S = 0.01
+SLOWEST_CLOCK = 1.12
 LONGEST_ADDING_S = 1.0
 LONGEST_COMMIT_S = 5.0
 SETTLED_AFTER_S = 300.0
 
 
-class InvariantBroken(Exception):
-    """A rule did not hold.
-
-    Attributes:
-        rule: its name.
-    """
-
-    def __init__(self, rule: str, detail: str) -> None:
-        super().__init__(f"{rule}: {detail}")
-        self.rule = rule
-
-
-class Invariants:
+class Invariants(FenceRules):
     """Watches one run."""
 
     def __init__(self, world: "World") -> None:
-        self._world = world
+        super().__init__(world)
         self._opened: dict[tuple[int, int], OpenAttempt] = {}
         self._opened_at: dict[tuple[int, int], float] = {}
         self._orders: dict[Generation, tuple[CombinerName, object]] = {}
         self._uploads: set[tuple[Generation, Digest]] = set()
         self._committed: dict[int, RoundRow] = {}
+        self._newest_cell: dict[tuple[int, int, ClientId], Generation] = {}
+        self._committing: dict[tuple[int, int, int], Cells] = {}
         self._due: dict[Node, tuple[object, float]] = {}
 
     # ---- safety
@@ -63,25 +57,37 @@ class Invariants:
     def attempt_opened(self, effect: OpenAttempt) -> None:
         """An attempt is written down: once, from the model that the round before made."""
         plan = effect.plan
-        _check((plan.round_number, plan.attempt) not in self._opened, "an attempt is opened once", plan)
+        check((plan.round_number, plan.attempt) not in self._opened, "an attempt is opened once", plan)
         self._opened[plan.round_number, plan.attempt] = effect
         self._opened_at[plan.round_number, plan.attempt] = self._world.clock.now
-        _check(plan.base_model == self._head(plan.round_number - 1), "the trail is a chain", plan)
+        check(plan.base_model == self._head(plan.round_number - 1), "the trail is a chain", plan)
         drawn = [client for cell in effect.cells.values() for client in cell.clients]
-        _check(len(drawn) == len(set(drawn)), "no client is in two cells", drawn)
-        _check(len(drawn) >= self._world.store.terms.clients_required, "enough clients are drawn", drawn)
+        check(len(drawn) == len(set(drawn)), "no client is in two cells", drawn)
+        check(len(drawn) >= self._world.store.terms.clients_required, "enough clients are drawn", drawn)
+
+    def attempt_extended(self, effect: ExtendAttempt) -> None:
+        """Further cells of an attempt are written down: of clients that it has, and whose cells before are fenced."""
+        plan = effect.plan
+        opened = self._opened[plan.round_number, plan.attempt]
+        for _, cell in each(effect.cells):
+            drawn = {client for _, before in each(opened.cells) for client in before.clients}
+            check(cell.clients <= drawn, "only drawn clients", cell)
+            for client in cell.clients:
+                where = (plan.round_number, plan.attempt, client)
+                self._newest_cell[where] = max(cell.generation, self._newest_cell.get(where, cell.generation))
+        self._opened[plan.round_number, plan.attempt] = OpenAttempt(plan, effect.cells, effect.generation)
 
     def order_sent(self, combiner: CombinerName, order: CellOrder | ValidationOrder) -> None:
         """An order leaves the reducer: what it belongs to is written down, and its generation is new."""
         known = self._orders.setdefault(order.generation, (combiner, order))
-        _check(known == (combiner, order), "a generation is used once", (known, order))
+        check(known == (combiner, order), "a generation is used once", (known, order))
         if isinstance(order, CellOrder):
             opened = self._opened.get((order.plan.round_number, order.plan.attempt))
-            cell = opened.cells.get(combiner) if opened else None
-            _check(cell is not None and cell.generation == order.generation, "saved before it is sent", order)
+            saved = [(name, cell.generation) for name, cell in each(opened.cells)] if opened else []
+            check((combiner, order.generation) in saved, "saved before it is sent", order)
         else:
             row = self._committed.get(order.round_number)
-            _check(row is not None and row.model == order.model, "saved before it is sent", order)
+            check(row is not None and row.model == order.model, "saved before it is sent", order)
 
     def uploaded(self, combiner: "Node", generation: Generation, update: "Update") -> None:
         """An update comes to a combiner under a generation."""
@@ -91,45 +97,56 @@ class Invariants:
         """A combiner is about to add an update to its sum."""
         work = combiner.state.work
         contribution = effect.contribution
-        _check(
-            (effect.generation, contribution.update_sha256) in self._uploads, "stale generations never count", effect
-        )
-        _check(isinstance(work, Collecting) and contribution.client in work.order.clients, "only drawn clients", effect)
+        check((effect.generation, contribution.update_sha256) in self._uploads, "stale generations never count", effect)
+        check(isinstance(work, Collecting) and contribution.client in work.order.clients, "only drawn clients", effect)
         update = self._world.updates[contribution.update_sha256]
-        _check(update.piece.base_model == work.order.plan.base_model, "updates are of the plan's base model", effect)
+        check(update.piece.base_model == work.order.plan.base_model, "updates are of the plan's base model", effect)
 
     def partial_made(self, partial: PartialAggregate, total: Any) -> None:
         """A combiner has stored its sum: it is that of its list."""
         expected = self._sum_of([contribution.update_sha256 for contribution in partial.included])
-        _check((total.coordinates, total.weight) == expected, "the sum is that of the list", (partial, total))
+        check((total.coordinates, total.weight) == expected, "the sum is that of the list", (partial, total))
 
-    def round_committed(self, row: RoundRow, cells: Cells) -> None:
-        """A round is committed."""
+    def committing(self, fence: int, effect: CommitRound) -> None:
+        """A reducer is about to commit what these cells gave."""
+        self._committing[effect.plan.round_number, effect.plan.attempt, fence] = effect.cells
+
+    def round_committed(self, row: RoundRow, fence: int) -> None:
+        """A round is committed, in its document."""
         number = row.plan.round_number
+        cells = self._committing[number, row.plan.attempt, fence]
         before = self._committed.setdefault(number, row)
-        _check(before.model == row.model, "one model for each round", (before, row))
-        _check(row.plan.base_model == self._head(number - 1), "the trail is a chain", row)
+        check(before.model == row.model, "one model for each round", (before, row))
+        check(row.plan.base_model == self._head(number - 1), "the trail is a chain", row)
         clients = [contribution.client for _, contribution in row.included]
-        _check(len(clients) == len(set(clients)), "no client twice in a round", clients)
+        check(len(clients) == len(set(clients)), "no client twice in a round", clients)
         required = self._world.store.terms.clients_required
-        _check(len(clients) >= required, "enough updates in each round", clients)
+        check(len(clients) >= required, "enough updates in each round", clients)
         opened = self._opened[number, row.plan.attempt]
-        for combiner, contribution in row.included:
-            ordered, generation = opened.cells[combiner], cells[combiner].generation
-            _check(contribution.client in ordered.clients, "only drawn clients", contribution)
-            partial = cells[combiner].partial
-            fresh = partial is not None and partial.generation == generation == ordered.generation
-            in_time = (ordered.generation, contribution.update_sha256) in self._uploads
-            _check(fresh and in_time, "stale generations never count", (combiner, contribution))
-        merged = self._world.store.objects[row.model or Digest("")]
+        ordered = {cell.generation: (name, cell.clients) for name, cell in each(opened.cells)}
+        counted = []
+        for combiner, cell in each(cells):
+            for contribution in cell.partial.included if cell.partial is not None else ():
+                counted.append((combiner, contribution))
+                name, clients = ordered[cell.generation]
+                check(name == combiner and contribution.client in clients, "only drawn clients", contribution)
+                in_time = (cell.generation, contribution.update_sha256) in self._uploads
+                fresh = cell.partial is not None and cell.partial.generation == cell.generation
+                check(fresh and in_time, "stale generations never count", (combiner, contribution))
+                newest = self._newest_cell.get((number, row.plan.attempt, contribution.client), cell.generation)
+                check(newest == cell.generation, "what was fenced never counts", (combiner, contribution))
+        check(sorted(map(str, counted)) == sorted(map(str, row.included)), "the list names who is in, and where", row)
+        assert row.model is not None
+        merged = WeightedSum.read(self._world.store.objects.seen(row.model))
         expected = self._sum_of([contribution.update_sha256 for _, contribution in row.included])
-        _check((merged.coordinates, merged.weight) == expected, "the mean is that of the oracle", (row, merged))
+        check((merged.coordinates, merged.weight) == expected, "the mean is that of the oracle", (row, merged))
 
     def commit_told(self, committed: RoundCommitted) -> None:
         """Everybody hears of a commit: it has happened and stays."""
         row = self._world.store.rounds.get(committed.round_number)
         known = row is not None and row.status == "committed" and row.model == committed.model
-        _check(known, "what is told is committed", committed)
+        check(known, "what is told is committed", committed)
+        self.told(committed.session, committed.round_number, committed.model)
 
     def _head(self, number: int) -> Digest | None:
         return self._committed[number].model if number in self._committed else self._world.store.terms.seed_model
@@ -147,9 +164,15 @@ class Invariants:
         if lasts_s is None:
             self._due.pop(node, None)
         elif self._due.get(node, (None, 0.0))[0] != (phase, node.life):
-            self._due[node] = ((phase, node.life), now + lasts_s + SLACK_S)
+            slow_s = self._world.chaos.longest_store_s if isinstance(node.state, Reducer) else 0.0
+            self._due[node] = ((phase, node.life), now + lasts_s * SLOWEST_CLOCK + SLACK_S + slow_s)
         for late, ((what, life), due) in self._due.items():  # type: ignore[misc]
-            _check(now <= due or not late.up or late.life != life, "every phase ends by its deadline", (late, what))
+            gone = not late.up or late.life != life or late.asleep is not None
+            check(now <= due or gone, "every phase ends by its deadline", (late, what))
+
+    def woken(self, node: "Node") -> None:
+        """A process that was stopped goes on: its timers have all the time that it slept."""
+        self._due.pop(node, None)
 
     def _phase_of(self, state: Any) -> tuple[object, float | None]:
         """Return what a node is in, and how long that may last; None for as long as it likes."""
@@ -185,19 +208,14 @@ class Invariants:
         """An attempt has failed: something must have gone wrong."""
         settled = self._world.sizes.quiet_after_s + SETTLED_AFTER_S
         opened_at = self._opened_at[plan.round_number, plan.attempt]
-        _check(opened_at < settled, "without faults every attempt succeeds", plan)
+        check(opened_at < settled, "without faults every attempt succeeds", plan)
 
     def ended(self) -> None:
         """The run is over, long after the last fault: so is the session, or it rests and says why."""
         store = self._world.store
         rests = store.status == "paused" and store.reason
         done = store.status == "finished" and len(self._committed) == store.terms.rounds
-        _check(bool(rests or done or store.status == "stopped"), "the session ends", self._world.reducer.state.work)
+        check(bool(rests or done or store.status == "stopped"), "the session ends", self._world.reducer.state.work)
         for number, row in store.rounds.items():
             kept = number not in self._committed or row.model == self._committed[number].model
-            _check(kept, "a commit is never unseen", row)
-
-
-def _check(holds: bool, rule: str, detail: object) -> None:
-    if not holds:
-        raise InvariantBroken(rule, f"{detail}")
+            check(kept, "a commit is never unseen", row)

@@ -62,12 +62,12 @@ class Stream:
 
     def _deliver(self, receiver: "Node", message: Any) -> None:
         if not self.broken and self._is_here(receiver):
-            receiver.heard(self, message)
+            receiver.when_awake(lambda: None if self.broken else receiver.heard(self, message))
 
     def _tell_ended(self, end: "Node") -> None:
         if self._is_here(end) and not self._told[end]:
             self._told[end] = True
-            end.stream_ended(self)
+            end.when_awake(lambda: end.stream_ended(self))
 
 
 class Call:
@@ -103,7 +103,7 @@ class Call:
 
     def _ask(self, ask: Callable[[Callable[[Any], None]], None]) -> None:
         if self._callee.up and self._callee.life == self._lives[1]:
-            ask(self._answer)
+            self._callee.when_awake(lambda: ask(self._answer))
 
     def _answer(self, answer: Any) -> None:
         if not self._world.chaos.happens("answer lost"):
@@ -112,4 +112,4 @@ class Call:
     def _end(self, tell: Callable[[], None]) -> None:
         if not self._ended and self._caller.up and self._caller.life == self._lives[0]:
             self.forget()
-            tell()
+            self._caller.when_awake(tell)

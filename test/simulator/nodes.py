@@ -23,7 +23,9 @@ class Node:
     Attributes:
         state: the machine's present state.
         life: counts the lives of the process; what was begun in an earlier one never reaches a later one.
-        up: the process runs.
+        up: the process exists, though it may be asleep.
+        asleep: what waits for a process that is stopped and keeps its memory (SIGSTOP); None while it runs.
+        rate: how many seconds its own clocks count in one of the world's.
     """
 
     def __init__(self, world: "World", name: str, step: Step) -> None:
@@ -32,29 +34,57 @@ class Node:
         self.state: Any = None
         self.life = 0
         self.up = False
+        self.asleep: list[Callable[[], None]] | None = None
+        self.rate, self.wall_offset_s = world.chaos.clock_of(self)
 
     def __repr__(self) -> str:
         return self.name
 
     def later(self, delay_s: float, action: Callable[[], None]) -> Alarm:
-        """Do something in a while, if this life lasts."""
+        """Do something in a while by this node's own clock, if this life lasts."""
         life = self.life
 
         def act() -> None:
             if self.up and self.life == life:
-                action()
+                self.when_awake(action)
 
-        return self.world.clock.after(delay_s, act)
+        return self.world.clock.after(delay_s / self.rate, act)
+
+    def monotonic(self) -> float:
+        """Return what this node's own clock says; it goes on while the process sleeps."""
+        return self.world.clock.now * self.rate
+
+    def wall(self) -> float:
+        """Return what this node takes for the time of the day."""
+        return self.monotonic() + self.wall_offset_s
+
+    def when_awake(self, action: Callable[[], None]) -> None:
+        """Do something now, or when the process runs again."""
+        if self.asleep is None:
+            action()
+        else:
+            life = self.life
+            self.asleep.append(lambda: action() if self.up and self.life == life else None)
+
+    def sleep(self) -> None:
+        """Stop; memory, streams and what is on its way stay."""
+        self.asleep = []
+
+    def wake(self) -> None:
+        """Go on where it was: all that came in the meantime is there now."""
+        waiting, self.asleep = self.asleep or [], None
+        for action in waiting:
+            self.world.clock.after(0.0, lambda action=action: self.when_awake(action))  # type: ignore[misc]
 
     def start(self) -> None:
         """Begin a life with nothing in memory."""
         self.life += 1
-        self.up = True
+        self.up, self.asleep = True, None
         self.begin()
 
     def crash(self) -> None:
         """Lose everything that is in memory; streams break."""
-        self.up = False
+        self.up, self.asleep = False, None
         for stream in [stream for stream in self.world.streams if self in (stream.dialler, stream.listener)]:
             stream.break_off()
 

@@ -5,14 +5,16 @@ PYTHONPATH=test python -m simulator.swarm --only masked --replay 17
 """
 
 import argparse
+import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from simulator import masked_sometimes, sometimes
-from simulator.invariants import InvariantBroken
+from simulator.fences import InvariantBroken
 from simulator.masked.world import MaskedWorld
 from simulator.trace import Trace
 from simulator.world import World
@@ -115,6 +117,7 @@ def main() -> int:
     parser.add_argument("--replay", type=int, help="show this run, every step of it")
     parser.add_argument("--digest", action="store_true", help="print the digest of each run's trace and no more")
     asked = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # waiting is usual here
     kind = KINDS[asked.only or "plain"]
     if asked.replay is not None:
         trace = traced(asked.replay, kind)

@@ -5,24 +5,32 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from simulator.chaos import Chaos, Sizes, draw_sizes
+from simulator.chaos import LONGEST_AWAY_S, SEED_MODEL, Chaos, Sizes, draw_sizes
 from simulator.client_node import ClientNode
 from simulator.clock import Clock
 from simulator.combiner_node import CombinerNode
 from simulator.invariants import Invariants
+from simulator.lease import LeasedNode
+from simulator.matrix import Matrix
 from simulator.network import Stream
 from simulator.nodes import Node, Step
+from simulator.objects import ObjectShelf
 from simulator.reducer_node import ReducerNode
-from simulator.store import Store
+from simulator.store import RoundRow, Store
+from simulator.store_rules import StoreRules
 from simulator.trace import Trace, spelled
 from simulator.updates import Update
+from simulator.working import Crashed
 
+from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import ClientId, CombinerName, Digest, Generation
 from fedn_py.protocol import client, combiner, reducer
 from fedn_py.protocol.combiner_work import Collecting
 from fedn_py.protocol.machine import UnexpectedEvent
 from fedn_py.protocol.reducer_work import (
+    ExtendAttempt,
     Idle,
+    OpenAttempt,
     Paused,
     PauseRequested,
     RecordSession,
@@ -30,13 +38,14 @@ from fedn_py.protocol.reducer_work import (
     SessionStarted,
     StopRequested,
 )
+from fedn_py.store.ports import Document
 
 LONGEST_RUN_S = 20_000.0
 
 
 @dataclass(frozen=True)
-class Machines:
-    """The rules that the nodes run by; a planted bug replaces one."""
+class Machines(StoreRules):
+    """The rules that the nodes of a plain network run by; a planted bug replaces one."""
 
     reducer: Step = reducer.step
     combiner: Step = combiner.step
@@ -61,17 +70,19 @@ class World:
         trace: Trace | None = None,
     ) -> None:
         machines = machines or Machines()
-        self.sizes, self.rng, self.trace = sizes, rng, trace
+        self.sizes, self.rng, self.trace, self.machines = sizes, rng, trace, machines
         self.chaos = chaos or Chaos(rng, latest_s=0.05)
         self.clock = Clock()
-        self.store = Store(sizes.terms)
+        self.matrix = Matrix(self)
+        self.store = Store(sizes.terms, ObjectShelf(self, machines.served))
         self.recover = machines.recover
+        self.store.objects.put(SEED_MODEL)
         self.streams: list[Stream] = []
         self.updates: dict[Digest, Update] = {}
         self._uploaded: list[tuple[CombinerNode, Generation, Update]] = []
         self.steps = 0
         self.invariants = Invariants(self)
-        self.reducer = ReducerNode(self, "reducer", machines.reducer)
+        self.reducers = [ReducerNode(self, name, machines.reducer) for name in names_of_reducers(sizes.reducers)]
         self.combiners = {
             CombinerName(name): CombinerNode(self, name, machines.combiner)
             for name in (f"combiner-{number}" for number in range(1, sizes.combiners + 1))
@@ -95,7 +106,12 @@ class World:
     @property
     def nodes(self) -> list[Node]:
         """All nodes."""
-        return [self.reducer, *self.combiners.values(), *self.clients.values()]
+        return [*self.reducers, *self.combiners.values(), *self.clients.values()]
+
+    @property
+    def reducer(self) -> ReducerNode:
+        """The reducer that acts; the newest where an older one does not know yet that it is not the one."""
+        return max(self.reducers, key=lambda node: node.fence)
 
     # ---- running
 
@@ -105,19 +121,27 @@ class World:
         Raises:
             InvariantBroken: a rule did not hold.
         """
-        while self.clock.now < LONGEST_RUN_S and self.clock.advance():
-            if isinstance(self.reducer.state.work, Idle) and self.reducer.up and self.store.status != "running":
+        while self.clock.now < LONGEST_RUN_S and self.advance():
+            work, rests = self.reducer.state.work, not self.reducer.works
+            if isinstance(work, Idle) and rests and self.store.status in {"finished", "stopped"}:
                 break
-            if self.chaos.quiet and isinstance(self.reducer.state.work, Paused) and self.reducer.up:
+            if self.chaos.quiet and isinstance(work, Paused) and rests and self.store.status == "paused":
                 break
         self.invariants.ended()
+
+    def advance(self) -> bool:
+        """Go to the next thing that is due; who crashes on the way does no more."""
+        try:
+            return self.clock.advance()
+        except Crashed:
+            return True
 
     def run_until(self, reached: Callable[[], bool], within_s: float = 1_000.0) -> None:
         """Run until something is so."""
         end = self.clock.now + within_s
         while not reached():
             assert self.clock.now < end, "it never came to be"
-            assert self.clock.advance(), "nothing is left to happen"
+            assert self.advance(), "nothing is left to happen"
 
     def stepped(self, node: Node, before: Any, event: Any, effects: Any) -> None:
         """Write a step down and check the rules."""
@@ -132,13 +156,61 @@ class World:
             self.trace.say(self.clock.now, node, f"unexpected: {spelled(event)}")
         self.chaos.noticed(f"{type(event).__name__} not expected in {type(node.state.work).__name__}")
 
+    def refused(self, where: Any, event: Any, fault: PeerFault) -> None:
+        """Write down that something was refused by name."""
+        raise AssertionError((where, event, fault))  # a plain machine refuses only what is unexpected
+
     # ---- what nodes ask of the world
 
     def open_stream(self, dialler: Node, listener: Node) -> Stream:
-        """Open a stream."""
+        """Open a stream; one to a process that sleeps is found dead after a while."""
         stream = Stream(self, dialler, listener)
         self.streams.append(stream)
+        if listener.asleep is not None:
+            self._find_dead(stream, listener)
         return stream
+
+    def _find_dead(self, stream: Stream, asleep: Node) -> None:
+        def look() -> None:
+            if asleep.asleep is not None:
+                stream.break_off()
+
+        self.clock.after(self.rng.uniform(5, 25), look)
+
+    def document_written(
+        self, writer: LeasedNode, collection: str, key: str, before: Document | None, outcome: str
+    ) -> None:
+        """Note what came of a write that has reached the documents."""
+        if outcome == "ok":
+            after = self.store.shelf.now(collection, key)  # type: ignore[arg-type]
+            assert after is not None
+            self.invariants.document_written(writer, (collection, key), before, after)
+            value = self.store.shelf.value_in(after.content)
+            was = None if before is None else self.store.shelf.value_in(before.content)
+            self.store.applied(value)
+            if isinstance(value, RoundRow) and value.status == "running":
+                self._attempt_written(was, value)
+            if collection == "rounds" and value.status == "committed" and (was is None or was.status != "committed"):
+                self.invariants.round_committed(value, after.fence)
+
+    def _attempt_written(self, was: RoundRow | None, now: RoundRow) -> None:
+        if was is None or was.plan != now.plan:
+            self.invariants.attempt_opened(OpenAttempt(now.plan, now.cells, now.generation))
+        elif was.cells != now.cells:
+            self.invariants.attempt_extended(ExtendAttempt(now.plan, now.cells, now.generation))
+
+    def shelf_is_away(self) -> bool:
+        """Say whether nobody reaches the documents now."""
+        return self.store.shelf.away
+
+    def stopped_by_name(self, node: LeasedNode, fault: FednError) -> None:
+        """End a process that is not to go on; whoever looks after it starts it again."""
+        self.chaos.noticed(f"reducer stopped by name: {fault.code}")
+        if self.trace is not None:
+            self.trace.say(self.clock.now, node, f"stops: {fault.code}: {fault.message}")
+        node.crash()
+        life = node.life
+        self.clock.after(self.chaos.uniform(0.5, 5), lambda: self._start_again(node, life))
 
     def forget_stream(self, stream: Stream) -> None:
         """Note that a stream is broken."""
@@ -169,9 +241,9 @@ class World:
         happened = False
         match fault:
             case "client stream broken":
-                happened = self._break_one([s for s in self.streams if s.listener is not self.reducer])
+                happened = self._break_one([s for s in self.streams if s.listener not in self.reducers])
             case "combiner stream broken":
-                happened = self._break_one([s for s in self.streams if s.listener is self.reducer])
+                happened = self._break_one([s for s in self.streams if s.listener in self.reducers])
             case "client crashed":
                 happened = self._crash_one(list(self.clients.values()))
             case "combiner crashed":
@@ -183,6 +255,16 @@ class World:
                     self.rng.choice(running).cut_off(self.rng.uniform(2, 40))
             case "reducer crashed":
                 happened = self._crash_one([self.reducer])
+            case "standby crashed":
+                happened = self._crash_one([node for node in self.reducers if node is not self.reducer])
+            case "reducer stopped and continued":
+                happened = self.reducer.up and self.reducer.asleep is None
+                if happened:
+                    self.sleep_for_a_while(self.reducer)
+            case "document store away":
+                happened = self._take_away(self.store.shelf)
+            case "object store away":
+                happened = self._take_away(self.store.objects)
             case "stray upload":
                 happened = self._stray_upload()
             case "pause asked":
@@ -211,6 +293,36 @@ class World:
         if running:
             self.crash_for_a_while(self.rng.choice(running))
         return bool(running)
+
+    def sleep_for_a_while(self, node: Node) -> None:
+        """Stop a node, and let it go on some time later; others find their streams to it dead if that is long."""
+        node.sleep()
+        life = node.life
+        for stream in [stream for stream in self.streams if node in (stream.dialler, stream.listener)]:
+            self._find_dead(stream, node)
+
+        def wake() -> None:
+            if node.life == life and node.asleep is not None:
+                self._wake(node)
+
+        self.clock.after(self.rng.uniform(2, 60), wake)
+
+    def _wake(self, node: Node) -> None:
+        self.invariants.woken(node)
+        if node is not self.reducer and node in self.reducers and getattr(node, "fence", 0):
+            self.chaos.noticed("an older reducer wakes")
+        node.wake()
+
+    def _take_away(self, store: Any) -> bool:
+        if store.away:
+            return False
+        store.away = True
+
+        def back() -> None:
+            store.away = False
+
+        self.clock.after(self.rng.uniform(2, LONGEST_AWAY_S), back)
+        return True
 
     def crash_for_a_while(self, node: Node) -> None:
         """Kill a node, and start it again some time later."""
@@ -243,5 +355,13 @@ class World:
 
     def _calm_down(self) -> None:
         self.chaos.quiet = True
+        self.store.shelf.away = self.store.objects.away = False
         for node in self.nodes:
             self._start_again(node, node.life)
+            if node.asleep is not None:
+                self._wake(node)
+
+
+def names_of_reducers(count: int) -> list[str]:
+    """Return what the reducers are called."""
+    return [f"reducer-{number}" for number in range(1, count + 1)]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.masked.certified import TRUST, combiner_key
 from simulator.masked.store import MaskedRow, frozen
-from simulator.masked.working import Work
+from simulator.working import Work
 
 from fedn_py.errors import FednError
 from fedn_py.protocol.masked.opening_work import (
@@ -33,6 +33,7 @@ from fedn_py.protocol.messages import (
 from fedn_py.reducer.attempts import AttemptAtHand
 from fedn_py.reducer.planning import Before, PlannedAttempt, plan_attempt
 from fedn_py.reducer.records import OrderedCell
+from fedn_py.reducer.round_records import CommittedElsewhere, KeyStillHeld
 
 if TYPE_CHECKING:
     from simulator.masked.reducer_node import MaskedReducerNode
@@ -68,7 +69,6 @@ class Attempts:
         """Sign an attempt's plan and orders and write them down."""
         plan = effect.plan
         where = (plan.session, plan.round_number, plan.attempt)
-        yield from self._node.stored()
         if self._node.speaker.signed_policy != self._node.world.operator.newest:
             self._node.take_policy()
         secret = self._node.random_bytes()
@@ -78,11 +78,10 @@ class Attempts:
             self._node.world.chaos.noticed(f"attempt not planned: {fault.code}")
             return AttemptNotPlanned(*where, f"{fault.code}: {fault.message}")
         at = AttemptAtHand(plan.session, planned.plan, planned.orders, planned.terms, planned.attempt)
-        yield from self._node.stored()
         named = ordered({name: cell for name, cell in effect.cells.items() if name in at.orders})
         row = MaskedRow(plan, "running", effect.progress.generation, named, {plan.attempt: frozen(at)}, secret)
         self._node.perhaps_crash("reducer crashed around a plan")
-        self.write(row)
+        yield from self.write(row)
         self._node.world.invariants.servers.attempt_planned(self._node, effect, planned)
         if self._of != (plan.session, plan.round_number):
             self._of, self.at_hand = (plan.session, plan.round_number), {}
@@ -106,18 +105,24 @@ class Attempts:
         assert row.commit is not None
         return Before(row.attempts[row.link.attempt].plan_body.beacon, row.link, row.commit)
 
-    def write(self, fresh: MaskedRow) -> None:
+    def write(self, fresh: MaskedRow) -> Work:
         """Write the beginning of an attempt down; what came of earlier ones at the round stays."""
-        plan, rounds = fresh.plan, self._node.world.store.rounds
-        old = rounds.get(plan.round_number)
-        if old is not None:
-            self._node.world.invariants.servers.attempt_reopened(old, fresh)
+        plan, world = fresh.plan, self._node.world
+
+        def reopened(old: MaskedRow) -> MaskedRow:
+            if old.status == "committed":
+                raise CommittedElsewhere(plan)
+            if fresh.attempts and old.round_secret is not None and old.plan.attempt != plan.attempt:
+                raise KeyStillHeld(plan)
             earlier = {number: at for number, at in old.attempts.items() if number != plan.attempt}
-            fresh = replace(fresh, attempts={**earlier, **fresh.attempts})
-            if not fresh.attempts.get(plan.attempt):
-                fresh = replace(fresh, round_secret=old.round_secret)
-        rounds[plan.round_number] = fresh
-        self._node.world.chaos.noticed(f"attempt {min(plan.attempt, 4)}")
+            kept = replace(fresh, attempts={**earlier, **fresh.attempts})
+            return kept if kept.attempts.get(plan.attempt) else replace(kept, round_secret=old.round_secret)
+
+        old = world.store.rounds.get(plan.round_number)
+        if old is not None:
+            world.invariants.servers.attempt_reopened(old, fresh)
+        yield from self._node.round_written(fresh, reopened)
+        world.chaos.noticed(f"attempt {min(plan.attempt, 4)}")
 
     # ---- what an attempt's machine asks for
 
@@ -156,11 +161,12 @@ class Attempts:
         kept = frozen(replace(at, attempt=attempt))
         if opens:
             self._node.perhaps_crash("reducer crashed before opening is stored")
-        yield from self._node.stored()
-        number, rounds = attempt.round, self._node.world.store.rounds
-        row = rounds[number]
-        self._node.world.invariants.servers.document_changed(row.attempts[attempt.attempt].attempt, attempt)
-        rounds[number] = replace(row, attempts={**row.attempts, attempt.attempt: kept})
+
+        def with_attempt(row: MaskedRow) -> MaskedRow:
+            self._node.world.invariants.servers.document_changed(row.attempts[attempt.attempt].attempt, attempt)
+            return replace(row, attempts={**row.attempts, attempt.attempt: kept})
+
+        yield from self._node.round_changed(attempt.round, with_attempt)
         at.attempt = attempt
         if opens:
             self._node.perhaps_crash("reducer crashed after opening is stored")
@@ -169,10 +175,8 @@ class Attempts:
         at.round_secret = None
         at.opened = None
         self._node.perhaps_crash("reducer crashed before its key is unset")
-        yield from self._node.stored()
         if self._node.world.machines.unsets_key:
-            row = self._node.world.store.rounds[at.attempt.round]
-            self._node.world.store.rounds[at.attempt.round] = replace(row, round_secret=None)
+            yield from self._node.round_changed(at.attempt.round, lambda row: replace(row, round_secret=None))
         self._node.perhaps_crash("reducer crashed after its key is unset")
 
     def secret_of(self, at: AttemptAtHand) -> bytes:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simulator.masked.certified import CHAINS, NOW_S, TRUST
-from simulator.masked.working import Signal, Work
+from simulator.working import Signal, Work
 
 from fedn_py.client.beliefs import PolicyUnknown, check_same
 from fedn_py.protocol.masked.beacon import BeaconTerms, KnownBeacon, WrongBeacon, follow, session_start

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from simulator.masked.certified import CHAINS
-from simulator.masked.working import Work
 from simulator.nodes import Node
+from simulator.working import Work
 
 from fedn_py.combiner.masked_reports import closed_cell
 from fedn_py.errors import FednError, PeerFault
@@ -148,7 +148,7 @@ class Cells:
 
     def _put_stream(self, stream: bytes, reply: Reply) -> Work:
         yield self._node.world.chaos.uniform(0.05, 1)
-        if self._node.world.chaos.happens("stream lost"):
+        if self._node.world.chaos.happens("stream lost") or self._node.world.store.objects.away:
             return
         self._put(stream)
         reply(True)
@@ -156,7 +156,7 @@ class Cells:
     def _put(self, content: bytes) -> Digest:
         """Store an object, where the reducer can read it."""
         self._node.world.invariants.servers.reached(self._node, content, by_reducer=True)
-        return self._node.world.store.put(content)
+        return self._node.world.store.objects.put(content)
 
     # ---- effects
 
@@ -176,7 +176,7 @@ class Cells:
 
     def check(self, order: CellOrder) -> Work:
         yield self._node.world.chaos.uniform(0.01, 1)
-        if self._node.world.chaos.happens("objects not fetched"):
+        if self._node.world.chaos.happens("objects not fetched") or self._node.world.store.objects.away:
             return [ObjectsNotFetched(order.generation, "StoreUnavailable: the store is away")]
         try:
             terms = self._node.trust.check_order(order)
@@ -205,7 +205,7 @@ class Cells:
         held = self.held.get(generation)
         if held is None:
             return []
-        if self._node.world.chaos.happens("partial not stored"):
+        if self._node.world.chaos.happens("partial not stored") or self._node.world.store.objects.away:
             return [NotReported(generation, "StoreUnavailable: the store is away")]
         digest = self._put(held.words.astype("<u4").tobytes())
         self._node.perhaps_crash()

@@ -32,7 +32,10 @@ CHANCES = {
     "partial stored very late": 0.1,
     "models not merged": 0.3,
     "crash between effects": 0.004,
-    "store slow": 0.1,
+    "documents slow": 0.1,
+    "answer of a write lost": 0.1,
+    "object store lies": 0.02,
+    "reducer stopped before a commit": 0.2,
     "straggler": 0.1,
     "reducer crashed around a plan": 0.15,
     "reducer crashed before opening is stored": 0.35,
@@ -56,6 +59,10 @@ INTERVALS_S = {
     "combiner crashed": 80.0,
     "combiner cut off": 80.0,
     "reducer crashed": 90.0,
+    "reducer stopped and continued": 90.0,
+    "standby crashed": 150.0,
+    "document store away": 150.0,
+    "object store away": 150.0,
     "word of the past": 20.0,
     "policy of the past": 60.0,
     "client revoked": 200.0,
@@ -73,6 +80,8 @@ class MaskedSizes:
         terms: of the first session. sessions: how many there are, each from the same seed model.
         same_work: all of them have the same parameters.
         quiet_after_s: from then on nothing goes wrong any more.
+        reducers: one acts, the others stand by.
+        sweep_grace_s: how old an object is that is swept.
     """
 
     terms: SessionTerms
@@ -86,6 +95,8 @@ class MaskedSizes:
     quiet_after_s: float
     sessions: int = 1
     same_work: bool = False
+    reducers: int = 1
+    sweep_grace_s: float = 600.0
 
 
 def draw_sizes(rng: Random) -> MaskedSizes:
@@ -133,6 +144,7 @@ def draw_sizes(rng: Random) -> MaskedSizes:
         quiet_after_s=rng.uniform(100, 900),
         sessions=sessions,
         same_work=same_work,
+        reducers=rng.choice([1, 2, 2]),
     )
 
 
@@ -140,4 +152,6 @@ def draw_chaos(rng: Random) -> Chaos:
     """Draw a mixture of faults: each is off, rare or frequent."""
     chances = {fault: most * rng.choice([0, 0, 0.3, 1]) for fault, most in CHANCES.items()}
     intervals = {fault: least_s / rng.uniform(0.1, 1) for fault, least_s in INTERVALS_S.items() if rng.random() < 0.4}
-    return Chaos(rng, chances, intervals, latest_s=rng.choice([0.05, 0.5, 2]), slow_notice=rng.choice([0, 0.3]))
+    return Chaos(
+        rng, chances, intervals, latest_s=rng.choice([0.05, 0.5, 2]), slow_notice=rng.choice([0, 0.3]), clocks=True
+    )

@@ -12,8 +12,8 @@ from simulator.masked.certified import CHAINS, NOW_S
 from simulator.masked.disk import Disk
 from simulator.masked.seats import Offered, Seats
 from simulator.masked.sending import Sending
-from simulator.masked.working import Signal, Work, WorkingNode
 from simulator.network import Call, Stream
+from simulator.working import Signal, Work, WorkingNode
 
 from fedn_py.client.beliefs import ClearMetricsRefused, PolicyUnknown
 from fedn_py.client.participant_work import NoLongerWanted
@@ -109,6 +109,7 @@ class MaskedClientNode(WorkingNode, ClientNode):
         self.running = {}
         self.uploading = {}
         self.uploads_of, self.first_asked = {}, {}
+        self.sought = 0
         self.job: Any = None
         self.inbox: deque[Any] = deque()
         self.hears = False

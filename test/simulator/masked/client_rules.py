@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from simulator.fences import check
 from simulator.masked.ghosts import (
     ECHO,
     FORK,
@@ -16,7 +17,6 @@ from simulator.masked.ghosts import (
     Ghosts,
     Promise,
     SentUpload,
-    check,
 )
 from simulator.masked.labels import Labels
 

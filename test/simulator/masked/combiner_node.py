@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from simulator.combiner_node import CombinerNode
+from simulator.lease import ReducerWelcome
 from simulator.masked.cells import Cells
 from simulator.masked.certified import CHAINS, NOW_S, combiner_credential
-from simulator.masked.working import WorkingNode
 from simulator.network import Stream
+from simulator.working import WorkingNode
 
 from fedn_py.combiner.masking_trust import MaskingTrust
 from fedn_py.errors import PeerFault
@@ -96,8 +97,8 @@ class MaskedCombinerNode(WorkingNode, CombinerNode):
     # ---- the reducer
 
     def _dial(self) -> None:
-        reducer = self.world.reducer
-        if not reducer.up or self.world.clock.now < self.cut_off_until:
+        reducer = self.next_reducer()
+        if reducer is None:
             self.later(self.world.chaos.backoff_s(), self._dial)
             return
         self.upstream = self.world.open_stream(self, reducer)
@@ -125,12 +126,14 @@ class MaskedCombinerNode(WorkingNode, CombinerNode):
 
     def _heard_reducer(self, message: Any) -> None:
         match message:
+            case ReducerWelcome(fence):
+                self.welcomed(fence)
             case CellOrder() | ValidationOrder():
                 self.take(Ordered(message))
             case CellCancelled():
                 self.take(OrderCancelled(message))
             case RoundCommitted():
-                self._send_all(message)
+                self.take_commit(message)
             case WordForClients():
                 for client in message.clients or tuple(self.streams):
                     if isinstance(message.word, StreamWanted):
@@ -202,8 +205,9 @@ class MaskedCombinerNode(WorkingNode, CombinerNode):
                     return
                 self.streams[client] = stream
                 stream.send(self, ClientWelcome(CombinerName(self.name), 10.0))
-                if self.policy is not None:
-                    stream.send(self, self.policy)
+                for news in (self.policy, self.committed):
+                    if news is not None:
+                        stream.send(self, news)
                 self.take(ClientAttached(client))
                 self._tell_attached()
             case SaidByClient(word):

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from simulator.invariants import InvariantBroken
-
 from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import CellTerms
 from fedn_py.protocol.masked.round_messages import IncludedRow
@@ -32,8 +30,6 @@ ONE_SET = "the reducer asks for one set under a context"
 ACKED = "an update is added when all live members have accepted its box"
 EXACT = "an opened sum is that of its list"
 MEAN = "a committed mean is that of the oracle"
-ONE_MODEL = "one model for each round"
-CHAIN = "the trail is a chain"
 ONCE = "no client twice in a round"
 ENOUGH = "enough updates in each round"
 DEADLINES = "every phase ends by its deadline"
@@ -110,9 +106,3 @@ class Ghosts:
         """Say whether an upload can be in no sum any more, and whether its client can be shown that."""
         members = {member.client.client_id for member in self.committees[ctx][0].members}
         return ctx in self.void or members <= self.aborted[ctx]
-
-
-def check(holds: object, rule: str, detail: object) -> None:
-    """Raise InvariantBroken unless a rule holds."""
-    if not holds:
-        raise InvariantBroken(rule, f"{detail}")

@@ -7,6 +7,7 @@ from typing import Any
 from simulator.masked import sending
 from simulator.masked.disk import Disk
 from simulator.nodes import Step
+from simulator.store_rules import StoreRules
 
 from fedn_py.client import member_work, participant_work
 from fedn_py.protocol import client, combiner, reducer
@@ -15,7 +16,7 @@ from fedn_py.protocol.masked.registry import accept_policy
 
 
 @dataclass(frozen=True)
-class MaskedMachines:
+class MaskedMachines(StoreRules):
     """All three roles' machines, and what their shells do that privacy rests on.
 
     Attributes:

@@ -80,7 +80,7 @@ def _replicated(sizes: MaskedSizes, faults: Chaos) -> tuple[MaskedSizes, Chaos]:
 
 
 def _slow_stores(sizes: MaskedSizes, faults: Chaos) -> tuple[MaskedSizes, Chaos]:
-    return sizes, replace(faults, chances={**faults.chances, "store slow": 0.5})
+    return sizes, replace(faults, chances={**faults.chances, "documents slow": 0.5})
 
 
 def _often_cut_off(sizes: MaskedSizes, faults: Chaos) -> tuple[MaskedSizes, Chaos]:

@@ -3,25 +3,23 @@
 Its events wait in a mailbox: while one effect takes its time, what comes in waits, and words are still heard.
 """
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from simulator.lease import ReducerWelcome
 from simulator.masked.attempts import Attempts, ordered
 from simulator.masked.certified import Speaker
 from simulator.masked.reducer_words import ReducerWords
 from simulator.masked.store import MaskedRow
 from simulator.masked.unmasking import Unmasking
-from simulator.masked.working import Work, WorkingNode
 from simulator.network import Stream
 from simulator.reducer_node import ReducerNode
-from simulator.store import first_progress
+from simulator.store import SessionRow, first_progress
+from simulator.working import Work, awaited
 
-from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName
 from fedn_py.protocol.assignment import Room, choose_combiner
-from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
 from fedn_py.protocol.masked.words import MaskedTerms, WordToClient
 from fedn_py.protocol.masked_rounds_work import (
     MaskedEffect,
@@ -45,19 +43,22 @@ from fedn_py.protocol.reducer_work import (
     CellGaveUp,
     ClientsChanged,
     CloseFailedAttempt,
+    ExpectCombiner,
     MoveClients,
     OpenAttempt,
+    RecordIntent,
     RecordNewWork,
     RecordSession,
     RecordValidation,
-    Reducer,
     SendCancel,
     SendOrder,
     SessionStarted,
     TellCommitted,
+    TellCommittedAgain,
     TellRefused,
     ValidationArrived,
 )
+from fedn_py.reducer.lease import LEASE_KEY
 
 if TYPE_CHECKING:
     from simulator.masked.world import MaskedWorld
@@ -71,8 +72,8 @@ class Moved:
     targets: frozenset[CombinerName]
 
 
-class MaskedReducerNode(WorkingNode, ReducerNode):
-    """The one reducer.
+class MaskedReducerNode(ReducerNode):
+    """One of the reducers.
 
     Attributes:
         attempts: at the round at hand.
@@ -81,75 +82,41 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
     world: "MaskedWorld"
 
     def begin(self) -> None:
-        """Start with what the store remembers."""
-        self.state = Reducer()
-        self.seats = {}
-        self.assigned = {}
+        """Start with nothing, and wait for the lease."""
         self.moved: dict[ClientId, Moved] = {}
-        self.waiting: deque[Any] = deque()
-        self.works = False
         self.speaker = Speaker(self.world.operator.newest)
         self.attempts, self.words, self.unmasking = Attempts(self), ReducerWords(self), Unmasking(self)
-        store = self.world.store
-        if self.life == 1:
-            self.take(SessionStarted(first_progress(store.terms)))
-            return
+        super().begin()
+
+    def act(self) -> None:
+        """Go on with what the store remembers."""
         self.world.invariants.servers.read_back(self)
-        started = self.world.recover(store)
-        if started is not None:
-            self.attempts.restore()
-            self.take(started)
+        self.speaker.take(self.world.operator.newest)
+        self.attempts.restore()
+        super().act()
 
     def start_session(self, terms: SessionTerms) -> None:
         """Begin another session."""
-        self.world.store.begin(terms)
-        self.take(SessionStarted(first_progress(terms)))
+        self.spawn(self._start(terms), self.take_all)
 
-    # ---- the mailbox
-
-    def take(self, event: Any) -> bool:
-        """Put an event at the end of the queue."""
-        self.waiting.append(event)
-        if not self.works:
-            self.works = True
-            self.spawn(self._work())
-        return True
-
-    def _work(self) -> Work:
-        while self.waiting:
-            event = self.waiting.popleft()
-            before = self.state
-            try:
-                self.state, effects = self._step(before, event)
-            except UnexpectedEvent as unexpected:
-                self.world.unexpected(self, event, unexpected)
-                continue
-            except PeerFault as fault:
-                self.world.refused(self, event, fault)
-                continue
-            self.world.stepped(self, before, event, effects)
-            following: list[Any] = []
-            for effect in effects:
-                self.perhaps_crash()
-                if isinstance(effect, StartTimer):
-                    self.later(effect.after_s, lambda event=effect.event: self.take(event))
-                else:
-                    following += (yield from self._perform(effect)) or ()
-            self.waiting.extendleft(reversed(following))
-        self.works = False
-
-    def stored(self) -> Work:
-        """Wait until a write to the store is acknowledged, which may take long."""
-        yield self.world.chaos.uniform(1, 20) if self.world.chaos.happens("store slow") else 0.001
+    def _start(self, terms: SessionTerms) -> Work:
+        kept = self.shelf.keep(SessionRow(terms))
+        yield from self.patiently(lambda: awaited(self.ledger.add("sessions", terms.session, kept)))
+        yield from self.patiently(lambda: awaited(self.ledger.stamp("network", LEASE_KEY)))
+        return [SessionStarted(first_progress(terms))]
 
     # ---- combiners
 
     def heard(self, stream: Stream, message: Any) -> None:
         """Take a message from a combiner."""
         self.world.invariants.servers.reached(self, message, by_reducer=True)
-        self.world.heard_word(self, message)
         name = CombinerName(stream.dialler.name)
+        if not self.fence:
+            stream.break_off()  # it stands by
+            return
+        self.world.heard_word(self, message)
         if isinstance(message, CombinerHello):
+            stream.send(self, ReducerWelcome(self.fence))
             self._join(stream, message)
             seat = self.seats.get(name)
             if seat is not None and seat.stream is stream:
@@ -208,8 +175,8 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
     # ---- clients
 
     def assign(self, client: ClientId, reply: Callable[[CombinerName | None], None]) -> None:
-        """Send a client to a combiner."""
-        if not self.speaker.vouches_for(client):
+        """Send a client to a combiner; None where there is none, or where this reducer stands by."""
+        if not self.fence or not self.speaker.vouches_for(client):
             reply(None)
             return
         rooms = {
@@ -248,9 +215,8 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
         world = self.world
         match effect:
             case OpenAttempt():
-                yield from self.stored()
                 cells = ordered(effect.cells)
-                self.attempts.write(MaskedRow(effect.plan, "running", effect.generation, cells))
+                yield from self.attempts.write(MaskedRow(effect.plan, "running", effect.generation, cells))
             case SendOrder(combiner, instance, order):
                 if isinstance(order, CellOrder):
                     order = self._with_terms(combiner, order)
@@ -271,26 +237,32 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
             case SendCancel(combiner, instance, cancelled):
                 self._send(combiner, instance, cancelled)
             case CloseFailedAttempt(plan):
-                yield from self.stored()
-                row = world.store.rounds[plan.round_number]
-                world.store.rounds[plan.round_number] = replace(row, status="failed")
+                yield from self.round_changed(plan.round_number, lambda row: replace(row, status="failed"))
                 world.invariants.times.attempt_failed(plan, effect.reason)
                 world.chaos.noticed("attempt failed")
             case TellCommitted(committed):
                 world.invariants.servers.commit_told(committed)
                 self.send_all(committed)
-            case RecordValidation():
-                yield from self.stored()
+            case RecordValidation(_, number):
+                yield from self.round_changed(number, lambda row: row)
                 world.chaos.noticed("round validated")
-            case RecordSession():
-                yield from self.stored()
-                world.store.record_session(effect)
-                if effect.status in {"finished", "stopped"}:
+            case RecordSession(session, status, reason):
+                yield from self.changed(
+                    "sessions", session, lambda row: replace(row, status=status, reason=reason, intent="run")
+                )
+                if status in {"finished", "stopped"}:
                     self.moved.clear()
                 world.session_recorded(effect)
-            case RecordNewWork(_, parameters):
-                yield from self.stored()
-                world.store.terms = replace(world.store.terms, parameters=parameters)
+            case TellCommittedAgain(combiner, instance, committed):
+                if committed.session == world.store.terms.session:
+                    world.invariants.servers.commit_told(committed)
+                self._send(combiner, instance, committed)
+            case ExpectCombiner() | RecordIntent():
+                yield from super()._perform(effect)
+            case RecordNewWork(session, parameters):
+                yield from self.changed(
+                    "sessions", session, lambda row: replace(row, terms=replace(row.terms, parameters=parameters))
+                )
                 world.chaos.noticed("new work on the same base")
             case TellRefused(reason=reason):
                 world.chaos.noticed(f"refused by the reducer: {reason.split(':')[0]}")
@@ -313,8 +285,3 @@ class MaskedReducerNode(WorkingNode, ReducerNode):
             for client in sorted(seat.clients):
                 self._dismiss_unwelcome(name, client)
             self.take(ClientsChanged(name, seat.instance, seat.clients, self._registered(seat.clients)))
-
-    def take_all(self, events: Iterable[Any] | None) -> None:
-        """Take what work has returned."""
-        for event in events or ():
-            self.take(event)

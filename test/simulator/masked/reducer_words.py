@@ -1,10 +1,11 @@
 """What the simulated reducer says to clients and hears of them; follows fedn_py/reducer/masked_words.py."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from simulator.masked.certified import CHAINS, NOW_S
-from simulator.masked.working import Work
+from simulator.working import Work
 
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import ClientId, CombinerName, Digest, InstanceId, SessionId
@@ -38,6 +39,7 @@ from fedn_py.protocol.masked.words import (
 from fedn_py.protocol.masked_rounds_work import MaskedEvent, MaskedPartialArrived
 from fedn_py.reducer.attempts import AttemptAtHand, members_of
 from fedn_py.reducer.cell_commits import stream_within_s
+from fedn_py.store.ports import ObjectCorrupt, ObjectMissing
 
 if TYPE_CHECKING:
     from simulator.masked.reducer_node import MaskedReducerNode
@@ -168,8 +170,9 @@ class ReducerWords:
         place, cell = (word.ctx, member), at.cell_of(word.ctx)
         assert cell is not None
         answer = read_signed(cell.answers[member], Answer)
-        yield from self._node.stored()
-        stream = self._node.world.store.objects.get(digest)
+        stream: bytes | None = None
+        with suppress(ObjectMissing, ObjectCorrupt):
+            stream = yield from self._node.get(digest)
         if stream is None or (len(stream), plain_hash(stream)) != (answer.stream_bytes, answer.stream_hash):
             self._node.world.chaos.noticed("stream refused")
             at.changed.set()
@@ -227,7 +230,7 @@ class ReducerWords:
     # ---- links
 
     def _send_links(self, client: ClientId, word: LinksWanted) -> Work:
-        yield from self._node.stored()
+        yield self._node.world.chaos.store_s()
         store = self._node.world.store
         if SessionId(word.session.hex()) != store.terms.session:
             return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from simulator.masked.certified import CHAINS
-from simulator.masked.working import Part, Work
+from simulator.working import Part, Work
 
 from fedn_py.client.member_work import AttachedAgain, key_message
 from fedn_py.client.memory_rows import KeptAnswer

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from simulator.masked.working import Part, Work
 from simulator.updates import Update
+from simulator.working import Part, Work
 
 from fedn_py.client.memory_rows import KeptUpload
 from fedn_py.client.participant_work import NoLongerWanted, PolicyChanged

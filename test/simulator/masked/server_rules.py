@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from simulator.fences import CHAIN, ONE_MODEL, check
 from simulator.masked.ghosts import (
     ACKED,
-    CHAIN,
     ENOUGH,
     EXACT,
     MEAN,
     NOT_OPENED,
     ONCE,
-    ONE_MODEL,
     ONE_SET,
     P2,
     P3,
@@ -22,7 +21,6 @@ from simulator.masked.ghosts import (
     SAVED,
     Ghosts,
     OpenedSet,
-    check,
 )
 from simulator.masked.labels import Labels
 
@@ -55,6 +53,7 @@ class ServerRules:
 
     def __init__(self, world: "MaskedWorld", known: Ghosts, labels: Labels) -> None:
         self._world, self._known, self._labels = world, known, labels
+        self._committing: dict[Digest, tuple[tuple[Cell, ...], tuple[bytes, ...], tuple[int, ...], int]] = {}
 
     # ---- combiners
 
@@ -197,16 +196,17 @@ class ServerRules:
         expected, total = self._sum_of([row.header_hash for row in cell.rows])
         check((tuple(int(v) for v in sums), weight) == (expected, total), EXACT, (ctx.hex(), tuple(sums), expected))
 
-    def round_committed(
-        self,
-        row: "MaskedRow",
-        cells: Sequence[Cell],
-        included: Sequence[bytes],
-        sums: tuple[int, ...],
-        weight: int,
+    def committing(
+        self, model: Digest, cells: Sequence[Cell], included: Sequence[bytes], sums: tuple[int, ...], weight: int
     ) -> None:
-        """A round is committed."""
+        """A reducer is about to commit what these cells gave."""
+        self._committing[model] = (tuple(cells), tuple(included), sums, weight)
+
+    def round_committed(self, row: "MaskedRow") -> None:
+        """A round is committed, in its document."""
         plan, world = row.plan, self._world
+        assert row.model is not None
+        cells, included, sums, weight = self._committing[row.model]
         where = (plan.session_number, plan.round_number)
         before = self._known.committed.setdefault(where, row)
         check(before.model == row.model, ONE_MODEL, where)
@@ -231,6 +231,7 @@ class ServerRules:
         row = self._world.store.rounds.get(committed.round_number)
         told = row is not None and row.status == "committed" and row.model == committed.model
         check(told, SAVED, committed)
+        self._world.invariants.told(committed.session, committed.round_number, committed.model)
 
     def _head(self, session: int, number: int) -> Digest | None:
         if (session, number) in self._known.committed:

@@ -6,16 +6,18 @@ fedn_py/reducer/sessions.py, with the very functions that it uses.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from typing import Any
 
-from simulator.store import ROOM_FOR_VALIDATIONS, first_progress
+from simulator.documents import Shelf
+from simulator.objects import ObjectShelf
+from simulator.store import SessionRow, first_progress
 
 from fedn_py.identity import ClientId, ClientName, Digest, Generation
 from fedn_py.protocol.masked.round_messages import BeaconLink
 from fedn_py.protocol.masked.signing import Signed
 from fedn_py.protocol.messages import RoundPlan
-from fedn_py.protocol.reducer_terms import SessionTerms
-from fedn_py.protocol.reducer_work import RecordSession, SessionStarted
+from fedn_py.protocol.reducer_terms import Intent, SessionTerms
+from fedn_py.protocol.reducer_work import SessionStarted
 from fedn_py.reducer.attempts import AttemptAtHand, from_document
 from fedn_py.reducer.masked_documents import MaskedDocument, body_text
 from fedn_py.reducer.masked_sessions import found_attempt, unfinished, with_history
@@ -76,26 +78,38 @@ class MaskedStore:
     """
 
     terms: SessionTerms
+    objects: ObjectShelf
     status: str = "running"
     reason: str = ""
+    intent: Intent = "run"
     rounds: dict[int, MaskedRow] = field(default_factory=dict)
     past: dict[tuple[int, int], MaskedRow] = field(default_factory=dict)
-    objects: dict[Digest, bytes] = field(default_factory=dict)
+    shelf: Shelf = field(default_factory=Shelf)
 
-    def begin(self, terms: SessionTerms) -> None:
-        """Write a new session down."""
-        self.past.update({(self.terms.number, number): row for number, row in self.rounds.items()})
-        self.terms, self.status, self.reason, self.rounds = terms, "running", "", {}
+    def __post_init__(self) -> None:
+        self.shelf.insert_now("sessions", self.terms.session, SessionRow(self.terms))
 
-    def put(self, content: bytes) -> Digest:
-        """Store an object."""
-        digest = Digest(sha256(content).hexdigest())
-        self.objects[digest] = content
-        return digest
+    def applied(self, value: Any) -> None:
+        """Say now what a document has come to say."""
+        match value:
+            case SessionRow(terms) if terms.number > self.terms.number:
+                self.past.update({(self.terms.number, number): row for number, row in self.rounds.items()})
+                self.terms, self.status, self.reason, self.rounds = terms, value.status, value.reason, {}
+                self.intent = value.intent
+            case SessionRow(terms) if terms.number == self.terms.number:
+                self.terms, self.status, self.reason, self.intent = terms, value.status, value.reason, value.intent
+            case MaskedRow(plan) if plan.session == self.terms.session:
+                self.rounds[plan.round_number] = value
 
-    def record_session(self, effect: RecordSession) -> None:
-        """Write down what the session is now."""
-        self.status, self.reason = effect.status, effect.reason
+    def named(self) -> frozenset[Digest]:
+        """Return all digests that a document names."""
+        named = {self.terms.seed_model}
+        for row in (*self.rounds.values(), *self.past.values()):
+            named |= {row.model} if row.model is not None else set()
+            for at in row.attempts.values():
+                named |= set(at.streams.values())
+                named |= {Digest(cell.partial_sha256.hex()) for cell in at.attempt.cells if cell.partial_sha256}
+        return frozenset(named)
 
     def where_it_was(self, names: Mapping[ClientId, ClientName]) -> SessionStarted | None:
         """Return where the session goes on after a start of the reducer, None if it has ended."""
@@ -103,7 +117,7 @@ class MaskedStore:
             return None
         newest = self.rounds[max(self.rounds)] if self.rounds else None
         committed = [row for row in self.rounds.values() if row.status == "committed"]
-        progress = first_progress(self.terms)
+        progress = replace(first_progress(self.terms), intent=self.intent)
         if committed:
             last = max(committed, key=lambda row: row.plan.round_number)
             assert last.model is not None
@@ -114,8 +128,7 @@ class MaskedStore:
                 attempt=1 if newest.status == "committed" else newest.plan.attempt + 1,
                 drawn=sum(len(cell.clients) for cell in newest.cells),
             )
-        generation = progress.generation if newest is None else max(progress.generation, newest.generation)
-        progress = replace(progress, generation=Generation(generation + ROOM_FOR_VALIDATIONS))
+            progress = replace(progress, generation=max(progress.generation, newest.generation))
         paused = (self.reason or "it was paused") if self.status == "paused" else ""
         if newest is None:
             return SessionStarted(progress, paused)

@@ -2,7 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.masked.ghosts import DEADLINES, ENDS, SUCCEEDS, Ghosts, check
+from simulator.fences import check
+from simulator.invariants import SLOWEST_CLOCK
+from simulator.masked.ghosts import (
+    DEADLINES,
+    ENDS,
+    SUCCEEDS,
+    Ghosts,
+)
 
 from fedn_py.identity import ClientId
 from fedn_py.protocol.combiner_work import NoWork, Preparing
@@ -19,9 +26,6 @@ if TYPE_CHECKING:
     from simulator.nodes import Node
 
 SLACK_S = 1.0
-STORE_S = 21.0
-"""How long a write to the store may take."""
-
 LONGEST_ADDING_S = 2.0
 SETTLED_AFTER_S = 450.0
 
@@ -64,9 +68,15 @@ class TimeRules:
         if lasts_s is None:
             self._due.pop(node, None)
         elif self._due.get(node, (None, 0.0))[0] != (phase, node.life):
-            self._due[node] = ((phase, node.life), now + lasts_s + SLACK_S)
+            slow_s = self._world.chaos.longest_store_s if isinstance(node.state, Reducer) else 0.0
+            self._due[node] = ((phase, node.life), now + lasts_s * SLOWEST_CLOCK + SLACK_S + slow_s)
         for late, ((what, life), due) in self._due.items():  # type: ignore[misc]
-            check(now <= due or not late.up or late.life != life, DEADLINES, (late, what))
+            gone = not late.up or late.life != life or late.asleep is not None
+            check(now <= due or gone, DEADLINES, (late, what))
+
+    def woken(self, node: "Node") -> None:
+        """A process that was stopped goes on: its timers have all the time that it slept."""
+        self._due.pop(node, None)
 
     def _phase_of(self, state: Any) -> tuple[object, float | None]:
         if isinstance(state, Reducer):
@@ -88,7 +98,7 @@ class TimeRules:
 
     def _reducer_phase(self, state: Reducer) -> tuple[object, float | None]:
         terms = self._world.store.terms
-        store_s = STORE_S if self._world.chaos.chances.get("store slow") else 0.1
+        store_s = 0.1
         match state.work:
             case Planning(progress):
                 return ("planning", progress.attempt), 3 * store_s

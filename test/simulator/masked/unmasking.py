@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from simulator.masked.working import Work
+from simulator.masked.store import MaskedRow
+from simulator.working import Work
 
 from fedn_py.identity import Digest
 from fedn_py.protocol.masked.contexts import encoding_of
@@ -20,6 +22,8 @@ from fedn_py.protocol.reducer_work import RoundNotSaved, RoundSaved
 from fedn_py.reducer.attempts import AttemptAtHand
 from fedn_py.reducer.cell_commits import stream_within_s
 from fedn_py.reducer.cell_opening import CellFiles, CellOutcome, CellToOpen, CellTrials
+from fedn_py.reducer.round_records import CommittedElsewhere
+from fedn_py.store.ports import ObjectCorrupt, ObjectMissing
 
 if TYPE_CHECKING:
     from simulator.masked.reducer_node import MaskedReducerNode
@@ -92,7 +96,7 @@ class Unmasking:
         asked: set[tuple[bytes, bytes]] = set()
         while True:
             yield self._node.world.chaos.uniform(0.05, 2)
-            opened = self._tried(at, ctxs, silent)
+            opened = yield from self._node.patiently(lambda: self._tried(at, ctxs, silent))  # noqa: B023 - called now
             wanted = {(ctx, member) for ctx in ctxs for member in opened.outcomes[ctx].wanted} - silent
             if not wanted:
                 return opened
@@ -106,18 +110,19 @@ class Unmasking:
             silent |= (wanted - asked) - at.streams.keys()
             asked |= wanted
 
-    def _tried(self, at: AttemptAtHand, ctxs: Sequence[bytes], silent: frozenset[tuple[bytes, bytes]]) -> OpenedTotal:
-        encoding, store = encoding_of(at.plan_body), self._node.world.store
+    def _tried(self, at: AttemptAtHand, ctxs: Sequence[bytes], silent: frozenset[tuple[bytes, bytes]]) -> Work:
+        encoding = encoding_of(at.plan_body)
         secret = self._node.attempts.secret_of(at)
         outcomes: dict[bytes, CellOutcome] = {}
         total, weight = np.zeros(encoding.n_parameters, np.int64), 0
         for ctx in ctxs:
             cell = _to_open(at, ctx, silent)
             self._node.world.invariants.servers.set_opened(self._node, at, ctx)
-            files = CellFiles(
-                cast("Path", InMemory(store.objects[cell.partial])),
-                {member: cast("Path", InMemory(store.objects[digest])) for member, digest in cell.streams.items()},
-            )
+            try:
+                files = yield from self._fetched(cell)
+            except (ObjectMissing, ObjectCorrupt) as fault:
+                outcomes[ctx] = CellOutcome(fault)
+                continue
             sums = np.empty(encoding.n_parameters, np.int32)
             outcomes[ctx], tail = CellTrials(cell, encoding, secret, files, sums).outcome()
             if tail is not None:
@@ -125,6 +130,17 @@ class Unmasking:
                 total += sums
                 weight += tail.weight
         return OpenedTotal(outcomes, tuple(int(value) for value in total), weight)
+
+    def _fetched(self, cell: CellToOpen) -> Work:
+        """Read a cell's masked sum and sealed streams; a stream that is gone or damaged is not among them."""
+        objects = self._node.world.store.objects
+        yield self._node.world.chaos.store_s()
+        partial, streams = objects.get(cell.partial), dict[bytes, Path]()
+        for member, digest in cell.streams.items():
+            yield self._node.world.chaos.store_s()
+            with suppress(ObjectMissing, ObjectCorrupt):  # no fault of the member's: as if it had not come yet
+                streams[member] = cast("Path", InMemory(objects.get(digest)))
+        return CellFiles(cast("Path", InMemory(partial)), streams)
 
     # ---- the commit
 
@@ -140,17 +156,18 @@ class Unmasking:
             return [RoundNotSaved(*at.where, reason="WrongLength: the mean does not make a model")]
         base = Digest(at.plan_body.base_sha256.hex())
         content = json.dumps({"base": base, "sums": opened.sums, "weight": opened.weight}).encode()
-        digest = world.store.put(content)
+        digest: Digest = yield from node.put(content)
+        yield from node.perhaps_sleep("reducer stopped before a commit")
         node.perhaps_crash("reducer crashed before a commit")
-        yield from node.stored()
-        self._write(at, ctxs, digest, opened)
+        yield from self._write(at, ctxs, digest, opened)
+        yield from node.look_after(digest, content)
         node.perhaps_crash("reducer crashed after a commit")
         yield world.chaos.uniform(0.01, 1)
         return [RoundSaved(*at.where, model=digest)]
 
-    def _write(self, at: AttemptAtHand, ctxs: Sequence[bytes], model: Digest, opened: OpenedTotal) -> None:
+    def _write(self, at: AttemptAtHand, ctxs: Sequence[bytes], model: Digest, opened: OpenedTotal) -> Work:
         cells = sorted((cell for cell in at.attempt.cells if cell.ctx in ctxs), key=lambda cell: cell.cell)
-        plan, rounds = at.plan_body, self._node.world.store.rounds
+        plan = at.plan_body
         body = RoundCommitted(
             plan.session,
             plan.round,
@@ -160,13 +177,19 @@ class Unmasking:
             plan.parent_commit,
         )
         commit = self._node.speaker.sign(body)
-        row = rounds[plan.round]
-        if row.status != "committed":
-            link = _link(at, cells[0], commit)
-            row = replace(row, status="committed", model=model, commit=commit, link=link)
-            rounds[plan.round] = row
         included = [included.header_hash for cell in cells for included in cell.rows]
-        self._node.world.invariants.servers.round_committed(row, cells, included, opened.sums, opened.weight)
+        link = _link(at, cells[0], commit)
+
+        def committed(row: MaskedRow) -> MaskedRow:
+            if row.plan.attempt != plan.attempt or (row.status == "committed" and row.model != model):
+                raise CommittedElsewhere(row.plan)
+            if row.status == "committed":
+                return row  # written before, and the answer was lost
+            return replace(row, status="committed", model=model, commit=commit, link=link)
+
+        servers = self._node.world.invariants.servers
+        servers.committing(model, cells, included, opened.sums, opened.weight)
+        yield from self._node.round_changed(plan.round, committed)
 
 
 def _to_open(at: AttemptAtHand, ctx: bytes, silent: frozenset[tuple[bytes, bytes]]) -> CellToOpen:

@@ -20,12 +20,14 @@ from simulator.masked.machines import MaskedMachines
 from simulator.masked.overseer import Overseer
 from simulator.masked.reducer_node import MaskedReducerNode
 from simulator.masked.store import MaskedStore
-from simulator.masked.working import Crashed, Part
+from simulator.matrix import Matrix
 from simulator.network import SAID_ONCE, Stream
 from simulator.nodes import Node
+from simulator.objects import ObjectShelf
 from simulator.trace import Trace, spelled
 from simulator.updates import Update
-from simulator.world import World
+from simulator.working import Crashed, Part
+from simulator.world import World, names_of_reducers
 
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, CombinerName, Digest, SessionId
@@ -62,7 +64,8 @@ class MaskedWorld(World):
         self.clock = Clock()
         self.operator = Operator(sizes.policy)
         self.n_parameters = sizes.clients
-        self.store = MaskedStore(self.terms_of(1))
+        self.matrix = Matrix(self)
+        self.store = MaskedStore(self.terms_of(1), ObjectShelf(self, self.machines.served))
         self.streams: list[Stream] = []
         self.updates: dict[Digest, Update] = {}
         self.headers: dict[bytes, UpdateHeader] = {}
@@ -73,7 +76,9 @@ class MaskedWorld(World):
         self.over = False
         self.overseer = Overseer(self)
         self.invariants = MaskedInvariants(self)
-        self.reducer = MaskedReducerNode(self, "reducer", self.machines.reducer)  # type: ignore[assignment]
+        self.reducers = [  # type: ignore[assignment]
+            MaskedReducerNode(self, name, self.machines.reducer) for name in names_of_reducers(sizes.reducers)
+        ]
         self.combiners = {  # type: ignore[assignment]
             CombinerName(name): MaskedCombinerNode(self, name, self.machines.combiner)
             for name in (f"combiner-{number}" for number in range(1, sizes.combiners + 1))
@@ -122,20 +127,6 @@ class MaskedWorld(World):
         while not self.over and self.clock.now < LONGEST_RUN_S and self.advance():
             pass
         self.invariants.times.ended()
-
-    def advance(self) -> bool:
-        """Go to the next thing that is due; who crashes on the way does no more."""
-        try:
-            return self.clock.advance()
-        except Crashed:
-            return True
-
-    def run_until(self, reached: Any, within_s: float = 1_000.0) -> None:
-        """Run until something is so."""
-        end = self.clock.now + within_s
-        while not reached():
-            assert self.clock.now < end, "it never came to be"
-            assert self.advance(), "nothing is left to happen"
 
     def stepped(self, node: Node, before: Any, event: Any, effects: Any) -> None:
         """Write a step down and check the rules."""

@@ -1,18 +1,16 @@
 """Nodes with more than one machine, and work beside them that takes virtual time.
 
 Work is a generator: it yields how many seconds it takes to go on, or the signal that it waits for, and may return
-events. It stands for a task of the services, and ends with the life that began it.
+events. It stands for a task of the services, and ends with the life that began it. A coroutine of the services whose
+only awaits are a simulated store's is work too (``awaited``).
 """
 
-from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import Any, cast
 
 from simulator.nodes import Node, Step
 
 from fedn_py.errors import PeerFault
-
-if TYPE_CHECKING:
-    from simulator.masked.world import MaskedWorld
 
 
 class Crashed(Exception):
@@ -20,7 +18,7 @@ class Crashed(Exception):
 
 
 class Signal:
-    """Something that work can wait for."""
+    """Something that work can wait for; once it is fired, nobody waits any more."""
 
     def __init__(self) -> None:
         self._waiting: list[Callable[[], None]] = []
@@ -39,10 +37,32 @@ class Signal:
 Work = Generator["float | Signal", None, Any]
 
 
-class WorkingNode(Node):
-    """A node of a masked network."""
+class Pause:
+    """What a simulated adapter awaits: seconds, or a signal."""
 
-    world: "MaskedWorld"
+    def __init__(self, wanted: "float | Signal") -> None:
+        self._wanted = wanted
+
+    def __await__(self) -> "Generator[float | Signal, None, None]":
+        yield self._wanted
+
+
+def awaited(coroutine: Coroutine[Any, Any, Any]) -> Work:
+    """Run a coroutine of the services as work; raises what it raises."""
+    return (yield from cast("Work", coroutine.__await__()))
+
+
+def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Return the result of a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waits")
+
+
+class WorkingNode(Node):
+    """A node that does work beside its machine."""
 
     def spawn(self, work: Work, ended: Callable[[Any], None] = lambda _: None) -> None:
         """Do work beside the machines, and tell what it returned."""
@@ -84,6 +104,12 @@ class WorkingNode(Node):
             self.world.crash_for_a_while(self)
         self.still_up()
 
+    def perhaps_sleep(self, fault: str) -> Work:
+        """Be stopped now and then, to go on from here when the process runs again."""
+        if self.world.chaos.happens(fault):
+            self.world.sleep_for_a_while(self)
+            yield 0.0
+
 
 class Part:
     """A machine that a node owns beside its own.
@@ -115,7 +141,7 @@ class Part:
         if self.closed:
             return
         self.state, effects = self._step(self.state, event)
-        self._node.world.part_stepped(self, self._node, event, effects)
+        self._node.world.part_stepped(self, self._node, event, effects)  # type: ignore[attr-defined]
         self.perform(effects)
 
     def perform(self, effects: Sequence[Any]) -> None:

@@ -1,0 +1,117 @@
+"""What must hold of several reducers on the same stores, whatever fails; S1 to S5, S10 and S11 are their names."""
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from fedn_py.identity import Digest
+from fedn_py.reducer.records import round_key
+from fedn_py.store.ports import Document
+
+if TYPE_CHECKING:
+    from simulator.lease import LeasedNode
+    from simulator.nodes import Node
+    from simulator.world import World
+
+ONE_MODEL = "one model for each round"
+CHAIN = "the trail is a chain"
+NEVER_UNSEEN = "a commit is never unseen"
+FENCE_GROWS = "the fence of a document never decreases"
+FENCED_OFF = "nothing with an old fence changes what a newer reducer has taken over"
+KEEPS_LEASE = "a live holder keeps its lease"
+NEWEST_ALONE = "a combiner serves no reducer older than one that it has heard of"
+NAMED_IS_THERE = "what a document names is there"
+SERVED_IS_RIGHT = "nobody is served bytes that do not hash to their name"
+
+_SETTLED_S = 30.0
+
+
+class InvariantBroken(Exception):
+    """A rule did not hold.
+
+    Attributes:
+        rule: its name.
+    """
+
+    def __init__(self, rule: str, detail: str) -> None:
+        super().__init__(f"{rule}: {detail}")
+        self.rule = rule
+
+
+class FenceRules:
+    """Watches reducers and stores."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._newest_fence = 0
+        self._stamped: dict[tuple[str, str], int] = {}
+        self._heard_of: dict[Node, tuple[int, int]] = {}
+        self._told: dict[tuple[str, int], Digest] = {}
+
+    # ---- who acts
+
+    def lease_taken(self, node: "LeasedNode", fence: int) -> None:
+        """A reducer has the lease."""
+        check(fence > self._newest_fence, FENCE_GROWS, (node, fence, self._newest_fence))
+        self._newest_fence = fence
+        settled = self._world.clock.now > self._world.sizes.quiet_after_s + _SETTLED_S
+        others = [one for one in self._world.reducers if one.fence and one is not node and one.asleep is None]
+        check(not (settled and self._world.chaos.quiet and others), KEEPS_LEASE, (node, others))
+        self._world.chaos.noticed("lease taken" if fence == 1 else "lease taken over")
+
+    def taken_over(self, node: "LeasedNode") -> None:
+        """A reducer begins to act: what it goes on with is its own from now on."""
+        store = self._world.store
+        live = [("sessions", str(store.terms.session))]
+        live += [("rounds", round_key(store.terms.session, max(store.rounds)))] if store.rounds else []
+        for key in live:
+            self._stamped[key] = max(self._stamped.get(key, 0), node.fence)
+
+    def recovered(self, node: "LeasedNode", started: Any) -> None:
+        """A reducer knows where the session was: it knows of all that was told."""
+        if started is not None:
+            session, reached = started.progress.terms.session, started.progress.committed
+            reached += started.found is not None  # an attempt that is gone on with may have made its model
+            for (told_of, number), model in self._told.items():
+                known = self._world.store.rounds.get(number)
+                seen = told_of != session or (number <= reached and known is not None and known.model == model)
+                check(seen, NEVER_UNSEEN, (node, number, reached))
+
+    def welcomed(self, combiner: "Node", fence: int) -> None:
+        """A combiner goes by what a reducer says."""
+        life, highest = self._heard_of.get(combiner, (0, 0))
+        check(life != combiner.life or fence >= highest, NEWEST_ALONE, (combiner, fence, highest))
+        self._heard_of[combiner] = (combiner.life, fence)
+
+    def woken(self, node: "Node") -> None:
+        """A process that was stopped goes on."""
+
+    # ---- stores
+
+    def document_written(
+        self, writer: "LeasedNode", key: tuple[str, str], before: Document | None, after: Document
+    ) -> None:
+        """A document was changed."""
+        check(before is None or after.fence >= before.fence, FENCE_GROWS, (writer, key, before, after))
+        if key[0] != "network":
+            check(after.fence >= self._stamped.get(key, 0), FENCED_OFF, (writer, key, after, self._stamped.get(key)))
+            self._stamped[key] = max(self._stamped.get(key, 0), after.fence)
+
+    def told(self, session: str, number: int, model: Digest) -> None:
+        """Everybody hears of a commit."""
+        known = self._told.setdefault((session, number), model)
+        check(known == model, ONE_MODEL, (number, known, model))
+        check(model in self._world.store.objects, NAMED_IS_THERE, (number, model))
+
+    def deleted(self, digest: Digest) -> None:
+        """An object was removed."""
+        check(digest not in self._told.values(), NAMED_IS_THERE, digest)
+
+    def served(self, digest: Digest, content: bytes) -> None:
+        """Somebody is given an object."""
+        check(sha256(content).hexdigest() == digest, SERVED_IS_RIGHT, digest)
+
+
+def check(holds: object, rule: str, detail: object) -> None:
+    """Raise InvariantBroken unless a rule holds."""
+    if not holds:
+        raise InvariantBroken(rule, f"{detail}")
