@@ -5,13 +5,15 @@ import http.client
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_control import FakeControl
+from flask_openapi3.openapi import OpenAPI
 
 from fedn_py.settings import CertificateSettings, LimitSettings
 from fedn_py.transport.certificates import issue_server_certificate, make_authority, write_pair
@@ -75,18 +77,16 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateSettings
     )
 
 
-@pytest.fixture
-def served(certificate: CertificateSettings) -> Iterator[Served]:
-    """Serve a fresh control in an event loop of its own thread."""
-    control = FakeControl()
-    limits = LimitSettings(max_model_bytes=4 << 20, max_package_bytes=1 << 20, max_json_bytes=4096)
+@contextmanager
+def serving(make: Callable[[asyncio.AbstractEventLoop], OpenAPI], certificate: CertificateSettings) -> Iterator[int]:
+    """Serve an application in an event loop of a thread of its own; gives its port."""
     box: list[tuple[int, asyncio.Event, asyncio.AbstractEventLoop]] = []
     up = threading.Event()
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        server = await serve_web(create_app(control, loop, limits), "127.0.0.1:0", certificate)
+        server = await serve_web(make(loop), "127.0.0.1:0", certificate)
         box.append((server.address[1], stop, loop))
         up.set()
         await stop.wait()
@@ -96,11 +96,22 @@ def served(certificate: CertificateSettings) -> Iterator[Served]:
     thread.start()
     assert up.wait(20)
     port, stop, loop = box[0]
-    served = Served(control, port, certificate.certificate_file.parent / "authority.pem")
     try:
-        yield served
+        yield port
     finally:
-        if hasattr(served.kept, "connection"):
-            served.kept.connection.close()
         loop.call_soon_threadsafe(stop.set)
         thread.join(20)
+
+
+@pytest.fixture
+def served(certificate: CertificateSettings) -> Iterator[Served]:
+    """Serve a fresh control."""
+    control = FakeControl()
+    limits = LimitSettings(max_model_bytes=4 << 20, max_package_bytes=1 << 20, max_json_bytes=4096)
+    with serving(lambda loop: create_app(control, loop, limits), certificate) as port:
+        served = Served(control, port, certificate.certificate_file.parent / "authority.pem")
+        try:
+            yield served
+        finally:
+            if hasattr(served.kept, "connection"):
+                served.kept.connection.close()

@@ -1,16 +1,18 @@
-"""One HTTPS request after another to a reducer, on nothing but the standard library."""
+"""One HTTPS request after another to the active reducer, on nothing but the standard library."""
 
 import contextlib
 import hashlib
 import http.client
 import json
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 from urllib.parse import urlsplit
 
 from fedn_py.api.faults import NotFromHere, ReducerUnreachable, RemoteRefusal, unreachable
+from fedn_py.reducer.control import NotActive
 
 PREFIX = "/api/v1"
 PIECE = 1 << 20
@@ -24,21 +26,21 @@ def no_progress(_done: int, _total: int) -> None:
 
 
 class Connection:
-    """Speaks to one reducer.
+    """Speaks to one reducer, the active one of those it knows.
 
     Args:
-        url: https://host:port.
+        urls: https://host:port of each; the one that answered last is asked first, the others in turn where it is away
+            or a standby.
         token: shown on each request.
         authority_file: PEM that the reducer's certificate is checked against; None for the system's.
         timeout_s: without any byte from the reducer.
     """
 
-    def __init__(self, url: str, token: str, authority_file: Path | None, *, timeout_s: float = 30.0) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname:
-            raise ReducerUnreachable(f"{url} is no https:// address", remedy="A reducer speaks HTTPS only.")
-        self._url, self._token, self._timeout_s = url, token, timeout_s
-        self._host, self._port = parts.hostname, parts.port or 443
+    def __init__(
+        self, urls: Sequence[str], token: str, authority_file: Path | None, *, timeout_s: float = 30.0
+    ) -> None:
+        self._places = [_Place.of(url) for url in urls]
+        self._token, self._timeout_s = token, timeout_s
         try:
             self._tls = ssl.create_default_context(cafile=str(authority_file) if authority_file else None)
         except OSError as fault:
@@ -50,45 +52,40 @@ class Connection:
         """Make one request with JSON in and out; raises RemoteRefusal or ReducerUnreachable."""
         content = None if body is None else json.dumps(body).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
-        with self._open() as connection:
-            connection.request(method, PREFIX + path, body=content, headers={**self._headers(), **headers})
-            return self._json(connection.getresponse())
+        with self._answer(lambda connection: self._request(connection, method, path, content, headers)) as response:
+            return self._json(response)
 
     def lines(self, method: str, path: str) -> Iterator[Any]:
         """Make one request and give each line of JSON of its answer as it comes."""
-        with self._open() as connection:
-            connection.request(method, PREFIX + path, headers=self._headers())
-            response = connection.getresponse()
-            if response.status != 200:
-                self._refuse(response)
+        with self._answer(lambda connection: self._request(connection, method, path)) as response:
             while line := response.readline():
                 try:
                     yield json.loads(line)
                 except ValueError as fault:
                     raise ReducerUnreachable(
-                        f"{self._url} broke off in the middle of a line", remedy="Try again."
+                        f"{self._places[0].url} broke off in the middle of a line", remedy="Try again."
                     ) from fault
 
     def upload(self, path: str, file: Path, progress: Progress) -> Any:
         """Send a file, piece by piece, and return the JSON that comes back."""
         size = file.stat().st_size
-        with file.open("rb") as content, self._open() as connection:
+
+        def send(connection: http.client.HTTPSConnection) -> None:
             connection.putrequest("POST", PREFIX + path)
             for name, value in {**self._headers(), "Content-Length": str(size)}.items():
                 connection.putheader(name, value)
             connection.putheader("Content-Type", "application/octet-stream")
             connection.endheaders()
+            content.seek(0)
             self._send(connection, content, size, progress)
-            return self._json(connection.getresponse())
+
+        with file.open("rb") as content, self._answer(send) as response:
+            return self._json(response)
 
     def download(self, path: str, sha256: str, file: Path, progress: Progress) -> None:
         """Fetch a file, piece by piece; it is in place whole and right, or not at all."""
         beside = file.with_name(file.name + ".part")
-        with self._open() as connection:
-            connection.request("GET", PREFIX + path, headers=self._headers())
-            response = connection.getresponse()
-            if response.status != 200:
-                self._refuse(response)
+        with self._answer(lambda connection: self._request(connection, "GET", path)) as response:
             digest = hashlib.sha256()
             done, total = 0, int(response.headers.get("Content-Length") or 0)
             try:
@@ -107,18 +104,52 @@ class Connection:
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
 
+    def _request(
+        self,
+        connection: http.client.HTTPSConnection,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        connection.request(method, PREFIX + path, body=body, headers={**self._headers(), **(headers or {})})
+
     @contextlib.contextmanager
-    def _open(self) -> Iterator[http.client.HTTPSConnection]:
-        connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls, timeout=self._timeout_s)
+    def _answer(self, send: Callable[[http.client.HTTPSConnection], None]) -> Iterator[http.client.HTTPResponse]:
+        """Send a request to the first reducer that takes it, and give its answer.
+
+        One that nothing came of is tried again elsewhere: nobody was reached, or somebody who is not active.
+        """
+        for others_left in range(len(self._places) - 1, -1, -1):
+            place = self._places[0]
+            with contextlib.ExitStack() as open_until_read:
+                try:
+                    connection = open_until_read.enter_context(self._open(place))
+                    send(connection)
+                    response = connection.getresponse()
+                    if response.status >= 400:
+                        _refuse(place.url, response)
+                except (_NobodyThere, _NotActive):
+                    if not others_left:
+                        raise
+                    self._places.append(self._places.pop(0))
+                    continue
+                yield response
+                return
+
+    @contextlib.contextmanager
+    def _open(self, place: "_Place") -> Iterator[http.client.HTTPSConnection]:
+        connection = http.client.HTTPSConnection(place.host, place.port, context=self._tls, timeout=self._timeout_s)
         try:
             # Only what the connection itself raises is about the reducer; a full disk while downloading is not.
             connection.connect()
         except OSError as fault:
-            raise unreachable(self._url, fault) from fault
+            told = unreachable(place.url, fault)
+            raise _NobodyThere(told.message, remedy=told.remedy) from fault
         try:
             yield connection
         except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as fault:
-            raise unreachable(self._url, fault) from fault
+            raise unreachable(place.url, fault) from fault
         finally:
             connection.close()
 
@@ -132,23 +163,51 @@ class Connection:
                 progress(done, size)
 
     def _json(self, response: http.client.HTTPResponse) -> Any:
-        if response.status >= 400:
-            self._refuse(response)
         try:
             return json.loads(response.read())
         except ValueError as fault:
             raise ReducerUnreachable(
-                f"{self._url} answers, but not as a reducer does", remedy="Check the url of the profile."
+                f"{self._places[0].url} answers, but not as a reducer does", remedy="Check the url of the profile."
             ) from fault
 
-    def _refuse(self, response: http.client.HTTPResponse) -> None:
-        try:
-            problem = json.loads(response.read())
-            raise RemoteRefusal(
-                response.status, str(problem["code"]), str(problem["detail"]), str(problem.get("remedy", ""))
-            )
-        except (ValueError, KeyError, TypeError) as fault:
-            raise ReducerUnreachable(
-                f"{self._url} answers with status {response.status}, but not as a reducer does",
-                remedy="Check the url of the profile.",
-            ) from fault
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a reducer may be."""
+
+    url: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> "_Place":
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname:
+            raise ReducerUnreachable(f"{url} is no https:// address", remedy="A reducer speaks HTTPS only.")
+        return cls(url, parts.hostname, parts.port or 443)
+
+
+class _NobodyThere(ReducerUnreachable):
+    """No connection came to be: nothing was asked."""
+
+    @property
+    def code(self) -> str:
+        return ReducerUnreachable.__name__
+
+
+class _NotActive(_NobodyThere):
+    """A standby answered, or one that only starts; it has done nothing. Whoever waits for a reducer waits on."""
+
+
+def _refuse(url: str, response: http.client.HTTPResponse) -> NoReturn:
+    try:
+        problem = json.loads(response.read())
+        code, detail, remedy = str(problem["code"]), str(problem["detail"]), str(problem.get("remedy", ""))
+    except (ValueError, KeyError, TypeError) as fault:
+        raise ReducerUnreachable(
+            f"{url} answers with status {response.status}, but not as a reducer does",
+            remedy="Check the url of the profile.",
+        ) from fault
+    if code == NotActive.__name__:
+        raise _NotActive(f"{url}: {detail}", remedy=remedy)
+    raise RemoteRefusal(response.status, code, detail, remedy)

@@ -1,7 +1,7 @@
 """The Python client of a reducer, for notebooks, scripts and the command line: typed, synchronous, streaming."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -42,18 +42,19 @@ class Network:
     Every method may raise ReducerUnreachable, and RemoteRefusal with the reducer's own code, words and remedy.
 
     Args:
-        url: https://host:port of the reducer.
+        url: https://host:port of the reducer, or of each where others stand by.
         token: of role viewer or admin.
         ca_file: PEM, the authority of the reducer's certificate; None for the system's.
     """
 
-    def __init__(self, url: str, token: str, ca_file: str | Path | None = None) -> None:
-        self._connection = Connection(url, token, Path(ca_file) if ca_file else None)
+    def __init__(self, url: str | Sequence[str], token: str, ca_file: str | Path | None = None) -> None:
+        urls = [url] if isinstance(url, str) else url
+        self._connection = Connection(urls, token, Path(ca_file) if ca_file else None)
 
     @classmethod
     def of(cls, profile: Profile) -> "Network":
         """Return the network that a profile names."""
-        return cls(profile.url, profile.token, profile.authority_file)
+        return cls(profile.urls, profile.token, profile.authority_file)
 
     def status(self) -> StatusView:
         """Return what the reducer does now."""

@@ -15,15 +15,15 @@ _KEYS = {"url", "token", "token_file", "authority_file"}
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How to reach one reducer.
+    """How to reach the active reducer of one network.
 
     Attributes:
-        url: https://host:port.
+        urls: https://host:port of each reducer.
         authority_file: PEM; None for the authorities of the system.
         file: where the profile was read, for people.
     """
 
-    url: str
+    urls: tuple[str, ...]
     token: str = field(repr=False)
     authority_file: Path | None
     file: Path | None = None
@@ -69,15 +69,18 @@ def load_profile(file: Path) -> Profile:
     if not isinstance(content, dict):
         raise InvalidProfile(f"the profile {file} must hold keys: {', '.join(sorted(_KEYS))}")
     wrong = [f"{key} is no key of a profile" for key in content if key not in _KEYS]
-    wrong += [f"{key} must be text" for key in content if key in _KEYS and not isinstance(content[key], str)]
-    if not str(content.get("url", "")).startswith("https://"):
-        wrong.append("url must be https://host:port")
+    urls = content.get("url")
+    urls = urls if isinstance(urls, list) else [urls]
+    texts = {key: content[key] for key in content if key in _KEYS - {"url"}}
+    wrong += [f"{key} must be text" for key, value in texts.items() if not isinstance(value, str)]
+    if not urls or not all(isinstance(url, str) and url.startswith("https://") for url in urls):
+        wrong.append("url must be https://host:port, or a list of them")
     if ("token" in content) == ("token_file" in content):
         wrong.append("give either token or token_file")
     if wrong:
         raise InvalidProfile(f"the profile {file} has faults: " + "; ".join(wrong), remedy="Correct the file.")
     return Profile(
-        url=content["url"].rstrip("/"),
+        urls=tuple(url.rstrip("/") for url in urls),
         token=content["token"] if "token" in content else _token(file.parent / content["token_file"]),
         authority_file=file.parent / content["authority_file"] if "authority_file" in content else None,
         file=file,

@@ -2,20 +2,36 @@ import hashlib
 import socket
 import ssl
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from web_server import Served
+from web_server import Served, serving
 
 from fedn_py.api import Network, NotFromHere, ReducerUnreachable, RemoteRefusal, SessionOptions, WaitedTooLong
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.reducer.control import EventView, SessionView
+from fedn_py.settings import CertificateSettings
+from fedn_py.web import create_standby_app
 
 
 @pytest.fixture
 def network(served: Served) -> Network:
     return Network(f"https://localhost:{served.port}", served.control.let_in("admin"), served.authority_file)
+
+
+@pytest.fixture
+def nobody() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"https://localhost:{free.getsockname()[1]}"
+
+
+@pytest.fixture
+def standby(certificate: CertificateSettings) -> Iterator[str]:
+    with serving(lambda _: create_standby_app(lambda: "standby: north is active"), certificate) as port:
+        yield f"https://localhost:{port}"
 
 
 def a_session(network: Network, folder: Path, rounds: int = 2) -> SessionView:
@@ -146,6 +162,21 @@ def test_a_reducer_that_is_not_there_is_told_with_a_hint(served: Served) -> None
         with pytest.raises(ReducerUnreachable, match="nothing listens") as caught:
             Network(f"https://127.0.0.1:{port}", "t", served.authority_file).status()
     assert "fedn-py run reducer" in caught.value.remedy
+
+
+def test_of_several_reducers_the_active_one_is_asked(served: Served, tmp_path: Path, standby: str, nobody: str) -> None:
+    active, token = f"https://localhost:{served.port}", served.control.let_in("admin")
+    network = Network([nobody, standby, active], token, served.authority_file)
+    assert network.status() == Network(active, token, served.authority_file).status()
+    session = a_session(Network([standby, active], token, served.authority_file), tmp_path)
+    assert [view.id for view in network.sessions()] == [session.id]
+
+
+def test_a_standby_counts_as_a_reducer_that_cannot_be_reached(served: Served, standby: str, nobody: str) -> None:
+    for urls in ([standby], [nobody, standby]):
+        with pytest.raises(ReducerUnreachable, match="standby: north is active") as caught:
+            Network(urls, "t", served.authority_file).status()
+        assert "active reducer" in caught.value.remedy
 
 
 def test_a_certificate_of_another_authority_is_not_trusted(served: Served) -> None:

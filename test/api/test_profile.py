@@ -10,10 +10,15 @@ def test_a_profile_names_reducer_token_and_authority(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("fedn1.secret\n")
     (tmp_path / "profile.yaml").write_text("url: https://host:8090/\ntoken_file: token\nauthority_file: ca.pem\n")
     profile = load_profile(tmp_path / "profile.yaml")
-    assert profile.url == "https://host:8090"
+    assert profile.urls == ("https://host:8090",)
     assert profile.token == "fedn1.secret"
     assert profile.authority_file == tmp_path / "ca.pem"
     assert "secret" not in repr(profile)
+
+
+def test_a_profile_names_every_reducer_where_others_stand_by(tmp_path: Path) -> None:
+    (tmp_path / "profile.yaml").write_text("url: [https://north:8090, https://south:8090/]\ntoken: secret\n")
+    assert load_profile(tmp_path / "profile.yaml").urls == ("https://north:8090", "https://south:8090")
 
 
 def test_a_token_s_file_with_a_join_credential_serves_too(tmp_path: Path) -> None:
@@ -30,7 +35,9 @@ def test_all_faults_of_a_profile_are_told(tmp_path: Path) -> None:
         assert words in caught.value.message
 
 
-@pytest.mark.parametrize("text", ["[", "- a", "", "url: https://h\ntoken: 1\n", "url: https://h\ntoken_file: none\n"])
+@pytest.mark.parametrize(
+    "text", ["[", "- a", "", "url: https://h\ntoken: 1\n", "url: https://h\ntoken_file: none\n", "url: []\ntoken: t\n"]
+)
 def test_a_file_that_is_no_profile_is_a_fault(tmp_path: Path, text: str) -> None:
     (tmp_path / "profile.yaml").write_text(text)
     with pytest.raises(InvalidProfile):
