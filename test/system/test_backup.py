@@ -1,0 +1,108 @@
+"""The restore drill: a network trains, is backed up while it does, loses everything, and trains on from the backup."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+from minio import Minio
+from running_network import UNEQUAL, RunningNetwork, fedn_py
+from servers.running import S3Server
+
+from fedn_py.reducer.control import ModelView, SessionOptions
+from fedn_py.reducer.restored import NUMBERS_SKIPPED
+from fedn_py.sandbox.folder import Where
+
+
+def test_a_network_on_the_embedded_stores_trains_on_from_its_backup(
+    start_network: Callable[..., RunningNetwork], tmp_path: Path
+) -> None:
+    network = start_network()
+
+    def lose() -> None:
+        for name in ("documents", "objects"):
+            shutil.rmtree(network.folder.path / "state" / "reducer" / name)
+
+    drill(network, tmp_path / "backup", lose)
+
+
+@pytest.mark.services
+def test_a_network_on_mongodb_and_minio_trains_on_from_its_backup(
+    start_network: Callable[..., RunningNetwork], tmp_path: Path, mongodb_uri: str, minio_server: S3Server
+) -> None:
+    keys = {"FEDN_MINIO_ACCESS_KEY": minio_server.access_key, "FEDN_MINIO_SECRET_KEY": minio_server.secret_key}
+    network = start_network(where=Where(mongodb_uri, minio_server.url), **keys)
+
+    def lose() -> None:
+        with pymongo.MongoClient[dict[str, object]](mongodb_uri) as client:
+            client.drop_database("fedn_py")
+        endpoint = minio_server.url.removeprefix("http://")
+        store = Minio(
+            endpoint=endpoint, access_key=minio_server.access_key, secret_key=minio_server.secret_key, secure=False
+        )
+        for found in store.list_objects("fedn-py", recursive=True):
+            store.remove_object(bucket_name="fedn-py", object_name=str(found.object_name))
+
+    drill(network, tmp_path / "backup", lose)
+
+
+def drill(network: RunningNetwork, backup: Path, lose: Callable[[], None]) -> None:
+    (data,) = network.prepared(UNEQUAL, 1)
+    started = [("combiner", network.start_combiner(1)), ("client", network.start_client(1, data))]
+    network.await_clients(1)
+    package, seed = network.uploaded(UNEQUAL)
+    options = SessionOptions(package=package, seed_model=seed, rounds=100_000, validate=False)  # type: ignore[arg-type]
+    session = network.network.start_session(options).id
+
+    def models_are(count: int) -> list[ModelView]:
+        """Wait for so many models of the session, and return them, the first round's first."""
+
+        def seen() -> list[ModelView] | None:
+            views = network.network.models(session)[::-1]
+            return views if len(views) >= count else None
+
+        return network.awaited(f"{count} rounds", seen)
+
+    def run(*words: str | Path) -> Any:
+        """Run a command as the reducer's operator does, and return what it printed as JSON."""
+        environ = {**{name: text for name, text in network.environ.items() if name.startswith("FEDN_")}}
+        done = fedn_py(*map(str, words), "--json", FEDN_PROFILE=str(network.folder.profile), **environ)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)["data"]
+
+    # While it trains: beside the reducer, which holds its stores.
+    models_are(2)
+    config = network.folder.settings("reducer")
+    run("backup", "create", "-c", config, backup)
+    kept = run("backup", "verify", backup)["rounds"]
+    assert kept >= 2
+    lost = models_are(kept + 2)
+    network.children.stop()
+    lose()
+
+    restored = run("backup", "restore", "-c", config, backup)
+    assert "session-1 ends with the model of round" in restored["text"]
+    network.start("reducer", "reducer")
+    network.network = network.awaited("the reducer", network.reached)
+    for role, name in started:
+        network.start(role, name)
+
+    # Its own disk knows of rounds that are gone: it names them, and makes none of them a second time.
+    told = network.await_event("stores.restored", "its own disk names")
+    assert f"round {lost[-1].number} " in told or f"round {lost[-1].number + 1} " in told
+    assert network.network.status().restored == told
+    view = network.network.session(session)
+    assert (view.status, view.rounds_done) == ("stopped", kept)
+    trail = network.network.models(session)[::-1]
+    assert [one.digest for one in trail] == [one.digest for one in lost[:kept]]
+    assert run("model", "verify")["faults"] == []
+
+    network.await_clients(1)
+    ended = network.run_session(package, trail[-1].digest, 2, validate=False)
+    assert (ended.status, ended.rounds_done) == ("finished", 2)
+    assert ended.number > 1 + NUMBERS_SKIPPED
+    assert network.network.status().restored == ""
+    assert [one.digest for one in network.network.models(session)[::-1]] == [one.digest for one in trail]
