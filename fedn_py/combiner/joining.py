@@ -18,7 +18,7 @@ from fedn_py.transport.reducer_channels import ReducerChannels
 from fedn_py.transport.reducer_link import ReducerLink
 
 _BASE_S = 0.5
-_LONGEST_S = 10.0
+_LONGEST_S = 5.0
 _LEAVE_WITHIN_S = 1.5
 
 _log = logger("fedn_py.combiner")

@@ -94,7 +94,7 @@ def secure_channel(address: str, authority_pem: bytes, token: str) -> Channel:
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.min_reconnect_backoff_ms", _CONNECT_TIMEOUT_MS),
         ("grpc.initial_reconnect_backoff_ms", 250),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
         # A proxy that is set for the world outside cannot reach this host's own loopback.
         ("grpc.enable_http_proxy", 0 if is_loopback(address) else 1),
         ("grpc.enable_retries", 0),

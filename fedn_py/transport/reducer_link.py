@@ -21,7 +21,7 @@ from fedn_py.transport.streams import HEARTBEATS_MISSED
 from fedn_py.wire.v1 import network_pb2_grpc
 
 _ASSIGN_TIMEOUT_S = 30.0
-_ACCEPTED_WITHIN_S = 30.0
+_ACCEPTED_WITHIN_S = 12.0
 
 
 class ReducerLink(Link[FromCombiner, ToCombiner]):
