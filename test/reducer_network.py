@@ -211,7 +211,9 @@ class Network:
         self.sessions = Sessions(self.ledger, self.catalogue, self.events, speaker=self.credentials)
         self.shell = Rounds(self.ledger, self.objects, self.events, self.scratch)
         self.shell.patience = Patience(self.events, base_s=0.0)
-        self.mailbox: Mailbox[State, Event, Effect] = Mailbox("reducer", State(), step, self.shell.perform)
+        self.mailbox: Mailbox[State, Event, Effect] = Mailbox(
+            "reducer", State(told=await self.sessions.last_commit()), step, self.shell.perform
+        )
         known = {ANNA: KnownClient(ClientName("anna"), TokenId("")), BERT: KnownClient(ClientName("bert"), TokenId(""))}
         registrations = None
         if self.credentials is not None:

@@ -34,6 +34,7 @@ from fedn_py.protocol.messages import (
     ExpectClient,
     FromClient,
     GoElsewhere,
+    Heartbeat,
     HelloAccepted,
     PolicyNews,
     RoundCommitted,
@@ -87,6 +88,7 @@ class Calls:
         self._heartbeat_s = heartbeat_s
         self._trust = trust
         self._policy: PolicyNews | None = None
+        self._committed: RoundCommitted | None = None
         self._outboxes: dict[ClientId, Outbox[ToClient]] = {}
         self._registered: dict[ClientId, Registered] = {}
         self._cells: Cells | None = None
@@ -143,6 +145,8 @@ class Calls:
         outbox.send(ClientWelcome(self._name, self._heartbeat_s))
         if self._policy is not None:
             outbox.send(self._policy)
+        if self._committed is not None:
+            outbox.send(self._committed)  # while it was away it may have kept an update that nobody wants any more
         self._machine.post(ClientAttached(hello.client))
         self._tell_attached()
         _log.info("client attached", client=hello.name)
@@ -223,10 +227,7 @@ class Calls:
             case CellCancelled():
                 self._machine.post(OrderCancelled(message))
             case RoundCommitted():
-                for client in list(self._outboxes):
-                    self.send(client, message)
-                # Until now they might have come again for a further attempt at the round, and gone on.
-                self._machine.spawn(self._spool.drop_unfinished())
+                self._take_commit(message)
             case ExpectClient(client, name, ticket_sha256, valid_s):
                 self._tickets.expect(client, name, ticket_sha256, valid_s)
             case DismissClient(client, reason):
@@ -235,8 +236,18 @@ class Calls:
                 self._relayed.for_clients(message, self._outboxes)
             case PolicyNews():
                 self._take_policy(message)
-            case HelloAccepted():
+            case HelloAccepted() | Heartbeat():
                 pass  # taken by who keeps the stream
+
+    def _take_commit(self, committed: RoundCommitted) -> None:
+        """Pass a commit on, once: it is told again with each stream to the reducer."""
+        if committed == self._committed:
+            return
+        self._committed = committed
+        for client in list(self._outboxes):
+            self.send(client, committed)
+        # Until now they might have come again for a further attempt at the round, and gone on.
+        self._machine.spawn(self._spool.drop_unfinished())
 
     def _take_policy(self, news: PolicyNews) -> None:
         """Go by a policy, pass it on, and part from those whom it no longer lets take part."""

@@ -423,15 +423,17 @@ def _validate(state: Client, order: ValidationOrder) -> Result:
 def _committed(state: Client, committed: RoundCommitted) -> Result:
     kept = state.kept
     match state.work:
-        case Training(task) if (task.plan.session, task.plan.round_number) == (
-            committed.session,
-            committed.round_number,
-        ):
+        case Training(task) if _is_past(Piece.of(task.plan), committed):
             return replace(state, work=Resting()), _stop(state.work)  # nobody can want this update any more
-    if kept is None or (kept.session, kept.round_number) != (committed.session, committed.round_number):
+    if kept is None or not _is_past(kept, committed):
         return state, []
     effects: list[Effect] = [DropUpdate(kept)]
     if isinstance(state.work, Uploading) and Piece.of(state.work.task.plan) == kept:
         effects = [*_stop(state.work), *effects]
         state = replace(state, work=Resting())
     return replace(state, kept=None, accepted=Generation(0)), effects
+
+
+def _is_past(piece: Piece, committed: RoundCommitted) -> bool:
+    """Tell whether a piece of work is of a round that is committed; the commits in between may have been missed."""
+    return piece.session == committed.session and piece.round_number <= committed.round_number

@@ -5,6 +5,7 @@ Rules it keeps:
 - An update is in the sum whole or not at all, once or not at all, and only from a client of the order.
 - Each order ends: when the wanted updates are in, when nobody is left to wait for, or at its deadline.
 - An answer belongs to its order's generation; whatever names another one is late and is refused by name.
+- An order that was taken back is not taken up again: a reducer that was started anew in between is told so.
 - A client whose stream breaks is waited for a while; it gets its task again when it comes back.
 
 A masked cell has states of its own, whose rules are in ``masked/cell.py``.
@@ -191,6 +192,8 @@ def _end(state: Combiner, generation: Generation, effects: list[Effect]) -> Resu
 
 
 def _take(state: Combiner, order: CellOrder | ValidationOrder) -> Result:
+    if isinstance(state.work, NoWork) and state.work.taken_back and order.generation == state.work.last:
+        return state, [ReportFailure(CellFailed(order.generation, state.work.taken_back))]
     if order.generation <= generation_of(state.work):
         raise UnexpectedEvent(state.work, Ordered(order))
     effects: list[Effect] = _abandon(state.work, "a newer order came")
@@ -236,7 +239,8 @@ def _abandon(work: Work, reason: str) -> list[Effect]:
 def _cancel(state: Combiner, cancelled: CellCancelled) -> Result:
     if isinstance(state.work, NoWork) or generation_of(state.work) != cancelled.generation:
         raise UnexpectedEvent(state.work, OrderCancelled(cancelled))
-    return _end(state, cancelled.generation, _abandon(state.work, cancelled.reason))
+    state, effects = _end(state, cancelled.generation, _abandon(state.work, cancelled.reason))
+    return replace(state, work=NoWork(cancelled.generation, taken_back=cancelled.reason)), effects
 
 
 def _begin(state: Combiner, work: Preparing) -> Result:

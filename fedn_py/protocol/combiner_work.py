@@ -33,9 +33,15 @@ ACKS_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class NoWork:
-    """Nothing to do; ``last`` is the newest generation seen, older ones are stale."""
+    """Nothing to do.
+
+    Attributes:
+        last: the newest generation seen; older ones are stale.
+        taken_back: why its order was taken back, empty where it ended otherwise.
+    """
 
     last: Generation = NO_GENERATION
+    taken_back: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ from fedn_py.protocol.reducer_terms import (
 )
 from fedn_py.protocol.reducer_work import (
     Effect,
+    ExpectCombiner,
     RoundNotSaved,
     RoundSaved,
     SendCancel,
@@ -77,6 +78,7 @@ MOVING_S = 20.0
 """How long clients that were sent to another combiner are waited for."""
 
 PRIVACY_HOLD = "privacy hold"
+RESTORED = "StoresRestored: the attempt ran before the stores were restored from a backup"
 STOPPED = "Stopped: the operator ended the session"
 LOST = "CombinerLost: the connection of its combiner ended"
 LATE = "Late: the combiner did not answer before the deadline"
@@ -184,12 +186,17 @@ def begin(work: Planning, event: AttemptPlanned, roster: Roster) -> Advanced:
             effects.append(order(masked, name))
         else:
             gone.append(name)
-    deadline = UpdateDeadlinePassed(event.session, event.round_number, event.attempt)
-    effects.append(StartTimer(SUM_S + progress.terms.update_timeout_s + ANSWER_MARGIN_S, deadline))
+    effects.append(_deadline(masked))
     for name in gone:
         masked, more = lose(masked, name, LOST)
         effects += more
     return masked, effects
+
+
+def _deadline(work: Masked) -> Effect:
+    plan = work.plan
+    deadline = UpdateDeadlinePassed(plan.session, plan.round_number, plan.attempt)
+    return StartTimer(SUM_S + plan.update_timeout_s + ANSWER_MARGIN_S, deadline)
 
 
 def order(work: Masked, combiner: CombinerName) -> SendOrder:
@@ -235,9 +242,8 @@ def answered(work: Masked, event: MaskedPartialArrived) -> Advanced:
     if partial.closed is None:
         work = replace(work, partials={**work.partials, event.combiner: partial})
         return lose(work, event.combiner, f"TooFewUpdates: {partial.included} updates came in time")
-    before = work.attempt
     work, effects = hear(work, CellClosedArrived(partial.closed), event.combiner)
-    if work.attempt is not before:
+    if not any(isinstance(effect, TellRefused) for effect in effects):
         work = replace(work, partials={**work.partials, event.combiner: partial})
     return work, effects
 
@@ -283,18 +289,26 @@ def not_saved(work: Masked, event: RoundNotSaved) -> Advanced:
 
 
 def resume(work: Masked) -> Advanced:
-    """Go on with an attempt that was found in its document.
+    """Go on with an attempt that was found in its document: in its phase, with the contexts and sets that it has.
 
-    One whose cells are closed lacks answers alone, and goes on, as one does that may have opened a set: with exactly
-    the sets that it has. Any other is given up: its key goes before anybody's clients are released.
+    A combiner whose cell is not closed has its time to come back, and then owes its answer to the same order. Only what
+    runs and is older than a backup, or was to be stopped, is given up: its key goes before anybody's clients are
+    released.
     """
-    closed = _all_closed(work.attempt) and not work.attempt.before_restore
-    if work.attempt.stage == "running" and not closed:
-        return hear(work, GivenUp(work.reason))
+    if work.attempt.stage == "running" and work.attempt.before_restore:
+        return hear(work, GivenUp(RESTORED))
+    if work.attempt.stage == "running" and work.progress.intent == "stop":
+        return hear(work, GivenUp(STOPPED))
     if work.attempt.stage == "opening" and work.model is not None:
         return hear(work, Committed())
+    expected: list[Effect] = [
+        ExpectCombiner(name, cell.instance) for name, cell in work.cells.items() if is_open(work, name)
+    ]
+    if expected:
+        expected.append(_deadline(work))
     attempt, effects = opening.resume(work.attempt)
-    return _after(work, attempt, effects)
+    work, more = _after(work, attempt, effects)
+    return work, expected + more
 
 
 def hear(

@@ -1,9 +1,9 @@
 """The cells of a plain attempt: what they are ordered, what is wrong with their answers, and who is left out."""
 
-from fedn_py.identity import CombinerName
+from fedn_py.identity import ClientId, CombinerName
 from fedn_py.protocol.masked_rounds import LATE
 from fedn_py.protocol.messages import CellCancelled, CellOrder, Exclusion, PartialAggregate, RoundPlan
-from fedn_py.protocol.reducer_terms import Cell, Cells
+from fedn_py.protocol.reducer_terms import Cell, Cells, each
 from fedn_py.protocol.reducer_work import Effect, SendCancel, SendOrder
 
 
@@ -30,15 +30,16 @@ def fault_in(partial: PartialAggregate, cell: Cell) -> str:
 
 
 def excluded_of(cells: Cells) -> tuple[Exclusion, ...]:
-    """Return everybody of an attempt who is in no sum, with the reason."""
-    excluded: list[Exclusion] = []
-    for cell in cells.values():
+    """Return everybody of an attempt who is in no sum, with the reason; of who was asked twice the later one."""
+    excluded: dict[ClientId, Exclusion] = {}
+    for _, cell in each(cells):
+        for client in sorted(cell.clients):
+            excluded.pop(client, None)
+            if cell.partial is None:
+                excluded[client] = Exclusion(client, cell.lost or LATE)
         if cell.partial is not None:
-            excluded += cell.partial.excluded
-        else:
-            reason = cell.lost or LATE
-            excluded += [Exclusion(client, reason) for client in sorted(cell.clients)]
-    return tuple(excluded)
+            excluded |= {exclusion.client: exclusion for exclusion in cell.partial.excluded}
+    return tuple(excluded.values())
 
 
 def cancels_of(cells: Cells, reason: str) -> list[Effect]:

@@ -8,17 +8,18 @@ Rules it keeps:
 - An attempt is written down before anybody hears of it, and a model before its round is committed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
 from fedn_py.identity import ClientId, CombinerName, Generation, SessionId
-from fedn_py.protocol import masked_rounds
+from fedn_py.protocol import masked_rounds, waves
 from fedn_py.protocol.drawing import attached, cells_of, plan_of
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
+from fedn_py.protocol.masked.differencing import BaseUsedUp
 from fedn_py.protocol.masked.outlook import Failed as RoundFailed
 from fedn_py.protocol.masked.outlook import PrivacyHold, Retry
-from fedn_py.protocol.masked_rounds import ANSWER_MARGIN_S, LATE, LOST, MOVING_S
+from fedn_py.protocol.masked_rounds import ANSWER_MARGIN_S, LOST, MOVING_S, STOPPED
 from fedn_py.protocol.masked_rounds_work import (
     AnswerDeadlinePassed,
     AttemptNotPlanned,
@@ -30,19 +31,19 @@ from fedn_py.protocol.masked_rounds_work import (
     Planning,
 )
 from fedn_py.protocol.messages import (
-    PartialAggregate,
     RoundCommitted,
     RoundPlan,
     ValidationOrder,
 )
-from fedn_py.protocol.plain_cells import cancels_of, excluded_of, fault_in, order_of
+from fedn_py.protocol.plain_cells import cancels_of, excluded_of
 from fedn_py.protocol.reducer_terms import (
-    Cell,
     Cells,
+    Intent,
     Joined,
     Progress,
     Roster,
     arrivals,
+    each,
     places,
 )
 from fedn_py.protocol.reducer_work import (
@@ -55,6 +56,7 @@ from fedn_py.protocol.reducer_work import (
     Committing,
     Effect,
     Event,
+    ExpectCombiner,
     Failed,
     Gathering,
     GatherTimePassed,
@@ -65,6 +67,7 @@ from fedn_py.protocol.reducer_work import (
     PartialArrived,
     Paused,
     PauseRequested,
+    RecordIntent,
     RecordNewWork,
     RecordSession,
     RecordValidation,
@@ -77,7 +80,7 @@ from fedn_py.protocol.reducer_work import (
     SessionStarted,
     StopRequested,
     TellCommitted,
-    TellRefused,
+    TellCommittedAgain,
     TellWaiting,
     UpdateDeadlinePassed,
     Updating,
@@ -100,6 +103,8 @@ _OfAttempt = (
     | RoundNotSaved
 )
 
+_AtWork = Gathering | Planning | Updating | Masked | Committing | Validating | Failed | Paused
+
 LONGEST_RETRY_S = 60.0
 
 BY_OPERATOR = "by its operator"
@@ -118,6 +123,7 @@ def step(state: Reducer, event: Event) -> Result:
 
     Raises:
         UnexpectedEvent: the event does not belong to the work at hand; nothing has changed.
+        BaseUsedUp: the operator's policy allows no further work on the base model; nothing has changed.
     """
     match event:
         case SessionStarted():
@@ -134,8 +140,10 @@ def step(state: Reducer, event: Event) -> Result:
             return _released(_with_roster(state, combiner, entry))
         case CombinerLost(combiner, instance):
             return _lost(state, combiner, event)
-        case PartialArrived(combiner, _, partial):
-            return _partial(state, event, combiner, partial)
+        case PartialArrived():
+            if not isinstance(state.work, Updating):
+                raise UnexpectedEvent(state.work, event)
+            return _in_waves(state, waves.answered(state.work, event))
         case CellGaveUp():
             return _gave_up(state, event)
         case ValidationArrived():
@@ -173,11 +181,31 @@ def _names(event: _OfAttempt, at: Progress) -> bool:
 def _started(state: Reducer, event: SessionStarted) -> Result:
     if not isinstance(state.work, Idle):
         raise UnexpectedEvent(state.work, event)
-    if event.found is not None:
-        return _advanced(state, masked_rounds.resume(event.found))
-    if event.paused:
-        return replace(state, work=Paused(event.progress, event.paused)), []
-    return _next_attempt(state, event.progress)
+    progress = event.progress
+    committed, head = progress.committed, progress.head
+    if isinstance(event.found, Masked) and event.found.model is not None:  # its key is still to go
+        committed, head = committed + 1, event.found.model
+    if committed:  # an earlier life of this reducer may not have come to telling
+        state = replace(state, told=RoundCommitted(progress.terms.session, committed, head))
+    match event.found:
+        case Masked() as masked:
+            advanced = masked_rounds.resume(masked)
+            return _advanced(_expecting(state, advanced[1]), advanced)
+        case Updating() as updating if progress.intent == "stop":
+            return _stop_updating(state, updating)
+        case Updating() as updating:
+            resumed = waves.resume(updating)
+            return _in_waves(_expecting(state, resumed[1]), resumed)
+        case None if event.paused:
+            return replace(state, work=Paused(progress, event.paused)), []
+        case None:
+            return _next_attempt(state, progress)
+
+
+def _expecting(state: Reducer, effects: Sequence[Effect]) -> Reducer:
+    """Return the state with the combiners that a found attempt waits for, as away: lost unless they come in time."""
+    away = {one.combiner: Joined(one.instance) for one in effects if isinstance(one, ExpectCombiner)}
+    return replace(state, roster={**away, **state.roster})
 
 
 # ---- the operator's wishes
@@ -188,15 +216,13 @@ def _obey(state: Reducer, event: PauseRequested | ResumeRequested | StopRequeste
     if isinstance(work, Idle) or work.progress.terms.session != event.session:
         raise UnexpectedEvent(work, event)
     match event, work:
-        case StopRequested(), Updating(progress, plan, cells):
-            cancels = cancels_of(cells, "the session was stopped")
-            closed = CloseFailedAttempt(plan, "Stopped: the operator ended the session", excluded_of(cells))
-            state, effects = _end_session(state, progress, "stopped", BY_OPERATOR)
-            return state, [*cancels, closed, *effects]
+        case StopRequested(), Updating():
+            return _stop_updating(state, work)
         case StopRequested(), Masked():
-            return _advanced(state, masked_rounds.stop(work))
+            state, effects = _advanced(state, masked_rounds.stop(work))
+            return state, [RecordIntent(event.session, "stop"), *effects]
         case StopRequested(), Planning() | Committing() | Validating():
-            return replace(state, work=replace(work, progress=replace(work.progress, intent="stop"))), []
+            return _intending(state, work, "stop")
         case StopRequested(), _:
             return _end_session(state, work.progress, "stopped", BY_OPERATOR)
         case PauseRequested(), _ if isinstance(work, Paused) or work.progress.intent == "stop":
@@ -204,21 +230,36 @@ def _obey(state: Reducer, event: PauseRequested | ResumeRequested | StopRequeste
         case PauseRequested(), Gathering() | Failed():
             return _pause(state, work.progress, BY_OPERATOR)
         case PauseRequested(), _:
-            return replace(state, work=replace(work, progress=replace(work.progress, intent="pause"))), []
+            return _intending(state, work, "pause")
         case ResumeRequested(new_work=True), _ if work.progress.terms.masking == "none":
             raise UnexpectedEvent(work, event)  # plain updates can be sent again
         case ResumeRequested(), Paused(progress):
             return _resume(state, progress, new_work=event.new_work)
         case ResumeRequested(new_work=False), _ if work.progress.intent == "pause":
-            return replace(state, work=replace(work, progress=replace(work.progress, intent="run"))), []
+            return _intending(state, work, "run")
         case _:
             raise UnexpectedEvent(work, event)
+
+
+def _intending(state: Reducer, work: _AtWork, intent: Intent) -> Result:
+    """Keep a wish until the running round ends, over a new start of the reducer too."""
+    wish = RecordIntent(work.progress.terms.session, intent)
+    return replace(state, work=replace(work, progress=replace(work.progress, intent=intent))), [wish]
+
+
+def _stop_updating(state: Reducer, work: Updating) -> Result:
+    cancels = cancels_of(work.cells, "the session was stopped")
+    closed = CloseFailedAttempt(work.plan, STOPPED, excluded_of(work.cells))
+    state, effects = _end_session(state, work.progress, "stopped", BY_OPERATOR)
+    return state, [*cancels, closed, *effects]
 
 
 def _resume(state: Reducer, progress: Progress, *, new_work: bool) -> Result:
     progress = replace(progress, intent="run")
     effects: list[Effect] = []
     if new_work:
+        if progress.works >= progress.terms.rework_max:
+            raise BaseUsedUp(1 + progress.works, progress.terms.rework_max)
         parameters = masked_rounds.with_next_seed(progress.terms.parameters)
         terms = replace(progress.terms, parameters=parameters)
         progress = replace(progress, terms=terms, history=(), works=progress.works + 1)
@@ -255,11 +296,16 @@ def _with_roster(state: Reducer, combiner: CombinerName, joined: Joined | None) 
 
 def _joined(state: Reducer, combiner: CombinerName, entry: Joined) -> Result:
     before = state.roster.get(combiner)
-    if before is not None and before.instance == entry.instance:
-        return state, _open_order(state, combiner)  # the same life of it, on a new stream: its work goes on
     effects: list[Effect] = []
+    if state.told is not None:
+        effects.append(TellCommittedAgain(combiner, entry.instance, state.told))
+    if before is not None and before.instance == entry.instance:
+        # The same life of it, on a new stream: its work goes on.
+        state = _with_roster(state, combiner, replace(before, max_clients=entry.max_clients))
+        return state, effects + _open_order(state, combiner)
     if before is not None:
-        state, effects = _lost(state, combiner, CombinerLost(combiner, before.instance))
+        state, lost = _lost(state, combiner, CombinerLost(combiner, before.instance))
+        effects += lost
     state, more = _try_to_begin(_with_roster(state, combiner, entry))
     return state, effects + more
 
@@ -270,10 +316,10 @@ def _open_order(state: Reducer, combiner: CombinerName) -> list[Effect]:
     It may have been lost with the stream that broke; a combiner that has it refuses the second one.
     """
     match state.work:
-        case Updating(plan=plan, cells=cells) if combiner in cells and not cells[combiner].ended:
-            return [order_of(plan, combiner, cells[combiner])]
-        case Masked() as work if masked_rounds.is_open(work, combiner):
-            return [masked_rounds.order(work, combiner)]
+        case Updating() as work:
+            return [*waves.order_again(work, combiner)]
+        case Masked() as masked if masked_rounds.is_open(masked, combiner):
+            return [masked_rounds.order(masked, combiner)]
         case Validating(waiting=waiting) if combiner in waiting:
             return [SendOrder(combiner, state.roster[combiner].instance, waiting[combiner])]
         case _:
@@ -286,12 +332,12 @@ def _lost(state: Reducer, combiner: CombinerName, event: CombinerLost) -> Result
         raise UnexpectedEvent(state.work, event)
     state = _with_roster(state, combiner, None)
     match state.work:
-        case Updating(cells=cells) as work if combiner in cells and not cells[combiner].ended:
-            return _close_cell(state, work, combiner, replace(cells[combiner], lost=LOST))
-        case Masked() as work:
-            return _advanced(state, masked_rounds.lose(work, combiner, LOST))
-        case Validating(waiting=waiting) as work if combiner in waiting:
-            return _without(state, work, combiner)
+        case Updating() as work:
+            return _in_waves(state, waves.lose(work, combiner))
+        case Masked() as masked:
+            return _advanced(state, masked_rounds.lose(masked, combiner, LOST))
+        case Validating(waiting=waiting) as validating if combiner in waiting:
+            return _without(state, validating, combiner)
         case _:
             return _try_to_begin(state)  # it has fewer clients to wait for, and says so
 
@@ -354,10 +400,8 @@ def _begin(state: Reducer, progress: Progress) -> Result:
     progress = replace(progress, generation=generation, drawn=drawn)
     if terms.masking != "none":
         return _begin_masked(state, progress, plan, cells)
-    effects: list[Effect] = [OpenAttempt(plan, cells, generation)]
-    effects += [order_of(plan, combiner, cell) for combiner, cell in cells.items()]
-    effects.append(StartTimer(terms.update_timeout_s + ANSWER_MARGIN_S, UpdateDeadlinePassed(*_attempt(progress))))
-    return replace(state, work=Updating(progress, plan, cells)), effects
+    work, effects = waves.begin(progress, plan, cells)
+    return replace(state, work=work), effects
 
 
 def _begin_masked(state: Reducer, progress: Progress, plan: RoundPlan, cells: Cells) -> Result:
@@ -396,29 +440,20 @@ def _fail_unplanned(state: Reducer, progress: Progress, plan: RoundPlan, cells: 
 # ---- answers
 
 
-def _partial(state: Reducer, event: PartialArrived, combiner: CombinerName, partial: PartialAggregate) -> Result:
-    work = state.work
-    cell = work.cells.get(combiner) if isinstance(work, Updating) else None
-    if cell is None or (cell.instance, cell.generation) != (event.instance, partial.generation) or cell.ended:
-        raise UnexpectedEvent(work, event)
-    assert isinstance(work, Updating)
-    fault = fault_in(partial, cell)
-    if fault:
-        state, effects = _close_cell(state, work, combiner, replace(cell, lost=fault))
-        return state, [TellRefused(combiner, fault), *effects]
-    return _close_cell(state, work, combiner, replace(cell, partial=partial))
-
-
-def _close_cell(state: Reducer, work: Updating, combiner: CombinerName, cell: Cell) -> Result:
-    work = replace(work, cells={**work.cells, combiner: cell})
-    if not all(cell.ended for cell in work.cells.values()):
-        return replace(state, work=work), []
-    return _all_answered(state, work)
+def _in_waves(state: Reducer, advanced: waves.Advanced) -> Result:
+    """Take over what a plain attempt has become; order further cells where it can have some, and end it otherwise."""
+    work, effects = advanced
+    work, further = waves.order_further(work, state.roster)
+    state, effects = replace(state, work=work), effects + further
+    if not waves.is_over(work):
+        return state, effects
+    state, more = _all_answered(state, work)
+    return state, effects + more
 
 
 def _all_answered(state: Reducer, work: Updating) -> Result:
     required = work.progress.terms.clients_required
-    included = sum(len(cell.partial.included) for cell in work.cells.values() if cell.partial)
+    included = sum(len(cell.partial.included) for _, cell in each(work.cells) if cell.partial)
     if included < max(required, 1):
         reason = f"TooFewUpdates: {included} of {required} required updates came"
         excluded = excluded_of(work.cells)
@@ -436,13 +471,10 @@ def _gave_up(state: Reducer, event: CellGaveUp) -> Result:
             if (cell.instance, cell.generation) == (event.instance, event.generation):
                 lost = event.reason or "CellFailed: the combiner gave no reason"
                 return _advanced(state, masked_rounds.lose(work, event.combiner, lost))
-        case Updating(cells=cells) as work if event.combiner in cells:
-            cell = cells[event.combiner]
-            if (cell.instance, cell.generation, cell.ended) == (event.instance, event.generation, False):
-                lost = event.reason or "CellFailed: the combiner gave no reason"  # an empty one means it is not lost
-                return _close_cell(state, work, event.combiner, replace(cell, lost=lost))
-        case Validating() as work if _owes(work, event.combiner, event.generation):
-            return _without(state, work, event.combiner)
+        case Updating() as updating:
+            return _in_waves(state, waves.gave_up(updating, event))
+        case Validating() as validating if _owes(validating, event.combiner, event.generation):
+            return _without(state, validating, event.combiner)
     raise UnexpectedEvent(state.work, event)
 
 
@@ -501,7 +533,7 @@ def _released(state: Reducer) -> Result:
             reason = masked_rounds.failed_reason(work.progress, outcome, "a privacy hold that was lifted too late")
             return _pause(state, work.progress, reason)
         return _resume(state, work.progress, new_work=False)
-    return _try_to_begin(state)
+    return _in_waves(state, (work, [])) if isinstance(work, Updating) else _try_to_begin(state)
 
 
 def _advanced(state: Reducer, advanced: masked_rounds.Advanced) -> Result:
@@ -564,10 +596,11 @@ def _time_passed(
             return _advanced(state, masked_rounds.late(work))
         case AnswerDeadlinePassed(), Masked(progress) if _names(event, progress):
             return _advanced(state, masked_rounds.answers_over(work))
-        case UpdateDeadlinePassed(), Updating(progress, cells=cells) if _names(event, progress):
-            cancels = cancels_of(cells, "the deadline has passed")
-            closed = {name: cell if cell.ended else replace(cell, lost=LATE) for name, cell in cells.items()}
-            state, effects = _all_answered(state, replace(work, cells=closed))
+        case MovingTimePassed(), Updating(progress) if _names(event, progress):
+            return _in_waves(state, waves.moved(work))
+        case UpdateDeadlinePassed(), Updating(progress) if _names(event, progress):
+            work, cancels = waves.late(work)
+            state, effects = _all_answered(state, work)
             return state, cancels + effects
         case ValidationDeadlinePassed(session, number), Validating(progress):
             if (session, number) == (progress.terms.session, progress.committed):
@@ -581,15 +614,15 @@ def _time_passed(
 
 
 def _saved(state: Reducer, event: RoundSaved) -> Result:
-    work = state.work
-    told: list[Effect] = [TellCommitted(RoundCommitted(event.session, event.round_number, event.model))]
+    work, committed = state.work, RoundCommitted(event.session, event.round_number, event.model)
+    told: list[Effect] = [TellCommitted(committed)]
     if isinstance(work, Masked) and _names(event, work.progress):
-        state, effects = _advanced(state, masked_rounds.saved(work, event))
+        state, effects = _advanced(replace(state, told=committed), masked_rounds.saved(work, event))
         return state, told + effects
     if not isinstance(work, Committing) or not _names(event, work.progress):
         raise UnexpectedEvent(work, event)
     progress = replace(work.progress, committed=event.round_number, head=event.model, attempt=1)
-    state, effects = _begin_validation(state, progress)
+    state, effects = _begin_validation(replace(state, told=committed), progress)
     return state, told + effects
 
 

@@ -3,7 +3,7 @@
 The reducer's machine keeps these in its state; what becomes of them is in ``reducer.py``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -50,6 +50,9 @@ class SessionTerms:
     rework_max: int = 20
 
 
+Intent = Literal["run", "pause", "stop"]
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a session is.
@@ -73,7 +76,7 @@ class Progress:
     attempt: int
     generation: Generation
     drawn: int = 0
-    intent: Literal["run", "pause", "stop"] = "run"
+    intent: Intent = "run"
     moved: bool = False
     history: tuple[Attempt, ...] = ()
     works: int = 0
@@ -121,6 +124,7 @@ class Cell:
     Attributes:
         partial: its answer, once it is here and fit.
         lost: why there will be no answer, empty while there may be.
+        earlier: the cell that its combiner had before it in the same plain attempt; it has ended.
     """
 
     instance: InstanceId
@@ -128,6 +132,7 @@ class Cell:
     clients: frozenset[ClientId]
     partial: PartialAggregate | None = None
     lost: str = ""
+    earlier: "Cell | None" = None
 
     @property
     def ended(self) -> bool:
@@ -136,3 +141,14 @@ class Cell:
 
 
 Cells = Mapping[CombinerName, Cell]
+
+
+def each(cells: Cells) -> Iterator[tuple[CombinerName, Cell]]:
+    """Yield every cell of an attempt with its combiner, the earlier ones of a combiner too, in the order of orders."""
+    found: list[tuple[CombinerName, Cell]] = []
+    for name, newest in cells.items():
+        cell: Cell | None = newest
+        while cell is not None:
+            found.append((name, cell))
+            cell = cell.earlier
+    yield from sorted(found, key=lambda pair: pair[1].generation)

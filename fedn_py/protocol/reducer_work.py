@@ -30,7 +30,7 @@ from fedn_py.protocol.messages import (
     ValidationOrder,
     ValidationReport,
 )
-from fedn_py.protocol.reducer_terms import Cells, Progress, Roster
+from fedn_py.protocol.reducer_terms import Cells, Intent, Progress, Roster
 
 # ---- state
 
@@ -57,11 +57,17 @@ class Gathering:
 
 @dataclass(frozen=True, slots=True)
 class Updating:
-    """Cells collect updates."""
+    """Cells collect updates.
+
+    Attributes:
+        cells: the newest one of each combiner.
+        losses: how many combiners were lost so shortly ago that their clients may yet turn up at others.
+    """
 
     progress: Progress
     plan: RoundPlan
     cells: Cells
+    losses: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +113,15 @@ Work = Idle | Gathering | Planning | Updating | Masked | Committing | Validating
 
 @dataclass(frozen=True, slots=True)
 class Reducer:
-    """The whole state: who is there, and the session at hand."""
+    """The whole state: who is there, and the session at hand.
+
+    Attributes:
+        told: the newest commit; whoever joins hears of it, as it may have been away.
+    """
 
     roster: Roster = field(default_factory=dict)
     work: Work = field(default_factory=Idle)
+    told: RoundCommitted | None = None
 
 
 # ---- events
@@ -122,12 +133,12 @@ class SessionStarted:
 
     Attributes:
         paused: the reason it rests with, empty for a session that runs.
-        found: the masked attempt that ran, as its document has it.
+        found: the attempt that ran, as its document has it.
     """
 
     progress: Progress
     paused: str = ""
-    found: Masked | None = None
+    found: Masked | Updating | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +325,23 @@ class OpenAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtendAttempt:
+    """Write further cells of an attempt down, and what came of those before, before anybody is told of them."""
+
+    plan: RoundPlan
+    cells: Cells
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectCombiner:
+    """Give a combiner that an earlier life of the reducer has ordered something its time to come back."""
+
+    combiner: CombinerName
+    instance: InstanceId
+
+
+@dataclass(frozen=True, slots=True)
 class SendOrder:
     """Hand an order to a combiner."""
 
@@ -356,6 +384,23 @@ class TellCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class TellCommittedAgain:
+    """Tell one combiner of the newest commit, which it may have missed."""
+
+    combiner: CombinerName
+    instance: InstanceId
+    committed: RoundCommitted
+
+
+@dataclass(frozen=True, slots=True)
+class RecordIntent:
+    """Write down what the operator wants to happen when the running round ends."""
+
+    session: SessionId
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
 class RecordValidation:
     """Write down the metrics of a round's model."""
 
@@ -367,7 +412,7 @@ class RecordValidation:
 
 @dataclass(frozen=True, slots=True)
 class RecordSession:
-    """Write down what a session is now: running, paused, finished or stopped, and why."""
+    """Write down what a session is now: running, paused, finished or stopped, and why; no wish is open then."""
 
     session: SessionId
     status: Literal["running", "paused", "finished", "stopped"]
@@ -420,11 +465,15 @@ class TellRefused:
 
 Effect = (
     OpenAttempt
+    | ExtendAttempt
+    | ExpectCombiner
     | SendOrder
     | SendCancel
     | CommitRound
     | CloseFailedAttempt
     | TellCommitted
+    | TellCommittedAgain
+    | RecordIntent
     | RecordValidation
     | RecordSession
     | RecordNewWork

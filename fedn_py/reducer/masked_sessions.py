@@ -143,10 +143,11 @@ def found_attempt(progress: Progress, record: RoundRecord, attempt: Attempt, rea
 
     Args:
         progress: before the attempt's round.
-        reason: why it is given up, if it is.
+        reason: why it was given up, if it was: what was said of it is not in the document.
     """
     history = tuple(one for one in progress.history if one.attempt != attempt.attempt)
     cells = {cell.combiner: Cell(cell.instance, cell.generation, frozenset(cell.clients)) for cell in record.cells}
     model: Digest | None = record.model if record.status == "committed" else None
     progress = replace(progress, history=history, attempt=attempt.attempt)
-    return Masked(progress, record.plan, cells, attempt, reason=reason, model=model)
+    given_up = reason if attempt.stage == "given up" else ""
+    return Masked(progress, record.plan, cells, attempt, reason=given_up, model=model)

@@ -124,7 +124,7 @@ class MaskedWords:
     def partial_arrived(self, name: CombinerName, instance: InstanceId, said: messages.MaskedPartial) -> None:
         """Take a combiner's answer to its order."""
         at, cell = self._cell_at(name, said.generation)
-        if at is not None and cell is not None and cell.included_hash is None:
+        if at is not None and cell is not None and (cell.included_hash is None or name not in at.partials):
             if _is_of(cell, said):
                 at.partials[name] = said
             if said.closed is not None:
@@ -325,7 +325,8 @@ def _is_of(cell: Cell, said: messages.MaskedPartial) -> bool:
     if said.closed is None:
         return True
     try:
-        return read_signed(said.closed, CellClosed, signer=cell.combiner).ctx == cell.ctx
+        closed = read_signed(said.closed, CellClosed, signer=cell.combiner)
+        return closed.ctx == cell.ctx and cell.rows in ((), closed.rows)
     except PeerFault:
         return False
 

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from fedn_py.errors import OwnFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId, TokenId
-from fedn_py.protocol.messages import Masking, Metrics, RoundPlan
-from fedn_py.protocol.reducer_terms import SessionTerms
+from fedn_py.protocol.messages import Masking, Metrics, PartialAggregate, RoundPlan
+from fedn_py.protocol.reducer_terms import Intent, SessionTerms
 from fedn_py.reducer.masked_documents import MaskedDocument
 from fedn_py.store.ports import JSONValue
 from fedn_py.transport.authentication import TokenRecord
@@ -40,6 +40,7 @@ class SessionRecord:
 
     Attributes:
         created: seconds since 1970.
+        intent: what its operator wants to happen when the running round ends.
     """
 
     name: str
@@ -47,6 +48,7 @@ class SessionRecord:
     status: SessionStatus
     reason: str
     created: float
+    intent: Intent = "run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +83,18 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class OrderedCell:
-    """One combiner's part in the running attempt, as it was ordered."""
+    """One combiner's part in the running attempt, as it was ordered.
+
+    Attributes:
+        partial, lost: what had become of it when further cells were ordered; in a plain attempt alone.
+    """
 
     combiner: CombinerName
     instance: InstanceId
     generation: Generation
     clients: tuple[ClientId, ...]
+    partial: PartialAggregate | None = None
+    lost: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 from fedn_py.aggregation.metrics import MetricSums, merge
 from fedn_py.errors import OwnFault
-from fedn_py.identity import ClientId, ClientName
+from fedn_py.identity import ClientId, ClientName, CombinerName
 from fedn_py.protocol.messages import Exclusion, MetricsSummary, RoundPlan
+from fedn_py.protocol.reducer_terms import Cell, Cells, each
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, NoRecord, RecordExists
 from fedn_py.reducer.masked_documents import MaskedDocument
-from fedn_py.reducer.records import ExcludedClient, Measured, RoundRecord, round_key
+from fedn_py.reducer.records import ExcludedClient, Measured, OrderedCell, RoundRecord, round_key
 
 Names = Callable[[ClientId], ClientName]
 
@@ -35,12 +36,36 @@ class KeyStillHeld(OwnFault):
         )
 
 
+def ordered(cells: Cells) -> tuple[OrderedCell, ...]:
+    """Return the cells of a plain attempt as its document has them."""
+    return tuple(
+        OrderedCell(name, cell.instance, cell.generation, tuple(sorted(cell.clients)), cell.partial, cell.lost)
+        for name, cell in each(cells)
+    )
+
+
+def cells_of(record: RoundRecord) -> Cells:
+    """Return the cells of a plain attempt that was found in its document."""
+    cells: dict[CombinerName, Cell] = {}
+    for kept in sorted(record.cells, key=lambda cell: cell.generation):
+        cells[kept.combiner] = Cell(
+            kept.instance,
+            kept.generation,
+            frozenset(kept.clients),
+            partial=kept.partial,
+            lost=kept.lost,
+            earlier=cells.get(kept.combiner),
+        )
+    return cells
+
+
 async def write_attempt(ledger: Ledger, fresh: RoundRecord) -> None:
     """Write the beginning of an attempt down; what came of earlier ones at the round stays.
 
     Raises:
         CommittedElsewhere: the round is committed.
         KeyStillHeld: an earlier masked attempt has not ended.
+        Superseded: a newer reducer has taken the session over; what was inserted is its to take.
     """
     plan = fresh.plan
     key = round_key(plan.session, plan.round_number)
@@ -62,6 +87,7 @@ async def write_attempt(ledger: Ledger, fresh: RoundRecord) -> None:
             await ledger.add("rounds", key, fresh, session=plan.session, number=number, status="running")
         except RecordExists:  # written before and the answer was lost, or by an older reducer: it becomes ours
             await reopen()
+    await ledger.stamp("sessions", plan.session)
 
 
 def _carried(plan: RoundPlan, old: MaskedDocument | None, new: MaskedDocument | None) -> MaskedDocument | None:

@@ -5,7 +5,7 @@ nothing is lost and nothing half done.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +13,20 @@ from fedn_py.aggregation.metrics import InvalidMetrics
 from fedn_py.errors import FednError
 from fedn_py.identity import CombinerName, Digest
 from fedn_py.protocol.masked_rounds_work import MaskedEffect, PlanMasked
-from fedn_py.protocol.messages import CellOrder, Exclusion, PartialAggregate
+from fedn_py.protocol.messages import CellOrder, PartialAggregate
+from fedn_py.protocol.plain_cells import excluded_of
 from fedn_py.protocol.reducer import BY_OPERATOR
-from fedn_py.protocol.reducer_terms import Cells
+from fedn_py.protocol.reducer_terms import each
 from fedn_py.protocol.reducer_work import (
     CloseFailedAttempt,
     CommitRound,
     Effect,
     Event,
+    ExpectCombiner,
+    ExtendAttempt,
     MoveClients,
     OpenAttempt,
+    RecordIntent,
     RecordNewWork,
     RecordSession,
     RecordValidation,
@@ -32,6 +36,7 @@ from fedn_py.protocol.reducer_work import (
     SendCancel,
     SendOrder,
     TellCommitted,
+    TellCommittedAgain,
     TellRefused,
     TellWaiting,
 )
@@ -45,7 +50,6 @@ from fedn_py.reducer.records import (
     FailedAttempt,
     IncludedClient,
     Measured,
-    OrderedCell,
     RoundRecord,
     SessionRecord,
     round_key,
@@ -56,6 +60,7 @@ from fedn_py.reducer.round_records import (
     CommittedElsewhere,
     measured,
     named,
+    ordered,
     tell_commit,
     tell_excluded,
     tell_started,
@@ -108,6 +113,10 @@ class Rounds:
         match effect:
             case OpenAttempt():
                 await self.patience.until_done(lambda: self._open_attempt(effect))
+            case ExtendAttempt():
+                await self.patience.until_done(lambda: self._extend_attempt(effect))
+            case ExpectCombiner(combiner, instance):
+                self._network.expect(combiner, instance)
             case SendOrder(combiner, instance, order):
                 if isinstance(order, CellOrder) and order.plan.masking != "none":
                     order = self._masked_rounds.order(combiner, order)
@@ -129,8 +138,12 @@ class Rounds:
                 await self.patience.until_done(lambda: self._close_failed(effect))
             case TellCommitted(committed):
                 self._network.send_all(committed)
+            case TellCommittedAgain(combiner, instance, committed):
+                self._network.send(combiner, instance, committed)
             case RecordValidation():
                 await self.patience.until_done(lambda: self._record_validation(effect))
+            case RecordIntent():
+                await self.patience.until_done(lambda: self._record_intent(effect))
             case RecordSession():
                 await self.patience.until_done(lambda: self._record_session(effect))
             case RecordNewWork():
@@ -168,13 +181,28 @@ class Rounds:
 
     async def _open_attempt(self, effect: OpenAttempt) -> None:
         plan, now = effect.plan, self._clock()
-        cells = tuple(
-            OrderedCell(name, cell.instance, cell.generation, tuple(sorted(cell.clients)))
-            for name, cell in effect.cells.items()
-        )
+        cells = ordered(effect.cells)
         fresh = RoundRecord(plan, "running", effect.generation, cells, started=now, attempt_started=now)
         await write_attempt(self._ledger, fresh)
         tell_started(self._events, fresh)
+
+    async def _extend_attempt(self, effect: ExtendAttempt) -> None:
+        plan, cells = effect.plan, ordered(effect.cells)
+
+        def extended(record: RoundRecord) -> RoundRecord:
+            if record.plan != plan or record.status != "running":
+                raise CommittedElsewhere(plan)
+            return replace(record, cells=cells, generation=effect.generation)
+
+        key = round_key(plan.session, plan.round_number)
+        before = await self._ledger.get("rounds", key, RoundRecord)
+        record = await self._ledger.change("rounds", key, RoundRecord, extended)
+        known = {cell.generation for cell in before.cells} if before is not None else set()
+        for cell in record.cells:
+            if cell.generation not in known:
+                text = f"{len(cell.clients)} clients of a lost combiner are asked again at combiner {cell.combiner}"
+                where = {"session": plan.session, "round": str(plan.round_number)}
+                self._events.tell("cell.ordered_again", text, "warning", combiner=cell.combiner, **where)
 
     async def _close_failed(self, effect: CloseFailedAttempt) -> None:
         plan = effect.plan
@@ -197,15 +225,15 @@ class Rounds:
     async def _commit(self, effect: CommitRound) -> list[Event]:
         plan = effect.plan
         attempt = (plan.session, plan.round_number, plan.attempt)
-        partials = {name: cell.partial for name, cell in effect.cells.items() if cell.partial is not None}
-        summed = [partial for partial in partials.values() if partial.sum_object is not None]
+        partials = [(name, cell.partial) for name, cell in each(effect.cells) if cell.partial is not None]
+        summed = [partial for _, partial in partials if partial.sum_object is not None]
         digests = [partial.sum_object for partial in summed if partial.sum_object is not None]
         weights = [partial.weight for partial in summed]
         try:
             model = await self.patience.until_done(
                 lambda: next_model(self._objects, plan.base_model, digests, weights, self._scratch)
             )
-            training = measured([partial.training_metrics for partial in partials.values()], self._network.name_of)
+            training = measured([partial.training_metrics for _, partial in partials], self._network.name_of)
             now = self._clock()  # once: a write that is repeated is the same write
             record = await self.patience.until_done(lambda: self._write_commit(effect, model, partials, training, now))
         except (Superseded, CommittedElsewhere):
@@ -221,17 +249,17 @@ class Rounds:
         self,
         effect: CommitRound,
         model: ObjectStat,
-        partials: Mapping[CombinerName, PartialAggregate],
+        partials: Sequence[tuple[CombinerName, PartialAggregate]],
         training: Measured,
         now: float,
     ) -> RoundRecord:
         plan = effect.plan
         included = tuple(
             IncludedClient(c.client, self._network.name_of(c.client), combiner, c.samples, c.update_sha256)
-            for combiner, partial in sorted(partials.items())
+            for combiner, partial in sorted(partials, key=lambda told: told[0])
             for c in partial.included
         )
-        excluded = named(_excluded(effect.cells), self._network.name_of)
+        excluded = named(excluded_of(effect.cells), self._network.name_of)
 
         def committed(record: RoundRecord) -> RoundRecord:
             if record.plan != plan or (record.status == "committed" and record.model != model.digest):
@@ -300,12 +328,18 @@ class Rounds:
         text = "the session does a new work on the same global model: its clients train anew, with another seed"
         self._events.tell("session.new_work", text, "warning", session=effect.session)
 
+    async def _record_intent(self, effect: RecordIntent) -> None:
+        def intended(record: SessionRecord) -> SessionRecord:
+            return replace(record, intent=effect.intent)
+
+        await self._ledger.change("sessions", effect.session, SessionRecord, intended)
+
     async def _record_session(self, effect: RecordSession) -> None:
         await self._ledger.change(
             "sessions",
             effect.session,
             SessionRecord,
-            lambda record: replace(record, status=effect.status, reason=effect.reason),
+            lambda record: replace(record, status=effect.status, reason=effect.reason, intent="run"),
             status=effect.status,
         )
         if effect.status in {"finished", "stopped"}:
@@ -313,9 +347,3 @@ class Rounds:
         text = f"session {effect.status}" + (f": {effect.reason}" if effect.reason else "")
         severity: Severity = "warning" if effect.status == "paused" and effect.reason != BY_OPERATOR else "info"
         self._events.tell(f"session.{effect.status}", text, severity, session=effect.session)
-
-
-def _excluded(cells: Cells) -> tuple[Exclusion, ...]:
-    from_partials = [e for cell in cells.values() if cell.partial for e in cell.partial.excluded]
-    lost = [Exclusion(client, cell.lost) for cell in cells.values() if cell.lost for client in sorted(cell.clients)]
-    return (*from_partials, *lost)

@@ -9,12 +9,14 @@ from dataclasses import replace
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import ClientId, ClientName, Generation, SessionId, parse_name
 from fedn_py.protocol.masked.options import LEAST_CLIENTS, MaskedOptions, faults_of
+from fedn_py.protocol.messages import RoundCommitted
 from fedn_py.protocol.reducer import first_generation
 from fedn_py.protocol.reducer_terms import Progress, SessionTerms
-from fedn_py.protocol.reducer_work import SessionStarted
+from fedn_py.protocol.reducer_work import SessionStarted, Updating
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import SessionOptions, SessionUnderWay, UnknownModel, UnknownSession
 from fedn_py.reducer.event_log import EventLog
+from fedn_py.reducer.lease import LEASE_KEY
 from fedn_py.reducer.ledger import Fields, Ledger
 from fedn_py.reducer.masked_sessions import found_attempt, masked_terms, unfinished, with_history
 from fedn_py.reducer.planning import Speaker
@@ -27,9 +29,11 @@ from fedn_py.reducer.records import (
     round_key,
     with_failure,
 )
+from fedn_py.reducer.restored import next_number
+from fedn_py.reducer.round_records import cells_of
 
-INTERRUPTED = "ReducerRestarted: the reducer was started anew while the attempt ran"
-"""Why an attempt failed that was under way when an earlier life of the reducer ended."""
+INTERRUPTED = "ReducerRestarted: the reducer was started anew while the attempt began or ended"
+"""Why a masked attempt failed that an earlier life of the reducer had not planned yet, or was giving up."""
 
 MOST_ROUNDS = 999_999
 _UNDER_WAY = ("running", "paused")
@@ -81,7 +85,7 @@ class Sessions:
             under_way = await self._ledger.find("sessions", SessionRecord, {"status": status}, limit=1)
             if under_way:
                 raise SessionUnderWay(under_way[0].terms.session)
-        number = await self._ledger.count("sessions") + 1
+        number = await next_number(self._ledger)
         session = SessionId(secrets.token_hex(16))
         terms = SessionTerms(
             session=session,
@@ -107,6 +111,7 @@ class Sessions:
         name = options.name or f"session-{number}"
         record = SessionRecord(name, terms, "running", "", self._clock())
         await self._ledger.add("sessions", session, record, number=number, status="running")
+        await self._ledger.stamp("network", LEASE_KEY)
         text = f"session {name} started: {options.rounds} rounds, masking {options.masking}"
         self._events.tell("session.started", text, session=session)
         return record
@@ -134,7 +139,7 @@ class Sessions:
 
     async def _where_it_was(self, record: SessionRecord) -> SessionStarted:
         terms = record.terms
-        progress = first_progress(terms)
+        progress = replace(first_progress(terms), intent=record.intent)
         newest = await self._newest({"session": terms.session})
         committed = await self._newest({"session": terms.session, "status": "committed"})
         if committed is not None and committed.model is not None:
@@ -143,15 +148,25 @@ class Sessions:
             progress = replace(
                 progress,
                 attempt=1 if newest.status == "committed" else newest.plan.attempt + 1,
-                drawn=sum(len(cell.clients) for cell in newest.cells),
+                drawn=len({client for cell in newest.cells for client in cell.clients}),
+                generation=max(progress.generation, newest.generation),
             )
-        # Validation orders take generations too, and are not written down: leave room for them.
-        last = progress.generation if newest is None else max(progress.generation, newest.generation)
-        progress = replace(progress, generation=Generation(last + _VALIDATIONS_AT_MOST))
         paused = (record.reason or "it was paused") if record.status == "paused" else ""
         if terms.masking != "none" and newest is not None:
             return await self._masked(progress, newest, paused)
+        if newest is not None and newest.status == "running":
+            before = replace(progress, attempt=newest.plan.attempt)
+            return SessionStarted(before, paused, Updating(before, newest.plan, cells_of(newest)))
         return SessionStarted(progress, paused)
+
+    async def last_commit(self) -> RoundCommitted | None:
+        """Return the newest commit of the newest session: combiners and clients may have missed it."""
+        for session in await self.page(None, 1):
+            where = {"session": session.terms.session, "status": "committed"}
+            record = await self._newest(where)
+            if record is not None and record.model is not None:
+                return RoundCommitted(record.plan.session, record.plan.round_number, record.model)
+        return None
 
     async def _masked(self, progress: Progress, newest: RoundRecord, paused: str) -> SessionStarted:
         """Return where a masked session goes on: with the attempt that its newest round's document has."""
@@ -175,15 +190,16 @@ class Sessions:
     async def _take_over(self, session: SessionId) -> SessionRecord:
         """Stamp this reducer's fence on a session and its newest round, so that no older reducer writes them again.
 
-        An attempt that ran has nobody left who waits for it: it is closed as failed.
+        Validation orders take generations that are not written down: room is left for those of earlier reducers. An
+        attempt that was to be masked and has no plan cannot be gone on with: it is closed as failed.
         """
         record = await self._ledger.change("sessions", session, SessionRecord, lambda old: old)
         for newest in await self._ledger.find(
             "rounds", RoundRecord, {"session": session}, order_by="number", descending=True, limit=1
         ):
             key = round_key(session, newest.plan.round_number)
-            seen = await self._ledger.change("rounds", key, RoundRecord, lambda old: old)
-            if seen.status == "running" and unfinished(seen) is None:
+            seen = await self._ledger.change("rounds", key, RoundRecord, _with_room)
+            if seen.status == "running" and seen.plan.masking != "none" and unfinished(seen) is None:
                 await self._close_interrupted(key, seen)
         return record
 
@@ -208,6 +224,10 @@ class Sessions:
         )
         self._events.tell("session.stopped", f"session stopped: {reason}", session=session)
         return True
+
+
+def _with_room(record: RoundRecord) -> RoundRecord:
+    return replace(record, generation=Generation(record.generation + _VALIDATIONS_AT_MOST))
 
 
 def first_progress(terms: SessionTerms) -> Progress:

@@ -249,7 +249,12 @@ def test_a_commit_lets_a_validation_go_on() -> None:
     assert step(state, Committed(a_commit())) == (validating(), [DropUpdate(PIECE)])
 
 
-@pytest.mark.parametrize("other", [a_commit(round_number=2), RoundCommitted(OTHER_SESSION, 1, MODEL_1)])
+def test_a_commit_of_a_later_round_says_that_those_before_are_past() -> None:
+    state, effects = step(a_client(kept=PIECE), Committed(a_commit(round_number=3)))
+    assert (state.kept, effects) == (None, [DropUpdate(PIECE)])
+
+
+@pytest.mark.parametrize("other", [a_commit(round_number=0), RoundCommitted(OTHER_SESSION, 1, MODEL_1)])
 def test_a_commit_of_another_round_changes_nothing(other: RoundCommitted) -> None:
     for state in (training(), uploading(), a_client(kept=PIECE)):
         assert step(state, Committed(other)) == (state, [])

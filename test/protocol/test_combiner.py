@@ -390,12 +390,21 @@ def test_a_sum_that_cannot_be_stored_fails_the_cell() -> None:
 def test_a_cancelled_order_is_dropped_and_its_clients_told() -> None:
     work = collecting(training=frozenset({BERT}), adding=(("anna/a", OF_ANNA),))
     state, effects = step(a_combiner(work), OrderCancelled(CellCancelled(GENERATION, "the session was stopped")))
-    assert state.work == NoWork(last=GENERATION)
+    assert state.work == NoWork(last=GENERATION, taken_back="the session was stopped")
     assert effects == [
         AnswerUpload("anna/a", UpdateReceipt(accepted=False, reason="Late: the session was stopped")),
         CancelTask(BERT, TaskCancelled(GENERATION, "the session was stopped")),
         Forget(GENERATION),
     ]
+
+
+def test_a_cancelled_order_that_comes_again_is_answered_with_the_reason_and_not_taken_up() -> None:
+    cancelled, _ = step(a_combiner(collecting()), OrderCancelled(CellCancelled(GENERATION, "the deadline has passed")))
+    state, effects = step(cancelled, Ordered(an_order()))
+    assert state == cancelled
+    assert effects == [ReportFailure(CellFailed(GENERATION, "the deadline has passed"))]
+    with pytest.raises(UnexpectedEvent):
+        step(cancelled, Ordered(an_order(generation=OLDER)))
 
 
 def test_the_cancellation_of_another_order_is_refused() -> None:

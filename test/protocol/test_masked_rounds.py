@@ -27,9 +27,10 @@ from masked_attempts import (
 )
 from masked_world import CELL, CLIENTS, COMBINER, members_of
 
-from fedn_py.identity import ClientId
+from fedn_py.identity import ClientId, InstanceId
 from fedn_py.protocol import masked_rounds
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
+from fedn_py.protocol.masked.differencing import BaseUsedUp
 from fedn_py.protocol.masked.opening_work import (
     AbortArrived,
     CellLost,
@@ -50,10 +51,12 @@ from fedn_py.protocol.masked.signing import sign
 from fedn_py.protocol.masked_rounds import (
     ANSWER_MARGIN_S,
     LATE,
+    LOST,
     MOVING_S,
     PRIVACY_HOLD,
     SUM_S,
     answers_within_s,
+    order,
     with_next_seed,
 )
 from fedn_py.protocol.masked_rounds_work import (
@@ -75,6 +78,7 @@ from fedn_py.protocol.reducer_work import (
     CombinerJoined,
     CombinerLost,
     Effect,
+    ExpectCombiner,
     Failed,
     Gathering,
     GatherTimePassed,
@@ -83,6 +87,7 @@ from fedn_py.protocol.reducer_work import (
     MovingTimePassed,
     Paused,
     PauseRequested,
+    RecordIntent,
     RecordNewWork,
     RecordSession,
     Reducer,
@@ -95,6 +100,7 @@ from fedn_py.protocol.reducer_work import (
     SessionStarted,
     StopRequested,
     TellCommitted,
+    TellCommittedAgain,
     TellRefused,
     TellWaiting,
     UpdateDeadlinePassed,
@@ -308,7 +314,7 @@ def test_the_time_for_answers_grows_with_the_cell_and_the_model() -> None:
 
 def test_a_pause_and_a_stop_wait_for_a_cell_that_is_being_opened() -> None:
     state, effects = run(masked.opening(), StopRequested(SESSION))
-    assert effects == []
+    assert effects == [RecordIntent(SESSION, "stop")]
     state, _ = run(state, *OPENED, SAVED)
     state, effects = run(state, KeyUnset())
     assert state.work == Idle()
@@ -318,7 +324,7 @@ def test_a_pause_and_a_stop_wait_for_a_cell_that_is_being_opened() -> None:
 
 def test_a_stop_before_that_unsets_the_key_and_then_says_that_nothing_was_opened() -> None:
     state, effects = run(masked.closed(), StopRequested(SESSION))
-    assert kinds(effects) == [SaveDocument, UnsetKey, ReportFailed]
+    assert kinds(effects) == [RecordIntent, SaveDocument, UnsetKey, ReportFailed]
     assert not [one for one in inner(effects) if isinstance(one, SignNotOpened)]
     state, effects = run(state, KeyUnset())
     assert kinds(effects) == [SaveDocument, SignNotOpened, SignNotOpened, CloseFailedAttempt, RecordSession]
@@ -559,6 +565,15 @@ def test_a_new_work_ends_the_hold() -> None:
     assert (state.work.progress.history, state.work.progress.works) == ((), 1)
 
 
+def test_a_new_work_beyond_the_policy_is_refused_by_name_with_the_way_out() -> None:
+    state, _ = failed(reopen="strict")
+    assert isinstance(state.work, Paused)
+    state = replace(state, work=replace(state.work, progress=replace(state.work.progress, works=20)))
+    with pytest.raises(BaseUsedUp, match="the policy allows 21") as refused:
+        run(state, ResumeRequested(SESSION, new_work=True))
+    assert "rework_max" in refused.value.remedy
+
+
 def test_a_session_of_plain_rounds_needs_no_new_work() -> None:
     plain = Paused(masked.some_progress(), "by its operator")
     with pytest.raises(UnexpectedEvent):
@@ -627,17 +642,62 @@ def test_attempts_are_limited_as_in_plain_rounds() -> None:
 
 def found(state: Reducer, **changed: Any) -> SessionStarted:
     work = work_of(state)
-    return SessionStarted(work.progress, found=replace(work, **{"reason": "ReducerRestarted: it was", **changed}))
+    return SessionStarted(work.progress, found=replace(work, **changed))
 
 
-def test_an_attempt_whose_cells_are_not_closed_is_given_up_and_its_key_goes_first() -> None:
-    state, effects = step(idle(), found(masked.formed()))
+@pytest.mark.parametrize("make", [masked.running, masked.formed], ids=lambda make: make.__name__)
+def test_an_attempt_whose_cells_are_not_closed_goes_on_in_its_phase(make: Callable[[], Reducer]) -> None:
+    before = work_of(make())
+    state, effects = step(Reducer(), found(make()))
+    assert effects[:2] == [ExpectCombiner(NORTH, NORTH_1), ExpectCombiner(SOUTH, SOUTH_1)]
+    deadline_s = before.plan.update_timeout_s + SUM_S + ANSWER_MARGIN_S
+    assert effects[2] == StartTimer(deadline_s, DEADLINE)
+    assert kinds(effects)[3:] == [SaveDocument]
+    assert (work_of(state), work_of(state).phase) == (before, before.phase)
+    state, effects = step(state, CombinerJoined(NORTH, NORTH_1))
+    assert effects == [order(work_of(state), NORTH)]  # the same one, by the same generation
+    assert work_of(state).attempt == before.attempt
+
+
+def test_after_a_new_start_a_cell_whose_combiner_does_not_come_back_is_out_and_the_others_go_on() -> None:
+    state, _ = step(Reducer(), found(masked.formed()))
+    state, _ = step(state, CombinerJoined(NORTH, NORTH_1))
+    state, _ = step(state, CombinerJoined(SOUTH, InstanceId("south-2")))
+    state, _ = run(state, NORTH_FORMED, NORTH_CLOSED)
+    assert [(cell.out, cell.included_hash is None) for cell in work_of(state).attempt.cells] == [
+        ("", False),
+        (LOST, True),
+    ]
+    assert work_of(state).phase == "sum2"
+
+
+def test_an_answer_that_is_said_again_after_a_new_start_changes_no_set_and_is_remembered() -> None:
+    before = run(masked.formed(), NORTH_CLOSED)[0]
+    state, _ = step(Reducer(), found(before, partials={}))
+    state, _ = step(state, CombinerJoined(NORTH, NORTH_1))
+    state, effects = run(state, NORTH_CLOSED)
+    assert kinds(effects) == [SendOpenSum2]
+    assert work_of(state).attempt == work_of(before).attempt
+    assert work_of(state).partials == {NORTH: NORTH_CLOSED.partial}
+
+
+@pytest.mark.parametrize("make", [masked.running, masked.formed, masked.closed], ids=lambda make: make.__name__)
+def test_an_attempt_from_before_a_backup_is_given_up_and_releases_nobody(make: Callable[[], Reducer]) -> None:
+    restored = replace(work_of(make()).attempt, before_restore=True)
+    state, effects = step(idle(), found(make(), attempt=restored))
     assert kinds(effects)[:3] == [SaveDocument, UnsetKey, ReportFailed]
-    state, effects = run(state, KeyUnset())
-    assert kinds(effects)[:3] == [SaveDocument, SignNotOpened, SignNotOpened]
+    _, effects = run(state, KeyUnset())
+    assert SignNotOpened not in kinds(effects)
     closed = next(effect for effect in effects if isinstance(effect, CloseFailedAttempt))
-    assert closed.reason.startswith("ReducerRestarted")
-    assert isinstance(state.work, Failed)
+    assert closed.reason.startswith("StoresRestored")
+
+
+def test_an_attempt_that_was_to_be_stopped_is_given_up_after_a_new_start() -> None:
+    progress = replace(work_of(masked.formed()).progress, intent="stop")
+    state, effects = step(idle(), found(masked.formed(), progress=progress))
+    assert kinds(effects)[:3] == [SaveDocument, UnsetKey, ReportFailed]
+    state, _ = run(state, KeyUnset())
+    assert state.work == Idle()
 
 
 def test_an_attempt_whose_cells_are_closed_goes_on_with_the_same_sets() -> None:
@@ -659,9 +719,11 @@ def test_an_attempt_that_may_have_opened_is_finished_with_exactly_its_sets() -> 
     assert kinds(effects) == [CommitMean]
 
 
-def test_a_commit_that_was_written_is_not_written_again() -> None:
+def test_a_commit_that_was_written_is_not_written_again_and_is_told_to_whoever_joins() -> None:
     state, effects = step(idle(), found(run(masked.opening(), *OPENED)[0], model=MODEL_1))
     assert kinds(effects) == [SaveDocument, UnsetKey]
+    _, effects = step(state, CombinerJoined(NORTH, NORTH_1))
+    assert effects == [TellCommittedAgain(NORTH, NORTH_1, RoundCommitted(SESSION, 1, MODEL_1))]
     state, _ = run(state, KeyUnset())
     assert isinstance(state.work, Planning)
     assert state.work.progress.head == MODEL_1

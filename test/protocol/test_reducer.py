@@ -34,11 +34,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import by_name, outcome, pairs_of, read_table
 
-from fedn_py.identity import ClientId, Generation
+from fedn_py.identity import ClientId, CombinerName, Generation, InstanceId
 from fedn_py.protocol.drawing import draw
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
 from fedn_py.protocol.masked.opening_work import KeyUnset
-from fedn_py.protocol.masked_rounds import ANSWER_MARGIN_S
+from fedn_py.protocol.masked_rounds import ANSWER_MARGIN_S, MOVING_S
 from fedn_py.protocol.masked_rounds_work import AnswerDeadlinePassed, AttemptNotPlanned, MaskedEvent
 from fedn_py.protocol.messages import (
     CellCancelled,
@@ -48,11 +48,14 @@ from fedn_py.protocol.messages import (
     RoundCommitted,
     ValidationOrder,
 )
+from fedn_py.protocol.plain_cells import excluded_of
 from fedn_py.protocol.reducer import BY_OPERATOR, LONGEST_RETRY_S, first_generation, step
 from fedn_py.protocol.reducer_terms import (
+    Cell,
     Cells,
     Joined,
     Progress,
+    each,
     places,
 )
 from fedn_py.protocol.reducer_work import (
@@ -65,6 +68,8 @@ from fedn_py.protocol.reducer_work import (
     Committing,
     Effect,
     Event,
+    ExpectCombiner,
+    ExtendAttempt,
     Failed,
     Gathering,
     GatherTimePassed,
@@ -74,6 +79,7 @@ from fedn_py.protocol.reducer_work import (
     PartialArrived,
     Paused,
     PauseRequested,
+    RecordIntent,
     RecordSession,
     RecordValidation,
     Reducer,
@@ -86,6 +92,7 @@ from fedn_py.protocol.reducer_work import (
     SessionStarted,
     StopRequested,
     TellCommitted,
+    TellCommittedAgain,
     TellRefused,
     TellWaiting,
     UpdateDeadlinePassed,
@@ -165,6 +172,21 @@ def of_type(effects: list[Effect], kind: type) -> list[Effect]:
 NORTH_PARTIAL = a_partial(OF_ANNA, OF_BERT, generation=NORTHS)
 SOUTH_PARTIAL = a_partial(OF_CARL, generation=SOUTHS)
 DEADLINE = UpdateDeadlinePassed(SESSION, 1, 1)
+MOVING_OVER = MovingTimePassed(SESSION, 1, 1)
+RESENT = Generation(SOUTHS + 1)
+
+
+def resent_cells() -> Cells:
+    """Return cells of which the northern one is lost, and whose clients the southern combiner asks again."""
+    south = answered()[SOUTH]
+    again = a_cell(ANNA, BERT, generation=RESENT, instance=SOUTH_1, earlier=south)
+    return {NORTH: two_cells(lost=LOST)[NORTH], SOUTH: again}
+
+
+def asked_again() -> Reducer:
+    """Return a reducer whose southern combiner asks the clients of the lost northern one again."""
+    progress = some_progress(generation=RESENT)
+    return a_reducer(Updating(progress, a_plan(), resent_cells()), south=(ANNA, BERT, CARL))
 
 
 # ---- gathering
@@ -384,12 +406,90 @@ def test_giving_up_another_order_is_refused(stale: CellGaveUp) -> None:
 # ---- combiners come and go
 
 
-def test_the_round_goes_on_without_a_lost_combiner() -> None:
+def test_the_round_goes_on_without_a_lost_combiner_whose_clients_do_not_turn_up_elsewhere() -> None:
     state, effects = step(updating(), CombinerLost(NORTH, NORTH_1))
-    assert effects == []
+    assert effects == [StartTimer(MOVING_S, MOVING_OVER)]
     assert state.roster == a_roster(south=(CARL,))
-    _, effects = step(state, PartialArrived(SOUTH, SOUTH_1, SOUTH_PARTIAL))
+    state, effects = step(state, PartialArrived(SOUTH, SOUTH_1, SOUTH_PARTIAL))
+    assert (effects, isinstance(state.work, Updating)) == ([], True)
+    _, effects = step(state, MOVING_OVER)
     assert effects == [CommitRound(a_plan(), {**answered(), NORTH: two_cells(lost=LOST)[NORTH]})]
+
+
+def test_the_clients_of_a_lost_combiner_are_asked_again_where_they_are_now_in_the_same_attempt() -> None:
+    state, _ = step(updating(), CombinerLost(NORTH, NORTH_1))
+    state, effects = step(state, ClientsChanged(SOUTH, SOUTH_1, frozenset({ANNA, BERT, CARL, DORA})))
+    assert effects == []  # the combiner is busy with its own
+    state, effects = step(state, PartialArrived(SOUTH, SOUTH_1, SOUTH_PARTIAL))
+    cells = resent_cells()
+    assert effects == [
+        ExtendAttempt(a_plan(), cells, RESENT),
+        SendOrder(SOUTH, SOUTH_1, CellOrder(a_plan(), RESENT, (ANNA, BERT), 2)),
+    ]
+    answer = a_partial(OF_ANNA, OF_BERT, generation=RESENT)
+    state, effects = step(state, PartialArrived(SOUTH, SOUTH_1, answer))
+    commit = CommitRound(a_plan(), {**cells, SOUTH: replace(cells[SOUTH], partial=answer)})
+    assert effects == [commit]
+    _check_commit(commit)
+    assert excluded_of(commit.cells) == ()
+
+
+def test_who_is_asked_again_at_once_where_its_combiner_has_answered_already() -> None:
+    state, _ = step(updating(), PartialArrived(SOUTH, SOUTH_1, SOUTH_PARTIAL))
+    state, _ = step(state, CombinerLost(NORTH, NORTH_1))
+    state, effects = step(state, ClientsChanged(SOUTH, SOUTH_1, frozenset({BERT, CARL})))
+    assert of_type(effects, SendOrder) == [SendOrder(SOUTH, SOUTH_1, CellOrder(a_plan(), RESENT, (BERT,), 1))]
+    assert isinstance(state.work, Updating)
+    assert state.work.progress.generation == RESENT
+
+
+def test_another_life_of_a_lost_combiner_asks_its_own_clients_again() -> None:
+    state, _ = step(updating(), CombinerJoined(NORTH, NORTH_2))
+    _, effects = step(state, ClientsChanged(NORTH, NORTH_2, frozenset({ANNA, BERT})))
+    assert of_type(effects, SendOrder) == [SendOrder(NORTH, NORTH_2, CellOrder(a_plan(), RESENT, (ANNA, BERT), 2))]
+
+
+def test_nobody_is_asked_again_whose_combiner_is_not_lost_or_who_was_counted() -> None:
+    state, _ = step(updating(), PartialArrived(SOUTH, SOUTH_1, SOUTH_PARTIAL))
+    state, effects = step(state, ClientsChanged(SOUTH, SOUTH_1, frozenset({ANNA, CARL})))
+    assert effects == []  # Anna has moved, but her first cell may yet answer with her in it
+    state, _ = step(state, CombinerJoined(SOUTH, InstanceId("south-2")))
+    _, effects = step(state, ClientsChanged(SOUTH, InstanceId("south-2"), frozenset({CARL})))
+    assert effects == []  # Carl is in an answer
+
+
+def test_who_was_asked_again_and_lost_again_is_asked_once_more_and_counted_once() -> None:
+    state, _ = step(asked_again(), CombinerJoined(NORTH, NORTH_2))
+    state, _ = step(state, ClientsChanged(NORTH, NORTH_2, frozenset({ANNA, BERT})))
+    state, effects = step(state, CombinerLost(SOUTH, SOUTH_1))
+    (sent,) = of_type(effects, SendOrder)
+    assert isinstance(sent, SendOrder)
+    assert (sent.combiner, sent.order.generation, sent.order.clients) == (NORTH, RESENT + 1, (ANNA, BERT))
+    for late in (from_north(NORTH_PARTIAL), PartialArrived(SOUTH, SOUTH_1, a_partial(OF_ANNA, generation=RESENT))):
+        with pytest.raises(UnexpectedEvent):
+            step(state, late)
+    answer = a_partial(OF_ANNA, OF_BERT, generation=RESENT + 1)
+    _, effects = step(state, from_north(answer, NORTH_2))
+    (commit,) = effects
+    assert isinstance(commit, CommitRound)
+    _check_commit(commit)
+
+
+def test_the_deadline_of_the_attempt_ends_its_further_cells_too() -> None:
+    _, effects = step(asked_again(), DEADLINE)
+    assert effects[0] == SendCancel(SOUTH, SOUTH_1, CellCancelled(RESENT, "the deadline has passed"))
+    commit = effects[1]
+    assert isinstance(commit, CommitRound)
+    assert excluded_of(commit.cells) == (Exclusion(ANNA, LATE), Exclusion(BERT, LATE))
+
+
+def test_two_losses_are_waited_for_one_by_one() -> None:
+    state, _ = step(updating(), CombinerLost(NORTH, NORTH_1))
+    state, _ = step(state, CombinerLost(SOUTH, SOUTH_1))
+    state, effects = step(state, MOVING_OVER)
+    assert (isinstance(state.work, Updating), effects) == (True, [])
+    state, _ = step(state, MOVING_OVER)
+    assert isinstance(state.work, Failed)
 
 
 def test_a_partial_that_is_in_outlives_its_combiner() -> None:
@@ -401,7 +501,8 @@ def test_a_partial_that_is_in_outlives_its_combiner() -> None:
 
 def test_the_loss_of_the_last_open_cell_ends_the_attempt() -> None:
     state, _ = step(updating(clients_required=2), from_north(a_partial(OF_ANNA, generation=NORTHS)))
-    state, effects = step(state, CombinerLost(SOUTH, SOUTH_1))
+    state, _ = step(state, CombinerLost(SOUTH, SOUTH_1))
+    state, effects = step(state, MOVING_OVER)
     assert isinstance(state.work, Failed)
     assert CloseFailedAttempt(a_plan(), state.work.reason, (Exclusion(CARL, LOST),)) in effects
 
@@ -600,9 +701,9 @@ def test_a_second_report_or_one_of_another_generation_is_refused() -> None:
 # ---- the operator
 
 
-def test_a_pause_waits_for_the_running_round() -> None:
+def test_a_pause_waits_for_the_running_round_and_is_written_down() -> None:
     state, effects = step(validating(), PauseRequested(SESSION))
-    assert effects == []
+    assert effects == [RecordIntent(SESSION, "pause")]
     state, effects = step(state, ValidationDeadlinePassed(SESSION, 1))
     assert isinstance(state.work, Paused)
     assert effects[-1] == RecordSession(SESSION, "paused", BY_OPERATOR)
@@ -628,7 +729,7 @@ def test_an_attempt_that_fails_under_a_pause_is_not_tried_again_before_it_is_res
 def test_a_pause_that_has_not_come_yet_is_taken_back() -> None:
     state, _ = step(updating(), PauseRequested(SESSION))
     state, effects = step(state, ResumeRequested(SESSION))
-    assert (state, effects) == (updating(), [])
+    assert (state, effects) == (updating(), [RecordIntent(SESSION, "run")])
 
 
 def test_a_stop_drops_the_attempt_that_collects() -> None:
@@ -645,7 +746,7 @@ def test_a_stop_drops_the_attempt_that_collects() -> None:
 
 def test_a_stop_lets_a_round_that_is_being_committed_become_a_model() -> None:
     state, effects = step(committing(validate=False), StopRequested(SESSION))
-    assert effects == []
+    assert effects == [RecordIntent(SESSION, "stop")]
     state, effects = step(state, RoundSaved(SESSION, 1, 1, MODEL_1))
     assert state.work == Idle()
     assert effects == [
@@ -667,13 +768,83 @@ def test_a_wish_for_another_session_is_refused(wish: type) -> None:
         step(updating(), wish(OTHER_SESSION))
 
 
+# ---- a new start of the reducer
+
+
+def test_a_found_attempt_goes_on_and_its_combiners_have_their_time_to_come_back() -> None:
+    found = Updating(some_progress(generation=SOUTHS), a_plan(), two_cells())
+    state, effects = step(Reducer(), SessionStarted(found.progress, found=found))
+    assert state.work == found
+    assert effects == [
+        ExpectCombiner(NORTH, NORTH_1),
+        ExpectCombiner(SOUTH, SOUTH_1),
+        StartTimer(found.plan.update_timeout_s + ANSWER_MARGIN_S, DEADLINE),
+    ]
+    state, effects = step(state, CombinerJoined(NORTH, NORTH_1))
+    assert effects == [SendOrder(NORTH, NORTH_1, CellOrder(a_plan(), NORTHS, (ANNA, BERT), 2))]
+    state, _ = step(state, from_north(NORTH_PARTIAL))
+    state, _ = step(state, CombinerLost(SOUTH, SOUTH_1))  # it did not come back
+    _, effects = step(state, MOVING_OVER)
+    assert isinstance(effects[0], CommitRound)
+
+
+def test_another_life_of_a_combiner_of_a_found_attempt_has_lost_its_cell() -> None:
+    found = Updating(some_progress(generation=SOUTHS), a_plan(), two_cells())
+    state, _ = step(Reducer(), SessionStarted(found.progress, found=found))
+    state, effects = step(state, CombinerJoined(NORTH, NORTH_2))
+    assert of_type(effects, SendOrder) == []
+    _, effects = step(state, ClientsChanged(NORTH, NORTH_2, frozenset({ANNA})))
+    assert of_type(effects, SendOrder) == [SendOrder(NORTH, NORTH_2, CellOrder(a_plan(), RESENT, (ANNA,), 1))]
+
+
+def test_a_found_attempt_refuses_what_was_fenced_before_and_keeps_what_was_answered() -> None:
+    found = Updating(some_progress(generation=RESENT), a_plan(), resent_cells())
+    state, _ = step(Reducer(), SessionStarted(found.progress, found=found))
+    for joined in (CombinerJoined(NORTH, NORTH_1), CombinerJoined(SOUTH, SOUTH_1)):
+        state, _ = step(state, joined)
+    for late in (from_north(NORTH_PARTIAL), PartialArrived(SOUTH, SOUTH_1, SOUTH_PARTIAL)):
+        with pytest.raises(UnexpectedEvent):
+            step(state, late)
+    answer = a_partial(OF_ANNA, OF_BERT, generation=RESENT)
+    _, effects = step(state, PartialArrived(SOUTH, SOUTH_1, answer))
+    assert isinstance(effects[0], CommitRound)
+    _check_commit(effects[0])
+
+
+def test_a_wish_is_kept_over_a_new_start() -> None:
+    for intent, ends in (("pause", Paused), ("stop", Idle)):
+        state, _ = step(Reducer(), SessionStarted(some_progress(committed=1, head=MODEL_1, intent=intent)))
+        assert isinstance(state.work, ends)
+    found = Updating(some_progress(generation=SOUTHS, intent="stop"), a_plan(), two_cells())
+    state, effects = step(Reducer(), SessionStarted(found.progress, found=found))
+    assert (state.work, effects[-1]) == (Idle(), RecordSession(SESSION, "stopped", BY_OPERATOR))
+
+
+def test_whoever_joins_hears_of_the_newest_commit() -> None:
+    committed = RoundCommitted(SESSION, 1, MODEL_1)
+    saved, _ = step(committing(), RoundSaved(SESSION, 1, 1, MODEL_1))
+    found, _ = step(Reducer(), SessionStarted(some_progress(committed=1, head=MODEL_1)))
+    for state in (saved, found):
+        _, effects = step(state, CombinerJoined(NORTH, NORTH_2))
+        assert effects[0] == TellCommittedAgain(NORTH, NORTH_2, committed)
+
+
 # ---- every phase with every event
+
+
+def waiting_for_moved() -> Reducer:
+    """Return a reducer whose cells collect, one of which was lost just now."""
+    west = Cell(InstanceId("west-1"), GENERATION, frozenset({DORA}), lost=LOST)
+    state = updating({CombinerName("west"): west, **two_cells()})
+    assert isinstance(state.work, Updating)
+    return replace(state, work=replace(state.work, losses=1))
+
 
 PHASES: dict[str, Reducer] = {
     "Idle": a_reducer(Idle(), north=(ANNA, BERT), south=(CARL,)),
     "Gathering": a_reducer(Gathering(some_progress(some_terms(clients_required=9)), ""), north=(ANNA, BERT)),
     "Planning": masked.planning(),
-    "Updating": updating(),
+    "Updating": waiting_for_moved(),
     "Masked": masked.running(),
     "Committing": committing(),
     "Validating": validating(),
@@ -723,7 +894,7 @@ AttemptNotPlanned         refused  refused    moves     refused   refused  refus
 MaskedPartialArrived      refused  refused    refused   refused   moves    refused     refused     refused  refused
 MaskedEvent               refused  refused    refused   refused   moves    refused     refused     refused  refused
 GatherTimePassed          ignored  moves      ignored   ignored   ignored  ignored     ignored     ignored  ignored
-MovingTimePassed          ignored  moves      ignored   ignored   ignored  ignored     ignored     ignored  ignored
+MovingTimePassed          ignored  moves      ignored   moves     ignored  ignored     ignored     ignored  ignored
 UpdateDeadlinePassed      ignored  ignored    ignored   moves     moves    ignored     ignored     ignored  ignored
 AnswerDeadlinePassed      ignored  ignored    ignored   ignored   moves    ignored     ignored     ignored  ignored
 ValidationDeadlinePassed  ignored  ignored    ignored   ignored   ignored  ignored     moves       ignored  ignored
@@ -795,7 +966,7 @@ def test_whatever_comes_is_answered_or_refused_and_every_commit_has_its_clients_
 
 def _check_commit(commit: CommitRound) -> None:
     listed: list[ClientId] = []
-    for cell in commit.cells.values():
+    for _, cell in each(commit.cells):
         if cell.partial is not None:
             listed += [contribution.client for contribution in cell.partial.included]
             assert {contribution.client for contribution in cell.partial.included} <= cell.clients

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 from awaiting import until
+from builders import NORTH_1, NORTH_2
 from masked_network import MaskedCombiner, a_masked_combiner, attempts_of, released, the_round
 from masked_world import CLIENTS
 from reducer_network import Network, OperatorFiles, Stored, a_network
 
+from fedn_py.identity import InstanceId
 from fedn_py.protocol.masked.opening_work import GivenUp
 from fedn_py.protocol.masked.round_messages import Included, NotOpened, OpenSum2
 from fedn_py.protocol.masked.signing import read_signed
-from fedn_py.protocol.masked_rounds_work import MaskedEvent
-from fedn_py.protocol.reducer_work import Failed
+from fedn_py.protocol.masked_rounds_work import Masked, MaskedEvent
 from fedn_py.reducer.sessions import INTERRUPTED
 
 FIVE = CLIENTS[:5]
@@ -36,15 +37,21 @@ def sets_of(*combiners: MaskedCombiner) -> dict[bytes, set[bytes]]:
     return asked
 
 
-async def story(scratch: Path, first_life: Wait, **combiner: Any) -> tuple[Stored, MaskedCombiner, MaskedCombiner]:
-    """Let one reducer work until ``first_life`` is over, and another one finish the session."""
+async def story(
+    scratch: Path, first_life: Wait, *, back_as: InstanceId = NORTH_1, **combiner: Any
+) -> tuple[Stored, MaskedCombiner, MaskedCombiner]:
+    """Let one reducer work until ``first_life`` is over, and another one finish the session.
+
+    Args:
+        back_as: the life of the combiner that the other one meets.
+    """
     files, stored = OperatorFiles(scratch / "operator"), Stored()
     async with a_network(scratch, stored, operator=files) as network:
         first = await a_masked_combiner(network, **combiner)
         await network.start_session(masking="pet", clients_wanted=5)
         await first_life(network, first)
     async with a_network(scratch, stored, operator=files) as network:
-        second = await a_masked_combiner(network, cells=dict(first.cells))
+        second = await a_masked_combiner(network, cells=dict(first.cells), instance=back_as)
         await network.at_rest()
         await network.calls.close()
     record = await the_round(stored)
@@ -57,26 +64,55 @@ async def story(scratch: Path, first_life: Wait, **combiner: Any) -> tuple[Store
     return stored, first, second
 
 
-def test_before_a_cell_has_its_committee_the_attempt_is_given_up(tmp_path: Path) -> None:
-    async def until_ordered(network: Network, combiner: MaskedCombiner) -> None:
-        await until(lambda: combiner.orders)
+async def until_ordered(network: Network, combiner: MaskedCombiner) -> None:
+    await until(lambda: combiner.orders)
 
-    stored, *_ = asyncio.run(story(tmp_path, until_ordered, silent=True))
+
+async def until_formed(network: Network, combiner: MaskedCombiner) -> None:
+    await until(lambda: combiner.cells)
+    await network.settled()
+
+
+@pytest.mark.parametrize(
+    ("first_life", "how"),
+    [(until_ordered, {"silent": True}), (until_formed, {"closes": False, "mute": {client.name for client in FIVE}})],
+    ids=["sum", "update"],
+)
+def test_a_cell_that_is_not_closed_goes_on_in_its_phase(tmp_path: Path, first_life: Wait, how: dict[str, Any]) -> None:
+    stored, first, second = asyncio.run(story(tmp_path, first_life, **how))
     record = asyncio.run(the_round(stored))
-    assert [failure.reason for failure in record.failures] == [INTERRUPTED]
-    assert [attempt.stage for attempt in attempts_of(record)] == ["given up", "committed"]
+    (attempt,) = attempts_of(record)
+    assert (attempt.stage, record.failures) == ("committed", ())
+    assert second.orders == first.orders  # the same bytes, by the same generation
+    assert len(second.cells) == 1  # the same committee, the same context
+    assert released(first, second) == set()
 
 
-def test_with_a_cell_that_is_not_closed_the_attempt_is_given_up_and_its_clients_are_released(tmp_path: Path) -> None:
-    async def until_there(network: Network, combiner: MaskedCombiner) -> None:
-        await until(lambda: combiner.cells)
-        await network.settled()
-
+def test_a_cell_whose_combiner_comes_back_as_another_one_is_out_and_its_clients_are_released(tmp_path: Path) -> None:
     mute = {client.name for client in FIVE}
-    _, first, second = asyncio.run(story(tmp_path, until_there, closes=False, mute=mute))
-    ((ctx, _),) = list(first.cells.items())[:1]
-    assert released(second) == {ctx}
+    told = story(tmp_path, until_formed, back_as=NORTH_2, closes=False, mute=mute)
+    stored, first, second = asyncio.run(told)
+    assert [attempt.stage for attempt in attempts_of(asyncio.run(the_round(stored)))] == ["given up", "committed"]
+    assert released(second) == set(first.cells)
     assert len(second.cells) == 2  # another committee, another context
+
+
+def test_an_attempt_that_was_being_given_up_is_closed_by_name(tmp_path: Path) -> None:
+    async def until_given_up(network: Network, combiner: MaskedCombiner) -> None:
+        await until_formed(network, combiner)
+        reached = asyncio.Event()
+
+        async def stopped(*_: Any) -> None:
+            reached.set()
+            await for_ever()
+
+        network.masked._attempts.unset_key = stopped  # type: ignore
+        plan = network.mailbox.state.work.plan  # type: ignore
+        network.mailbox.post(MaskedEvent(plan.session, 1, 1, GivenUp("the test says so")))
+        await reached.wait()
+
+    stored, *_ = asyncio.run(story(tmp_path, until_given_up, closes=False))
+    assert [failure.reason for failure in asyncio.run(the_round(stored)).failures] == [INTERRUPTED]
 
 
 @pytest.mark.parametrize("answers", [0, 1])
@@ -175,7 +211,7 @@ def test_a_superseded_reducer_releases_nobody(tmp_path: Path) -> None:
             await until(lambda: first.cells)
             await old.settled()
             async with a_network(tmp_path, stored, operator=files) as new:
-                await new.reaches(Failed)
+                await new.reaches(Masked)
 
                 plan = old.mailbox.state.work.plan  # type: ignore
                 old.mailbox.post(MaskedEvent(plan.session, 1, 1, GivenUp("the test says so")))

@@ -8,18 +8,20 @@ from typing import Any
 
 import pytest
 from awaiting import until
-from reducer_network import ANNA, Network, OperatorFiles, Stored, a_network, models_of
+from builders import CARL, SOUTH, SOUTH_1
+from reducer_network import ANNA, BERT, NORTH, Network, OperatorFiles, Stored, a_network, models_of
 
 from fedn_py.identity import Digest, InstanceId
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.protocol.messages import CellOrder, ValidationOrder
+from fedn_py.protocol.messages import CellOrder, RoundCommitted, ValidationOrder
 from fedn_py.protocol.reducer import BY_OPERATOR
-from fedn_py.protocol.reducer_work import Failed, Gathering, Paused
+from fedn_py.protocol.reducer_terms import Cells
+from fedn_py.protocol.reducer_work import Failed, Gathering, Paused, Updating, Validating
 from fedn_py.reducer.control import SessionUnderWay, UnknownModel, UnknownPackage, WrongSessionStatus
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_sessions import BeyondPolicy, MaskingNotSetUp
 from fedn_py.reducer.records import RoundRecord
-from fedn_py.reducer.sessions import INTERRUPTED, InvalidSession
+from fedn_py.reducer.sessions import InvalidSession
 
 
 def in_a_network(scratch: Path, story: Callable[[Network], Awaitable[None]]) -> None:
@@ -259,13 +261,14 @@ def test_a_restart_in_any_phase_goes_on_where_it_was(tmp_path: Path, phase: str)
                 view = await second.control.session(session.id)
                 assert view.status == ("paused" if phase == "paused" else "failed")
                 await second.control.resume_session(session.id)
-            assert isinstance(second.mailbox.state.work, Gathering)
-            progress = second.mailbox.state.work.progress
+            work = second.mailbox.state.work
+            assert isinstance(work, Updating if phase == "updating" else Gathering)
+            progress = work.progress
             assert progress.generation > highest
             committed = models_of(before.values())
             assert progress.committed == len(committed)
             assert progress.head == (committed[-1] if committed else session.options.seed_model)
-            assert progress.attempt == (2 if phase in {"updating", "failed", "given up"} else 1)
+            assert progress.attempt == (2 if phase in {"failed", "given up"} else 1)
             asked = [len(cell.clients) for cell in before[max(before)].cells] if before else []
             assert progress.drawn == sum(asked)  # so many are waited for a while
             if phase == "gathering":
@@ -281,19 +284,128 @@ def test_a_restart_in_any_phase_goes_on_where_it_was(tmp_path: Path, phase: str)
     asyncio.run(story())
 
 
-def test_an_attempt_that_ran_when_the_reducer_ended_is_closed_by_name(tmp_path: Path) -> None:
+def test_an_attempt_that_ran_when_the_reducer_ended_goes_on_with_the_same_orders(tmp_path: Path) -> None:
+    async def story() -> None:
+        stored = Stored()
+        async with a_network(tmp_path, stored) as first:
+            north = await first.combiner(silent=True)
+            south = await first.combiner(name=SOUTH, instance=SOUTH_1, samples={CARL: 5}, silent=True)
+            session = await first.start_session(clients_required=3, validate=False)
+            await until(lambda: north.orders and south.orders)
+            (order,) = north.orders
+        async with a_network(tmp_path, stored) as second:
+            view = await second.control.round(session.id, 1)
+            assert (view.status, view.phase, view.attempt) == ("running", "updating", 1)
+            again = await second.combiner()  # it works on, and has the order: the same one by the same generation
+            await until(lambda: again.orders)
+            assert again.orders[0] == order
+            # Its answer may have been said to the reducer that died; it says it on each new stream.
+            other = await second.combiner(name=SOUTH, instance=SOUTH_1, samples={CARL: 5}, silent=True)
+            assert isinstance(south.orders[0], CellOrder)
+            await other.say(await south.partial(south.orders[0]))
+            await second.at_rest()
+        (record,) = await stored.rounds()
+        assert (record.status, record.plan.attempt, record.failures) == ("committed", 1, ())
+        assert {(one.client, one.combiner) for one in record.included} == {(ANNA, NORTH), (BERT, NORTH), (CARL, SOUTH)}
+
+    asyncio.run(story())
+
+
+def test_after_a_new_start_a_combiner_that_does_not_come_back_has_lost_its_cell(tmp_path: Path) -> None:
+    async def story() -> None:
+        stored = Stored()
+        async with a_network(tmp_path, stored) as first:
+            north = await first.combiner(silent=True)
+            south = await first.combiner(name=SOUTH, instance=SOUTH_1, samples={CARL: 5}, silent=True)
+            await first.start_session()
+            await until(lambda: north.orders and south.orders)
+        async with a_network(tmp_path, stored, combiner_grace_s=0.0) as second:
+            await second.reaches(Updating)
+            await until(lambda: all(cell.lost for cell in cells_of(second).values()))
+            later = await second.combiner(instance=InstanceId("north-2"), samples={ANNA: 10, BERT: 30, CARL: 5})
+            await second.at_rest()
+            (order, _) = later.orders
+            assert isinstance(order, CellOrder)
+            assert (order.plan.attempt, set(order.clients)) == (1, {ANNA, BERT, CARL})
+        (record,) = await stored.rounds()
+        assert {(one.client, one.combiner) for one in record.included} == {(ANNA, NORTH), (BERT, NORTH), (CARL, NORTH)}
+
+    asyncio.run(story())
+
+
+def cells_of(network: Network) -> Cells:
+    """Return the cells of the plain attempt at hand."""
+    work = network.mailbox.state.work
+    assert isinstance(work, Updating)
+    return work.cells
+
+
+def test_what_was_fenced_and_answered_before_stays_so_over_a_new_start(tmp_path: Path) -> None:
+    """The northern combiner is lost and asked again in the south, when the reducer ends."""
+
+    async def story() -> None:
+        stored = Stored()
+        async with a_network(tmp_path, stored, combiner_grace_s=0.0) as first:
+            north = await first.combiner(silent=True)
+            south = await first.combiner(name=SOUTH, instance=SOUTH_1, samples={CARL: 5}, silent=True)
+            await first.start_session(clients_required=3)
+            await until(lambda: north.orders and south.orders)
+            await south.answer(south.orders[0])
+            await north.leave()
+            await south.attach(ANNA, BERT, CARL)
+            await until(lambda: len(south.orders) == 2)
+            south.samples.update({ANNA: 10, BERT: 30})
+        async with a_network(tmp_path, stored) as second:
+            back = await second.combiner(silent=True)
+            assert isinstance(north.orders[0], CellOrder)
+            await back.say(await north.partial(north.orders[0]))
+            assert back.orders == []
+            again = await second.combiner(
+                name=SOUTH, instance=SOUTH_1, samples={ANNA: 10, BERT: 30, CARL: 5}, silent=True
+            )
+            await until(lambda: again.orders)
+            assert again.orders == south.orders[1:]
+            await again.say(await south.partial(again.orders[0]))  # type: ignore[arg-type]
+            await second.reaches(Validating)
+        (record,) = await stored.rounds()
+        assert sorted(one.client for one in record.included) == [ANNA, BERT, CARL]
+        assert {one.combiner for one in record.included} == {SOUTH}
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("wish", "ends"), [("pause", "paused"), ("stop", "stopped")])
+def test_a_wish_that_waits_for_the_round_is_kept_over_a_new_start(tmp_path: Path, wish: str, ends: str) -> None:
     async def story() -> None:
         stored = Stored()
         async with a_network(tmp_path, stored) as first:
             combiner = await first.combiner(silent=True)
-            session = await first.start_session()
+            session = await first.start_session(rounds=3)
             await until(lambda: combiner.orders)
-            await first.events.flush()
+            await combiner.answer(combiner.orders[0])
+            await first.reaches(Validating)
+            await (first.control.pause_session if wish == "pause" else first.control.stop_session)(session.id)
         async with a_network(tmp_path, stored) as second:
-            view = await second.control.round(session.id, 1)
-            assert (view.status, view.reason) == ("failed", INTERRUPTED)
-            (event,) = [one for one in await second.told() if one.kind == "round.failed"]
-            assert INTERRUPTED in event.text
+            await second.combiner(instance=InstanceId("north-2"))
+            await second.settled()
+            assert (await second.control.session(session.id)).status == ends
+        assert len(await stored.rounds()) == 1
+
+    asyncio.run(story())
+
+
+def test_a_commit_that_was_not_told_is_told_to_whoever_joins(tmp_path: Path) -> None:
+    async def story() -> None:
+        stored = Stored()
+        async with a_network(tmp_path, stored) as first:
+            combiner = await first.combiner()
+            session = await first.start_session()
+            await first.at_rest()
+            told = [one for one in combiner.heard if isinstance(one, RoundCommitted)]
+        async with a_network(tmp_path, stored) as second:  # the session has ended
+            again = await second.combiner()
+            await until(lambda: len(again.heard) == 2)
+            assert again.heard[1:] == told == [RoundCommitted(session.id, 1, told[0].model)]
 
     asyncio.run(story())
 

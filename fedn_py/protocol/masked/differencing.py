@@ -33,11 +33,11 @@ class MayBeOpened(PeerFault):
 
 
 class BaseUsedUp(PeerFault):
-    """As many different works were done on one base model as the policy lets a client do."""
+    """As many different works were done on one base model as the operator's policy allows."""
 
     def __init__(self, works: int, rework_max: int) -> None:
         super().__init__(
-            f"this client has done {works} works on this base model, the policy allows {1 + rework_max}",
+            f"{works} works were done on this base model already, the policy allows {1 + rework_max}",
             remedy="Each further one could be compared with the others. Commit another global model first, "
             "or have the operator sign a policy with a larger rework_max.",
         )
