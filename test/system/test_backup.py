@@ -6,50 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pymongo
-import pytest
-from minio import Minio
 from running_network import UNEQUAL, RunningNetwork, fedn_py
-from servers.running import S3Server
 
 from fedn_py.reducer.control import ModelView, SessionOptions
 from fedn_py.reducer.restored import NUMBERS_SKIPPED
-from fedn_py.sandbox.folder import Where
 
 
 def test_a_network_on_the_embedded_stores_trains_on_from_its_backup(
     start_network: Callable[..., RunningNetwork], tmp_path: Path
 ) -> None:
-    network = start_network()
-
-    def lose() -> None:
-        for name in ("documents", "objects"):
-            shutil.rmtree(network.folder.path / "state" / "reducer" / name)
-
-    drill(network, tmp_path / "backup", lose)
-
-
-@pytest.mark.services
-def test_a_network_on_mongodb_and_minio_trains_on_from_its_backup(
-    start_network: Callable[..., RunningNetwork], tmp_path: Path, mongodb_uri: str, minio_server: S3Server
-) -> None:
-    keys = {"FEDN_MINIO_ACCESS_KEY": minio_server.access_key, "FEDN_MINIO_SECRET_KEY": minio_server.secret_key}
-    network = start_network(where=Where(mongodb_uri, minio_server.url), **keys)
-
-    def lose() -> None:
-        with pymongo.MongoClient[dict[str, object]](mongodb_uri) as client:
-            client.drop_database("fedn_py")
-        endpoint = minio_server.url.removeprefix("http://")
-        store = Minio(
-            endpoint=endpoint, access_key=minio_server.access_key, secret_key=minio_server.secret_key, secure=False
-        )
-        for found in store.list_objects("fedn-py", recursive=True):
-            store.remove_object(bucket_name="fedn-py", object_name=str(found.object_name))
-
-    drill(network, tmp_path / "backup", lose)
-
-
-def drill(network: RunningNetwork, backup: Path, lose: Callable[[], None]) -> None:
+    network, backup = start_network(), tmp_path / "backup"
     (data,) = network.prepared(UNEQUAL, 1)
     started = [("combiner", network.start_combiner(1)), ("client", network.start_client(1, data))]
     network.await_clients(1)
@@ -68,8 +34,7 @@ def drill(network: RunningNetwork, backup: Path, lose: Callable[[], None]) -> No
 
     def run(*words: str | Path) -> Any:
         """Run a command as the reducer's operator does, and return what it printed as JSON."""
-        environ = {**{name: text for name, text in network.environ.items() if name.startswith("FEDN_")}}
-        done = fedn_py(*map(str, words), "--json", FEDN_PROFILE=str(network.folder.profile), **environ)
+        done = fedn_py(*map(str, words), "--json", FEDN_PROFILE=str(network.folder.profile))
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)["data"]
 
@@ -81,7 +46,8 @@ def drill(network: RunningNetwork, backup: Path, lose: Callable[[], None]) -> No
     assert kept >= 2
     lost = models_are(kept + 2)
     network.children.stop()
-    lose()
+    for name in ("documents", "objects"):
+        shutil.rmtree(network.folder.state("reducer") / name)
 
     restored = run("backup", "restore", "-c", config, backup)
     assert "session-1 ends with the model of round" in restored["text"]
