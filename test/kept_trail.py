@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import chunked
-from builders import a_plan
+from builders import NORTH, NORTH_1, a_partial, a_plan
 
 from fedn_py.identity import Digest, Generation, InstanceId, SessionId
 from fedn_py.protocol.reducer_terms import SessionTerms
@@ -18,6 +18,7 @@ from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_documents import AttemptDocument, MaskedDocument
 from fedn_py.reducer.records import (
     EventRecord,
+    OrderedCell,
     PackageRecord,
     RoundRecord,
     SeedModelRecord,
@@ -32,7 +33,7 @@ from fedn_py.store.ports import Documents, Objects
 
 FIRST, SECOND = SessionId("5e55"), SessionId("5e56")
 FENCE = 7
-WRAPPED, SEALED = "the-wrapped-key", Digest("d" * 64)
+WRAPPED, SEALED, SUM = "the-wrapped-key", Digest("d" * 64), Digest("5" * 64)
 
 
 def digest_of(content: bytes) -> Digest:
@@ -89,11 +90,16 @@ class Kept:
         return model
 
     async def running(self, terms: SessionTerms, number: int, base: Digest) -> None:
-        """Store a masked round under way, with its key and a sealed answer."""
+        """Store a round under way, with all that an attempt has: a key, a sealed answer, a cell's sum."""
         attempt = AttemptDocument(1, {"stage": "running"}, "plan", {}, {}, {"ctx/member": SEALED})
-        await self._round(terms, number, base, status="running", document=MaskedDocument((attempt,), WRAPPED))
+        cell = OrderedCell(NORTH, NORTH_1, Generation(1), (), a_partial(sum_object=SUM))
+        await self._round(
+            terms, number, base, status="running", document=MaskedDocument((attempt,), WRAPPED), cells=(cell,)
+        )
 
-    async def _round(self, terms: SessionTerms, number: int, base: Digest, **fields: Any) -> None:
+    async def _round(
+        self, terms: SessionTerms, number: int, base: Digest, cells: tuple[OrderedCell, ...] = (), **fields: Any
+    ) -> None:
         plan = a_plan(
             session=terms.session,
             session_number=terms.number,
@@ -101,7 +107,9 @@ class Kept:
             base_model=base,
             package=terms.package,
         )
-        record = RoundRecord(plan=plan, generation=Generation(1), cells=(), started=1.0, attempt_started=1.0, **fields)
+        record = RoundRecord(
+            plan=plan, generation=Generation(1), cells=cells, started=1.0, attempt_started=1.0, **fields
+        )
         found = {"session": terms.session, "number": number, "status": record.status}
         if record.model is not None:
             found |= {"model": record.model, "created": 1000 + number}

@@ -112,11 +112,12 @@ async def _all(
 def _without_attempt(document: Document) -> Document:
     """Return a round's document without what opens an attempt's sums, or serves it alone."""
     record = from_document(RoundRecord, "rounds", document.key, document.content)
-    if record.document is None:
-        return document
-    attempts = tuple(replace(attempt, streams={}) for attempt in record.document.attempts)
-    kept: MaskedDocument = replace(record.document, attempts=attempts, round_key="")
-    return replace(document, content={**document.content, **to_document(replace(record, document=kept))})
+    kept: MaskedDocument | None = None
+    if record.document is not None:
+        attempts = tuple(replace(attempt, streams={}) for attempt in record.document.attempts)
+        kept = replace(record.document, attempts=attempts, round_key="")
+    cells = tuple(replace(cell, partial=None) for cell in record.cells)
+    return replace(document, content={**document.content, **to_document(replace(record, document=kept, cells=cells))})
 
 
 async def _copied(

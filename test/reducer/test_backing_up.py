@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kept_trail import FIRST, SEALED, SECOND, WRAPPED, Kept, a_kept_network, backed_up, digest_of, untold
+from kept_trail import FIRST, SEALED, SECOND, SUM, WRAPPED, Kept, a_kept_network, backed_up, digest_of, untold
 from unruly_store import Trouble, UnrulyDocuments, UnrulyObjects
 
 from fedn_py.identity import Digest
@@ -68,6 +68,7 @@ def test_no_key_of_an_attempt_is_in_it_nor_what_serves_an_attempt_alone(tmp_path
         everything = contents(tmp_path / "backup")
         assert WRAPPED.encode() not in everything
         assert SEALED.encode() not in everything
+        assert SUM.encode() not in everything
 
     asyncio.run(story())
 
