@@ -40,6 +40,8 @@ from fedn_py.reducer.service import Parts, StoredControl
 from fedn_py.reducer.sessions import Sessions
 from fedn_py.reducer.standby import Standby
 from fedn_py.reducer.state_key import StateKey
+from fedn_py.reducer.sweep import Sweep
+from fedn_py.reducer.swept_objects import SweptObjects
 from fedn_py.reducer.takeover import stamp_live
 from fedn_py.reducer.token_book import TokenBook
 from fedn_py.reducer.trail_head import HeadKept, TrailHeadFile, notice_restored
@@ -53,7 +55,7 @@ from fedn_py.settings.roles import MinIOSettings, ReducerSettings
 from fedn_py.store.disk import make_folder
 from fedn_py.store.lock import FolderLock
 from fedn_py.store.opening import EmbeddedStores, MinIO, MongoDB, Stores, open_documents, open_stores
-from fedn_py.store.ports import Documents
+from fedn_py.store.ports import Documents, Objects
 from fedn_py.transport.certificates import ServerCertificate, read_authority_certificate, read_server_certificate
 from fedn_py.transport.channels import Server, Service, serve
 from fedn_py.transport.reducer_server import ReducerService
@@ -230,10 +232,13 @@ class Reducer:
         self._closing.push_async_callback(_flushed, events)
         tokens = TokenBook(ledger, events)
         await tokens.write_admin(settings.state_dir / "admin.token")
-        catalogue = Catalogue(ledger, stores.objects, events, scratch)
+        every_s, grace_s = settings.sweep.every_s, settings.sweep.grace_s
+        objects = SweptObjects(stores.objects, grace_s, asyncio.get_running_loop().time)
+        sweep = Sweep(stores.documents, objects, events, fence=ledger.fence, every_s=every_s)
+        catalogue = Catalogue(ledger, objects, events, scratch)
         credentials = await self._credentials(ledger, events)
         sessions = Sessions(ledger, catalogue, events, speaker=credentials)
-        rounds = Rounds(ledger, stores.objects, events, scratch)
+        rounds = Rounds(ledger, objects, events, scratch)
         heads = TrailHeadFile(settings.state_dir / trail_head.FILE_NAME)
         await notice_restored(ledger, heads, events)
         kept = HeadKept(rounds.perform, heads, ledger, rounds.patience)
@@ -248,7 +253,7 @@ class Reducer:
             await hold_back_restored(ledger, newest_file, events)
             masked = MaskedRounds(
                 ledger,
-                stores.objects,
+                objects,
                 events,
                 scratch,
                 credentials=credentials,
@@ -275,7 +280,7 @@ class Reducer:
                     "MinIO" if settings.minio is not None else "folder",
                 ),
                 documents=stores.documents,
-                objects=stores.objects,
+                objects=objects,
                 ledger=ledger,
                 events=events,
                 tokens=tokens,
@@ -289,12 +294,12 @@ class Reducer:
                 lost=await what_was_lost(ledger),
             )
         )
-        self._tasks += [asyncio.create_task(work) for work in (mailbox.run(), events.run())]
+        self._tasks += [asyncio.create_task(work) for work in (mailbox.run(), events.run(), sweep.run())]
         under_way = await sessions.under_way()
         if under_way is not None:
             await _take_up(under_way, masked)
             mailbox.post(under_way)
-        self._server = await self._listen(opened, calls, tokens)
+        self._server = await self._listen(opened, objects, calls, tokens)
         self._closing.push_async_callback(self._server.stop, _GRACE_S)
         if self._standby is not None and self._standby.waited_for is not None:
             text = f"reducer {settings.name} has taken over from {self._standby.waited_for}"
@@ -339,7 +344,7 @@ class Reducer:
             return None
         return await MaskingCredentials.open(masking.credential_file, masking.policy_file, ledger, events)
 
-    async def _listen(self, opened: Opened, calls: Calls, tokens: TokenBook) -> Server:
+    async def _listen(self, opened: Opened, objects: Objects, calls: Calls, tokens: TokenBook) -> Server:
         spool = await open_spool(
             opened.scratch / "spool",
             memory_bytes=_SPOOL_MEMORY_BYTES,
@@ -350,7 +355,6 @@ class Reducer:
         )
         self._closing.push_async_callback(spool.close)
         # Combiners without an object store of their own get and put through here.
-        objects = opened.stores.objects
         transfer = TransferService(objects, spool, sink=objects, roles=frozenset({"combiner"}))
         services: list[Service] = [ReducerService(calls, heartbeat_s=self._settings.heartbeat_s), transfer]
         return await serve(self._settings.listen_grpc, services, opened.certificate, tokens)

@@ -90,6 +90,15 @@ class MaskingSettings(Section):
     )
 
 
+class SweepSettings(Section):
+    """How the reducer removes objects that no document names."""
+
+    every_s: float = Field(default=3_600.0, gt=0, description="seconds between two sweeps")
+    grace_s: float = Field(
+        default=86_400.0, gt=0, description="seconds that an object stays in any case; longer than any upload takes"
+    )
+
+
 class SpoolSettings(Section):
     """Where a combiner keeps updates while they come in."""
 
@@ -119,6 +128,7 @@ class ReducerSettings(Section):
     )
     limits: LimitSettings = Field(default=LimitSettings(), description="the largest things it takes")
     masking: MaskingSettings | None = Field(default=None, description="masked rounds; absent: plain ones only")
+    sweep: SweepSettings = Field(default=SweepSettings(), description="objects that no document names")
     heartbeat_s: float = Field(default=10.0, gt=0, le=600, description="seconds between signs of life from combiners")
     logging: LoggingSettings = Field(default=LoggingSettings(), description="how it logs")
 

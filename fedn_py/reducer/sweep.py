@@ -1,0 +1,138 @@
+"""The sweep: removes objects that no document names, of rounds that came to nothing or processes that died.
+
+Objects are stored before the document that names them, and the same bytes may be stored again at any time. So that no
+document ever names what was swept:
+
+- An object is swept only at an age beyond the grace, by the store's own clock; to store it again renews its age.
+- What was stored through this reducer is left alone for the grace, whatever the store says of its age, and a sweep that
+  strikes while it is stored is noticed: it is stored again.
+- Whether an object is named is asked of the documents right before it is removed, and so is the lease.
+
+Only the active reducer sweeps. One that was stopped for hours between its last question and a removal could remove
+what its successor has just stored again: no store that is spoken to here can remove on a condition.
+"""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Iterator, Mapping, Sequence
+
+from fedn_py.errors import FednError
+from fedn_py.identity import Digest
+from fedn_py.reducer.event_log import EventLog
+from fedn_py.reducer.lease import LEASE_KEY
+from fedn_py.reducer.ledger import Superseded
+from fedn_py.reducer.swept_objects import SweptObjects
+from fedn_py.reducer.takeover import UNDER_WAY
+from fedn_py.store.ports import Documents, JSONValue, ObjectStat
+
+_MOST_IN_EVENT = 5
+_HASH_BYTES = 32
+
+
+class Sweep:
+    """Removes what nothing names, again and again.
+
+    Args:
+        fence: this reducer's.
+        every_s: between the end of a sweep and the next one.
+    """
+
+    def __init__(
+        self, documents: Documents, objects: SweptObjects, events: EventLog, *, fence: int, every_s: float
+    ) -> None:
+        self._documents, self._objects, self._events = documents, objects, events
+        self._fence, self._every_s = fence, every_s
+        self._named: set[Digest] = set()
+
+    async def run(self) -> None:
+        """Sweep until cancelled; raises Superseded where another reducer is the active one."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            try:
+                await self.once()
+            except Superseded:
+                raise
+            except FednError as fault:
+                text = f"the sweep of unnamed objects broke off and is done again later: {fault.message}"
+                self._events.tell("sweep.failed", text, "warning")
+
+    async def once(self) -> Sequence[ObjectStat]:
+        """Remove what is old and unnamed, tell of it, and return it.
+
+        Raises:
+            Superseded: another reducer is the active one.
+            StoreUnavailable, StoreMisconfigured: of the stores; what is left is swept the next time.
+        """
+        removed: list[ObjectStat] = []
+        try:
+            async for digest in self._objects.old():
+                stat = None if await self._is_named(digest) else await self._removed(digest)
+                removed += [stat] if stat is not None else []
+        finally:
+            if removed:
+                self._tell(removed)
+        return removed
+
+    async def _removed(self, digest: Digest) -> ObjectStat | None:
+        async def may_go() -> bool:
+            lease = await self._documents.get("network", LEASE_KEY)
+            if lease is not None and lease.fence > self._fence:
+                raise Superseded("network", LEASE_KEY)
+            return not await self._is_named(digest) and digest not in await self._under_way()
+
+        return await self._objects.remove_old(digest, may_go)
+
+    async def _is_named(self, digest: Digest) -> bool:
+        """Say whether an object is a package, a seed model or a round's model: it is one for good then."""
+        if digest not in self._named:
+            documents = self._documents
+            found = (
+                await documents.get("packages", digest) is not None
+                or await documents.get("models", digest) is not None
+                # In the order of what is asked for: an index has just that.
+                or bool(await documents.find("rounds", {"model": digest}, order_by="model", limit=1))
+            )
+            if not found:
+                return False
+            self._named.add(digest)
+        return True
+
+    async def _under_way(self) -> set[Digest]:
+        """Return whatever the newest round of each session under way may name: its sums and sealed streams."""
+        found: set[Digest] = set()
+        for status in UNDER_WAY:
+            for session in await self._documents.find("sessions", {"status": status}):
+                newest = await self._documents.find(
+                    "rounds", {"session": session.key}, order_by="number", descending=True, limit=1
+                )
+                for document in (session, *newest):
+                    found.update(hashes_in(document.content))
+        return found
+
+    def _tell(self, removed: Sequence[ObjectStat]) -> None:
+        names = ", ".join(stat.digest[:12] for stat in removed[:_MOST_IN_EVENT])
+        more = f" and {len(removed) - _MOST_IN_EVENT} more" if len(removed) > _MOST_IN_EVENT else ""
+        size = sum(stat.size for stat in removed)
+        text = f"{len(removed)} objects that nothing names were removed, {size:,} bytes: {names}{more}"
+        self._events.tell("objects.swept", text)
+
+
+def hashes_in(content: JSONValue | Mapping[str, JSONValue]) -> Iterator[Digest]:
+    """Yield each text in a document that is, or may be, the name of an object: in hex, or as masked attempts write it.
+
+    Whatever a record is made of, a name in it is seen; what only looks like one keeps an object that nobody has.
+    """
+    if isinstance(content, Mapping):
+        for value in content.values():
+            yield from hashes_in(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from hashes_in(value)
+    elif isinstance(content, str) and len(content) == 2 * _HASH_BYTES:
+        yield Digest(content)
+    elif isinstance(content, str) and len(content) == len(base64.b64encode(bytes(_HASH_BYTES))):
+        try:
+            yield Digest(base64.b64decode(content, validate=True).hex())
+        except binascii.Error:
+            return
