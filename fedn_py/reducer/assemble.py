@@ -82,6 +82,7 @@ class Opened:
 
     Attributes:
         state_key: None where it runs no masked rounds.
+        heads: where it names the head of the trail.
     """
 
     certificate: ServerCertificate
@@ -89,6 +90,7 @@ class Opened:
     stores: Stores
     scratch: Path
     state_key: StateKey | None
+    heads: TrailHeadFile
 
 
 class Reducer:
@@ -140,7 +142,7 @@ class Reducer:
 
         Raises:
             StoreUnavailable, StoreMisconfigured, StoreInUse: of the stores and of its own folder.
-            CertificateProblem, CredentialUnreadable, StateKeyUnreadable: of its files.
+            CertificateProblem, CredentialUnreadable, StateKeyUnreadable, TrailHeadUnreadable: of its files.
         """
         async with self._closed_on_fault():
             await self._open()
@@ -150,6 +152,7 @@ class Reducer:
 
         Raises:
             OtherStateKey, OtherCredential, MaskingMissing, ObjectsNotShared: it could not take over.
+            RestoreUnfinished: the stores are half restored from a backup.
             StoreUnavailable: the stores went away in the middle of it.
             AddressInUse: of its door.
         """
@@ -189,18 +192,21 @@ class Reducer:
             "" if state_key is None else state_key.fingerprint,
             credential,
         )
-        self._opened = Opened(certificate, authority_pem, stores, scratch, state_key)
+        heads = TrailHeadFile(settings.state_dir / trail_head.FILE_NAME)
+        seen = heads.read()
+        above = 0 if seen is None else seen.fence
+        self._opened = Opened(certificate, authority_pem, stores, scratch, state_key, heads)
         if isinstance(documents_at, EmbeddedStores):
-            self._lease = Lease(stores.documents, me)  # the folder's lock has shown that nobody else is alive
+            # The folder's lock has shown that nobody else is alive.
+            self._lease = Lease(stores.documents, me, above=above)
             return
         self._own_loop = OwnLoop("lease")
         self._closing.push_async_callback(self._own_loop.close)
         documents = await self._own_loop.do(open_documents(documents_at))
         self._closing.push_async_callback(_closed_there, self._own_loop, documents)
-        self._lease = Lease(documents, me)
+        self._lease = Lease(documents, me, above=above)
         watching = Ledger(stores.documents, 0)
         newest_file = NewestAttemptFile(settings.state_dir / FILE_NAME)
-        heads = TrailHeadFile(settings.state_dir / trail_head.FILE_NAME)
 
         async def keep_up() -> None:
             await trail_head.follow(watching, heads)
@@ -239,9 +245,8 @@ class Reducer:
         credentials = await self._credentials(ledger, events)
         sessions = Sessions(ledger, catalogue, events, speaker=credentials)
         rounds = Rounds(ledger, objects, events, scratch)
-        heads = TrailHeadFile(settings.state_dir / trail_head.FILE_NAME)
-        await notice_restored(ledger, heads, events)
-        kept = HeadKept(rounds.perform, heads, ledger, rounds.patience)
+        await notice_restored(ledger, opened.heads, events)
+        kept = HeadKept(rounds.perform, opened.heads, ledger, rounds.patience)
         mailbox = Mailbox("reducer", State(told=await sessions.last_commit()), step, kept.perform)
         known, revoked = await _known_clients(ledger), await tokens.revoked()
         registrations = Registrations(credentials, await _known_chains(ledger)) if credentials is not None else None

@@ -123,6 +123,7 @@ class Lease:
 
     Args:
         me: who takes it here.
+        above: a fence that was in use here before, though the stores may not know of it any more.
         clock: monotonic seconds.
     """
 
@@ -131,11 +132,13 @@ class Lease:
         documents: Documents,
         me: Holder,
         *,
+        above: int = 0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._documents = documents
         self._me = me
+        self._above = above
         self._clock, self._sleep = clock, sleep
         self._watch = Watch()
         self._looked_at: int | None = None
@@ -168,7 +171,7 @@ class Lease:
         Raises:
             StoreUnavailable: nobody knows yet; look again.
         """
-        fence = seen.fence + 1
+        fence = max(seen.fence, self._above) + 1
         content = to_document(LeaseRecord(self._me))
         operation = secrets.token_hex(8)
         if seen.version:

@@ -8,7 +8,7 @@ stores; then no session goes on by itself, for a round's number would be committ
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fedn_py.errors import OwnFault
@@ -54,6 +54,7 @@ class TrailHead:
         round: its last committed round; 0 where there was none yet.
         model: that round's.
         restored: when the stores were last set back, as it was written down there; 0 where they never were.
+        fence: the highest that this reducer has had; combiners that obeyed it obey none below.
     """
 
     session: str = ""
@@ -61,6 +62,7 @@ class TrailHead:
     round: int = 0
     model: str = ""
     restored: float = 0.0
+    fence: int = 0
 
     def __str__(self) -> str:
         """Return it as people read it."""
@@ -99,12 +101,12 @@ async def head_of(ledger: Ledger) -> TrailHead:
     newest, record = await newest_session(ledger), await restored(ledger)
     at = record.time if record is not None else 0.0
     if newest is None:
-        return TrailHead(restored=at)
+        return TrailHead(restored=at, fence=ledger.fence)
     session, number = newest.terms.session, newest.terms.number
     of_it = {"session": session, "status": "committed"}
     for made in await ledger.find("rounds", RoundRecord, of_it, descending=True, limit=1):
-        return TrailHead(session, number, made.plan.round_number, made.model or "", at)
-    return TrailHead(session, number, restored=at)
+        return TrailHead(session, number, made.plan.round_number, made.model or "", at, ledger.fence)
+    return TrailHead(session, number, restored=at, fence=ledger.fence)
 
 
 class HeadKept:
@@ -132,6 +134,7 @@ class HeadKept:
 async def follow(ledger: Ledger, file: TrailHeadFile) -> None:
     """Name the head that another reducer has made; stores that lack what the file names are looked at when it ends."""
     seen, here = file.read(), await head_of(ledger)
+    here = replace(here, fence=seen.fence if seen is not None else 0)
     if seen != here and (seen is None or await _has(ledger, seen)):
         await file.write(here)
 

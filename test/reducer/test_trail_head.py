@@ -3,14 +3,17 @@
 import asyncio
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from kept_trail import FIRST, SECOND, Kept, a_kept_network, digest_of
+from kept_trail import FENCE, FIRST, SECOND, Kept, a_kept_network, digest_of
 
+from fedn_py.identity import InstanceId
 from fedn_py.protocol.messages import RoundCommitted
 from fedn_py.protocol.reducer_work import Effect, Event, TellCommitted
 from fedn_py.reducer.event_log import EventLog
+from fedn_py.reducer.lease import Holder, Lease
 from fedn_py.reducer.newest_attempt import NewestAttempt, NewestAttemptFile, hold_back_restored
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import EventRecord, SessionRecord
@@ -26,7 +29,7 @@ from fedn_py.reducer.trail_head import (
     notice_restored,
 )
 
-SEEN = TrailHead(FIRST, 1, 2, digest_of(b"5e55/2"))
+SEEN = TrailHead(FIRST, 1, 2, digest_of(b"5e55/2"), fence=FENCE)
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def test_the_head_is_the_newest_sessions_newest_committed_round(file: TrailHeadF
         assert await started(kept, file) == []
         assert file.read() == SEEN
         await kept.session(SECOND, 2, "running")
-        assert await head_of(kept.ledger) == TrailHead(SECOND, 2)
+        assert await head_of(kept.ledger) == TrailHead(SECOND, 2, fence=FENCE)
 
     asyncio.run(story())
 
@@ -59,7 +62,7 @@ def test_stores_that_go_on_behind_what_was_seen_are_in_order(file: TrailHeadFile
         kept = await a_kept_network(done=3, status="running")
         await file.write(SEEN)
         assert await started(kept, file) == []
-        assert file.read() == TrailHead(FIRST, 1, 3, digest_of(b"5e55/3"))
+        assert file.read() == TrailHead(FIRST, 1, 3, digest_of(b"5e55/3"), fence=FENCE)
 
     asyncio.run(story())
 
@@ -112,6 +115,15 @@ def test_a_restore_that_is_known_and_trained_on_from_disturbs_nobody(file: Trail
     asyncio.run(story())
 
 
+def test_the_lease_is_taken_above_a_fence_that_the_stores_have_forgotten() -> None:
+    async def story() -> None:
+        kept = await a_kept_network()
+        lease = Lease(kept.documents, Holder("reducer", InstanceId("2"), "here"), above=FENCE + 5)
+        assert await lease.take_at_once() == FENCE + 6
+
+    asyncio.run(story())
+
+
 def test_a_first_start_has_seen_nothing(file: TrailHeadFile) -> None:
     async def story() -> None:
         kept = await a_kept_network(status="running")
@@ -126,7 +138,7 @@ def test_while_another_reducer_is_active_its_commits_are_followed_and_lost_ones_
     async def story() -> None:
         kept = await a_kept_network(status="running")
         await follow(kept.ledger, file)
-        assert file.read() == SEEN
+        assert file.read() == replace(SEEN, fence=0)
         ahead = TrailHead(FIRST, 1, 4, digest_of(b"5e55/4"))
         await file.write(ahead)
         await follow(kept.ledger, file)
