@@ -18,12 +18,16 @@ class LyingS3:
         objects: path to bytes.
         keeps: of what is put, at most so many bytes, though all are acknowledged.
         put_error: an S3 error code that every put is answered with.
+        delete_status: of the answer to every removal.
+        date: what its clock says; empty for the true time.
     """
 
     url: str = ""
     objects: dict[str, bytes] = field(default_factory=dict)
     keeps: int | None = None
     put_error: str = ""
+    delete_status: int = 204
+    date: str = ""
 
 
 @contextmanager
@@ -46,16 +50,24 @@ def lying_s3(context: ssl.SSLContext | None = None) -> Iterator[LyingS3]:
             self.answer(200, state.objects[self.path])
 
         def do_HEAD(self) -> None:
-            self.answer(200)
+            self.answer(200, state.objects.get(self.path, b""), with_body=False)
 
-        def answer(self, status: int, content: bytes = b"") -> None:
+        def do_DELETE(self) -> None:
+            refused = b"<Error><Code>AccessDenied</Code></Error>" if state.delete_status == 403 else b""
+            self.answer(state.delete_status, refused)
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return state.date or super().date_time_string(timestamp)
+
+        def answer(self, status: int, content: bytes = b"", *, with_body: bool = True) -> None:
             self.send_response(status)
             self.send_header("ETag", '"x"')
             self.send_header("Last-Modified", MODIFIED)
             self.send_header("Content-Type", "application/xml")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            if with_body:
+                self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             pass

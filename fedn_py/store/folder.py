@@ -5,6 +5,7 @@ import itertools
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,6 +83,10 @@ class FolderObjects:
                 incoming.let_go()
 
         await self._threads.run(work)
+
+    async def now(self) -> datetime | None:
+        """See Objects.now."""
+        return None
 
     async def close(self) -> None:
         """See Objects.close."""

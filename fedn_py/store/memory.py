@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from fedn_py.identity import Digest
 from fedn_py.store.content import decode, encode, field_name
@@ -99,6 +100,10 @@ class MemoryDocuments:
     async def check(self) -> None:
         """See Documents.check."""
 
+    async def now(self) -> datetime | None:
+        """See Documents.now."""
+        return None
+
     async def close(self) -> None:
         """See Documents.close."""
 
@@ -170,6 +175,10 @@ class MemoryObjects:
 
     async def check(self) -> None:
         """See Objects.check."""
+
+    async def now(self) -> datetime | None:
+        """See Objects.now."""
+        return None
 
     async def close(self) -> None:
         """See Objects.close."""

@@ -111,6 +111,10 @@ class MinioObjects:
 
         await self._threads.run(work)
 
+    async def now(self) -> datetime | None:
+        """See Objects.now."""
+        return self._pool.server_time
+
     async def close(self) -> None:
         """See Objects.close."""
         self._threads.close()

@@ -7,19 +7,17 @@ lost has happened, so such a write is "unknown" and its writer reads it back by 
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import (
-    DuplicateKeyError,
-    PyMongoError,
-)
+from pymongo.errors import DuplicateKeyError, PyMongoError, WriteConcernError
 from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
 from fedn_py.store.content import encode, field_name
-from fedn_py.store.mongodb_faults import AnswerLost, fault_of
+from fedn_py.store.mongodb_faults import AnswerLost, fault_of, not_acknowledged
 from fedn_py.store.ports import (
     Collection,
     Document,
@@ -128,8 +126,31 @@ class MongoDocuments:
 
     async def check(self) -> None:
         """See Documents.check."""
+        try:
+            async with self._named_faults():
+                await self._collection("probes").replace_one({"_id": "check"}, {"written": True}, upsert=True)
+        except AnswerLost as fault:
+            if isinstance(fault.__cause__, WriteConcernError):
+                raise not_acknowledged(fault.__cause__, self._server) from fault
+            raise
+
+    async def check_topology(self) -> None:
+        """Raise StoreMisconfigured where whoever answers is no server that takes writes."""
         async with self._named_faults():
-            await self._collection("probes").replace_one({"_id": "check"}, {"written": True}, upsert=True)
+            hello = await self._client.admin.command("hello")
+        if not hello.get("isWritablePrimary"):
+            raise StoreMisconfigured(
+                f"MongoDB at {self._server} answers and takes no writes: it is no primary",
+                remedy="Name all members of the replica set in the URI, with replicaSet=NAME and without "
+                "directConnection; the primary is found among them.",
+            )
+
+    async def now(self) -> datetime | None:
+        """See Documents.now."""
+        async with self._named_faults():
+            hello = await self._client.admin.command("hello")
+        its_clock = hello.get("localTime")
+        return its_clock.replace(tzinfo=UTC) if isinstance(its_clock, datetime) else None
 
     async def close(self) -> None:
         """See Documents.close."""
@@ -165,7 +186,8 @@ async def open_mongodb(uri: str, database: str) -> MongoDocuments:
 
     Raises:
         StoreUnavailable: the server does not answer in time.
-        StoreMisconfigured: the URI cannot be read, or the server refuses its user name or password.
+        StoreMisconfigured: the URI cannot be read, or the server refuses its user name or password, takes no writes, or
+            does not acknowledge them by a majority and its journals.
     """
     try:
         hosts = parse_uri(uri, warn=False)["nodelist"]
@@ -186,6 +208,7 @@ async def open_mongodb(uri: str, database: str) -> MongoDocuments:
     server = ",".join(f"{host}:{port}" if port else str(host) for host, port in hosts)
     documents = MongoDocuments(client, database, server)
     try:
+        await documents.check_topology()
         await documents.check()
         await documents.make_indexes()
     except BaseException:

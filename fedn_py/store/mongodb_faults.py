@@ -81,3 +81,12 @@ def _too_large() -> NotStorable:
         f"a document is above MongoDB's limit of {MAX_DOCUMENT_BYTES} bytes",
         remedy="Lower the number of clients of a round, or the length of the logs they send.",
     )
+
+
+def not_acknowledged(error: WriteConcernError, server: str) -> StoreMisconfigured:
+    """Return the fault of a server that does not acknowledge a write as it is asked to."""
+    name = (error.details or {}).get("codeName") or f"code {error.code}"
+    return StoreMisconfigured(
+        f"MongoDB at {server} does not acknowledge writes by a majority and its journals ({name})",
+        remedy="Run it with journaling, and with a majority of members that hold data up; a single server is enough.",
+    )

@@ -13,6 +13,7 @@ Rules, for every adapter:
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol
 
 from fedn_py.errors import OwnFault, PeerFault
@@ -144,6 +145,10 @@ class Documents(Protocol):
         """Raise StoreUnavailable or StoreMisconfigured unless documents can be read and written now."""
         ...
 
+    async def now(self) -> datetime | None:
+        """Return the store's own clock; None where it is this host's."""
+        ...
+
     async def close(self) -> None:
         """Let go of connections and files."""
         ...
@@ -191,6 +196,10 @@ class Objects(Protocol):
 
     async def check(self) -> None:
         """Raise StoreUnavailable or StoreMisconfigured unless objects can be read and written now."""
+        ...
+
+    async def now(self) -> datetime | None:
+        """Return the store's own clock as of its last answer; None where it is this host's, or nothing is known."""
         ...
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ reached the disk when it is acknowledged (write-ahead log, synchronous=FULL).
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -143,6 +144,10 @@ class SqliteDocuments:
     async def check(self) -> None:
         """See Documents.check."""
         await self._write("INSERT INTO probes VALUES ('check', 1) ON CONFLICT DO UPDATE SET written = written + 1", [])
+
+    async def now(self) -> datetime | None:
+        """See Documents.now."""
+        return None
 
     async def close(self) -> None:
         """See Documents.close."""

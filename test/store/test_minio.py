@@ -106,6 +106,34 @@ def test_an_object_that_was_acknowledged_and_not_kept_is_found_before_it_is_name
     asyncio.run(steps())
 
 
+def test_the_age_of_an_object_and_the_time_are_by_the_server_s_own_clock() -> None:
+    async def steps() -> None:
+        with lying_s3() as server:
+            server.date = "Mon, 23 Nov 2026 10:00:00 GMT"
+            objects = await open_minio(server.url, "access", "secret-key", "models")
+            stat = await objects.put(one(CONTENT))
+            assert (await objects.stat(stat.digest)).age_s == 3_600.0
+            assert await objects.now() == datetime.datetime(2026, 11, 23, 10, tzinfo=datetime.UTC)
+            await objects.close()
+
+    asyncio.run(steps())
+
+
+def test_a_refused_removal_is_said_and_the_object_stays() -> None:
+    async def steps() -> None:
+        with lying_s3() as server:
+            objects = await open_minio(server.url, "access", "secret-key", "models")
+            stat = await objects.put(one(CONTENT))
+            server.delete_status = 403
+            with pytest.raises(StoreMisconfigured) as raised:
+                await objects.delete(stat.digest)
+            assert raised.value.remedy
+            assert (await objects.stat(stat.digest)).size == len(CONTENT)
+            await objects.close()
+
+    asyncio.run(steps())
+
+
 @pytest.mark.parametrize(
     ("code", "fault"),
     [

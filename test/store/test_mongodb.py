@@ -6,6 +6,7 @@ What the server of the tests cannot show is said by a proxy before it.
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pytest
@@ -108,6 +109,45 @@ def test_an_answer_that_does_not_say_what_became_of_a_write_makes_it_unknown(
     async def steps(documents: MongoDocuments, proxy: WireProxy) -> None:
         proxy.replies = {"insert": answer}
         assert await documents.insert("rounds", "k", {}, fence=1, operation="o") == outcome
+
+    run_behind_proxy(mongodb_uri, steps)
+
+
+@services
+@pytest.mark.parametrize("code", [64, 100, 2])
+def test_a_server_that_does_not_acknowledge_as_it_is_asked_to_fails_its_check_by_that_name(
+    mongodb_uri: str, code: int
+) -> None:
+    async def steps(documents: MongoDocuments, proxy: WireProxy) -> None:
+        refusal = {"code": code, "codeName": "UnsatisfiableWriteConcern", "errmsg": "x"}
+        proxy.replies = {"update": {"ok": 1, "n": 1, "nModified": 1, "writeConcernError": refusal}}
+        with pytest.raises(StoreMisconfigured, match=r"a majority and its journals .UnsatisfiableWriteConcern."):
+            await documents.check()
+
+    run_behind_proxy(mongodb_uri, steps)
+
+
+@services
+def test_a_secondary_is_refused_by_name_before_anything_is_written(mongodb_uri: str) -> None:
+    async def steps() -> None:
+        async with wire_proxy(mongodb_uri) as proxy:
+            secondary = {"ok": 1, "isWritablePrimary": False, "secondary": True, "setName": "rs", "hosts": ["a:1"]}
+            hello = {**secondary, "me": "a:1", "minWireVersion": 0, "maxWireVersion": 21}
+            proxy.replies = {"hello": hello, "ismaster": hello}
+            with pytest.raises(StoreMisconfigured, match="it is no primary") as raised:
+                await open_mongodb(f"{proxy.uri}?directConnection=true", "test-secondary")
+            assert "replicaSet" in raised.value.remedy
+            assert not {"update", "insert", "createIndexes"} & set(proxy.seen)
+
+    asyncio.run(steps())
+
+
+@services
+def test_the_server_s_clock_is_told(mongodb_uri: str) -> None:
+    async def steps(documents: MongoDocuments, proxy: WireProxy) -> None:
+        its_clock = await documents.now()
+        assert its_clock is not None
+        assert abs(its_clock - datetime.now(UTC)) < timedelta(minutes=5)
 
     run_behind_proxy(mongodb_uri, steps)
 
