@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 
 from fedn_py.client.beliefs import Beliefs
 from fedn_py.client.combiner_side import CombinerSide
@@ -20,6 +21,7 @@ from fedn_py.runtime.lifetimes import work_until
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.scratch import empty_folder
+from fedn_py.runtime.start_checks import exposed, little_room, tell
 from fedn_py.settings.roles import ClientSettings
 
 _MODELS_KEPT = 2
@@ -67,6 +69,7 @@ async def run_client(settings: ClientSettings, stop: asyncio.Event, learner: Lea
         work.attach(mailbox, masked)
         combiner.attach(hearing)
         closing.push_async_callback(work.close)
+        tell(await asyncio.to_thread(lambda: tuple(_start_warnings(settings))))
         _log.info("client started", name=settings.name, reducer=", ".join(settings.reducer))
         left = asyncio.Event()
 
@@ -76,3 +79,9 @@ async def run_client(settings: ClientSettings, stop: asyncio.Event, learner: Lea
             left.set()
 
         await work_until(left, mailbox.run(), masked.run(), hearing.run(), combiner.run(), leave())
+
+
+def _start_warnings(settings: ClientSettings) -> Iterator[str]:
+    """Look for what does not stop a client that starts, and will."""
+    yield from exposed(settings.token_file)
+    yield from little_room(settings.state_dir)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections.abc import Iterator
 
 import fedn_py
 from fedn_py.combiner.answer_streams import AnswerStreams
@@ -27,9 +28,16 @@ from fedn_py.runtime.lifetimes import work_until
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.scratch import empty_folder
 from fedn_py.runtime.secret_files import bearer_of
+from fedn_py.runtime.start_checks import exposed, little_room, raised_file_limit, tell
+from fedn_py.settings.fields import split_address
 from fedn_py.settings.roles import CombinerSettings
 from fedn_py.store.opening import MinIO, open_objects
-from fedn_py.transport.certificates import read_authority_certificate, read_server_certificate
+from fedn_py.transport.certificates import (
+    ServerCertificate,
+    certificate_warnings,
+    read_authority_certificate,
+    read_server_certificate,
+)
 from fedn_py.transport.channels import Service, serve
 from fedn_py.transport.combiner_server import CombinerService
 from fedn_py.transport.reducer_channels import ReducerChannels
@@ -40,6 +48,7 @@ from fedn_py.transport.transfer_server import TransferPlaces, TransferService
 _GRACE_S = 1.0
 _IDLE_UPLOAD_S = 600.0
 _TICKET_WAIT_S = 2.0
+_OTHER_FILES = 256
 
 
 async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
@@ -59,6 +68,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         closing.push_async_callback(channels.close)
         upstream = PatientUpstream(await _open_upstream(settings, channels, closing))
         scratch = empty_folder(settings.state_dir / "scratch")
+        tell(await asyncio.to_thread(lambda: tuple(_start_warnings(settings, certificate))))
         clock = asyncio.get_running_loop().time
         tickets, voice = Tickets(clock, wait_s=_TICKET_WAIT_S), ReducerVoice()
         spool = await open_spool(
@@ -120,6 +130,14 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             left.set()
 
         await work_until(left, mailbox.run(), joining.run(), leave())
+
+
+def _start_warnings(settings: CombinerSettings, certificate: ServerCertificate) -> Iterator[str]:
+    """Look for what does not stop a combiner that starts, and will."""
+    yield from raised_file_limit(settings.max_clients + 2 * settings.spool.receiving + _OTHER_FILES)
+    yield from exposed(settings.token_file)
+    yield from certificate_warnings(certificate.certificate_pem, [split_address(settings.advertise)[0]])
+    yield from little_room(settings.state_dir)
 
 
 def _read_trust(settings: CombinerSettings) -> MaskingTrust | None:

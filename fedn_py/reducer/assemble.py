@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from fedn_py.reducer.calls import Calls
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import Control
 from fedn_py.reducer.event_log import EventLog
-from fedn_py.reducer.lease import Holder, Lease
+from fedn_py.reducer.lease import LOOK_EVERY_S, Holder, Lease
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_documents import bytes_of
 from fedn_py.reducer.masked_rounds import MaskedRounds
@@ -50,13 +51,19 @@ from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.own_loop import OwnLoop
 from fedn_py.runtime.scratch import empty_folder
+from fedn_py.runtime.start_checks import exposed, little_room, raised_file_limit, skewed, tell
 from fedn_py.settings.fields import split_address
 from fedn_py.settings.roles import MinIOSettings, ReducerSettings
 from fedn_py.store.disk import make_folder
 from fedn_py.store.lock import FolderLock
 from fedn_py.store.opening import EmbeddedStores, MinIO, MongoDB, Stores, open_documents, open_stores
-from fedn_py.store.ports import Documents, Objects
-from fedn_py.transport.certificates import ServerCertificate, read_authority_certificate, read_server_certificate
+from fedn_py.store.ports import Documents, Objects, StoreUnavailable
+from fedn_py.transport.certificates import (
+    ServerCertificate,
+    certificate_warnings,
+    read_authority_certificate,
+    read_server_certificate,
+)
 from fedn_py.transport.channels import Server, Service, serve
 from fedn_py.transport.reducer_server import ReducerService
 from fedn_py.transport.spool import open_spool
@@ -68,6 +75,7 @@ _GRACE_S = 1.0
 _FLUSH_WITHIN_S = 1.0
 _RELEASE_WITHIN_S = 1.5
 _ANY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+_FILES_WANTED = 4_096
 _SPOOL_MEMORY_BYTES = 64 * 1024 * 1024
 _SPOOL_DISK_BYTES = 2**44
 
@@ -102,11 +110,13 @@ class Reducer:
     def __init__(self, settings: ReducerSettings) -> None:
         self._settings = settings
         self._closing = contextlib.AsyncExitStack()
+        self._working = contextlib.AsyncExitStack()
         self._own_loop: OwnLoop | None = None
         self._lease: Lease | None = None
         self._is_held = False
         self._standby: Standby | None = None
         self._opened: Opened | None = None
+        self._warnings: tuple[str, ...] = ()
         self._mailbox: Mailbox[State, Event, Effect] | None = None
         self._events: EventLog | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -153,12 +163,27 @@ class Reducer:
         Raises:
             OtherStateKey, OtherCredential, MaskingMissing, ObjectsNotShared: it could not take over.
             RestoreUnfinished: the stores are half restored from a backup.
-            StoreUnavailable: the stores went away in the middle of it.
+            StoreUnavailable: the embedded stores cannot be read or written; others are waited for.
             AddressInUse: of its door.
         """
         async with self._closed_on_fault():
             assert self._opened is not None
-            await self._begin(self._opened, await self._held(self._opened))
+            while True:
+                try:
+                    await self._begin(self._opened, await self._held(self._opened))
+                except StoreUnavailable as fault:
+                    if self._standby is None:
+                        raise
+                    await self._stand_back(self._standby, fault)
+                else:
+                    return
+
+    async def _stand_back(self, standby: Standby, fault: StoreUnavailable) -> None:
+        """Undo what was begun of a takeover that lost its stores, so that it can be begun anew."""
+        standby.say(f"standby: {fault.message}")
+        await self.hand_over()
+        await self._working.aclose()
+        await asyncio.sleep(LOOK_EVERY_S)
 
     @contextlib.asynccontextmanager
     async def _closed_on_fault(self) -> AsyncIterator[None]:
@@ -180,6 +205,7 @@ class Reducer:
         self._closing.push_async_callback(stores.close)
         # Only now: where another reducer has these stores open, its files are none of ours.
         scratch = empty_folder(settings.state_dir / "scratch")
+        self._warnings = tell(await _start_warnings(settings, stores, certificate))
         state_key, credential = None, ""
         if settings.masking is not None:
             state_key = StateKey.at(settings.masking.state_key_file or settings.state_dir / "state.key")
@@ -235,7 +261,7 @@ class Reducer:
         settings, stores, scratch = self._settings, opened.stores, opened.scratch
         events = await EventLog.open(ledger)
         self._events = events
-        self._closing.push_async_callback(_flushed, events)
+        self._working.push_async_callback(_flushed, events)
         tokens = TokenBook(ledger, events)
         await tokens.write_admin(settings.state_dir / "admin.token")
         every_s, grace_s = settings.sweep.every_s, settings.sweep.grace_s
@@ -274,7 +300,7 @@ class Reducer:
         calls = Calls(
             ledger, events, tokens, roster, mailbox, progress=progress, heartbeat_s=heartbeat_s, masked=masked
         )
-        self._closing.push_async_callback(calls.close)
+        self._working.push_async_callback(calls.close)
         self._mailbox = mailbox
         self._control = StoredControl(
             Parts(
@@ -305,10 +331,12 @@ class Reducer:
             await _take_up(under_way, masked)
             mailbox.post(under_way)
         self._server = await self._listen(opened, objects, calls, tokens)
-        self._closing.push_async_callback(self._server.stop, _GRACE_S)
+        self._working.push_async_callback(self._server.stop, _GRACE_S)
         if self._standby is not None and self._standby.waited_for is not None:
             text = f"reducer {settings.name} has taken over from {self._standby.waited_for}"
             events.tell("reducer.took_over", text, "warning")
+        for warning in self._warnings:
+            events.tell("start.warning", warning, "warning")
         events.tell("reducer.started", f"reducer {settings.name} {fedn_py.__version__} is active, fence {ledger.fence}")
 
     async def run(self) -> None:
@@ -341,6 +369,7 @@ class Reducer:
     async def stop(self) -> None:
         """Stop in good order: the lease is given back, no new calls, what waits is written, the stores are closed."""
         await self.hand_over()
+        await self._working.aclose()
         await self._closing.aclose()
 
     async def _credentials(self, ledger: Ledger, events: EventLog) -> MaskingCredentials | None:
@@ -358,7 +387,7 @@ class Reducer:
             idle_s=600.0,
             clock=asyncio.get_running_loop().time,
         )
-        self._closing.push_async_callback(spool.close)
+        self._working.push_async_callback(spool.close)
         # Combiners without an object store of their own get and put through here.
         transfer = TransferService(objects, spool, sink=objects, roles=frozenset({"combiner"}))
         services: list[Service] = [ReducerService(calls, heartbeat_s=self._settings.heartbeat_s), transfer]
@@ -384,6 +413,20 @@ def minio_place(settings: MinIOSettings) -> MinIO:
     """Return where the settings' objects are."""
     secret = settings.secret_key.get_secret_value()
     return MinIO(str(settings.url), settings.access_key, secret, settings.bucket, settings.ca_file)
+
+
+async def _start_warnings(settings: ReducerSettings, stores: Stores, certificate: ServerCertificate) -> tuple[str, ...]:
+    """Look for what does not stop a reducer that starts, and will."""
+    state_key_file = settings.masking.state_key_file if settings.masking is not None else None
+    folders = [settings.state_dir, *([Path(tempfile.gettempdir())] if settings.minio is not None else [])]
+    return (
+        *raised_file_limit(_FILES_WANTED),
+        *exposed(state_key_file or settings.state_dir / "state.key", settings.state_dir / "admin.token"),
+        *certificate_warnings(certificate.certificate_pem),
+        *await asyncio.to_thread(lambda: tuple(little_room(*folders))),
+        *skewed("MongoDB", await stores.documents.now()),
+        *skewed("MinIO", await stores.objects.now()),
+    )
 
 
 async def _known_clients(ledger: Ledger) -> dict[ClientId, KnownClient]:

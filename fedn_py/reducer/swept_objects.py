@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 
 from fedn_py.identity import Digest
 from fedn_py.store.ports import ObjectMissing, Objects, ObjectStat, StoreUnavailable
@@ -76,6 +77,10 @@ class SweptObjects:
     async def check(self) -> None:
         """See Objects.check."""
         await self._objects.check()
+
+    async def now(self) -> datetime | None:
+        """See Objects.now."""
+        return await self._objects.now()
 
     async def close(self) -> None:
         """See Objects.close."""

@@ -9,7 +9,7 @@ import datetime
 import ipaddress
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,9 @@ AUTHORITY_LIFETIME = datetime.timedelta(days=3_650)
 SERVER_LIFETIME = datetime.timedelta(days=365)
 BACKDATED = datetime.timedelta(hours=1)
 """A certificate is valid from this long before its issue: hosts' clocks differ."""
+
+SOON = datetime.timedelta(days=14)
+"""Before its end a certificate is warned of."""
 
 _REISSUE = "Issue a new certificate from the network's authority."
 
@@ -207,6 +210,21 @@ def _write(path: Path, content: bytes, mode: int) -> None:
 # ---- checks
 
 
+def certificate_warnings(
+    certificate_pem: bytes, hosts: Sequence[str] = (), *, now: datetime.datetime | None = None
+) -> Iterator[str]:
+    """Say what will go wrong with a certificate: it ends soon, or does not name a host that its server is called by."""
+    certificate = read_certificate(certificate_pem)
+    called, ends = certificate.subject.rfc4514_string(), certificate.not_valid_after_utc
+    if ends - (now or _now()) < SOON:
+        yield f"the certificate {called} ends on {ends:%Y-%m-%d %H:%M} UTC: issue a new one and start again"
+    names = {str(one.value) for one in _names_of(certificate)}
+    for host in hosts:
+        if not names & {host, f"*.{host.partition('.')[2]}"}:
+            known = ", ".join(sorted(names)) or "nothing"
+            yield f"the certificate {called} does not name {host}, by which clients call; it names {known}"
+
+
 def _check_dates(certificate: x509.Certificate, now: datetime.datetime) -> None:
     called = certificate.subject.rfc4514_string()
     if now > certificate.not_valid_after_utc:
@@ -222,10 +240,7 @@ def _check_dates(certificate: x509.Certificate, now: datetime.datetime) -> None:
 
 
 def _check_hosts(certificate: x509.Certificate, hosts: Sequence[str]) -> None:
-    try:
-        named = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        named = x509.SubjectAlternativeName([])
+    named = _names_of(certificate)
     missing = [host for host in hosts if _alternative_name(host) not in list(named)]
     if missing:
         known = ", ".join(str(one.value) for one in named) or "none"
@@ -233,6 +248,13 @@ def _check_hosts(certificate: x509.Certificate, hosts: Sequence[str]) -> None:
             f"the certificate does not name {', '.join(missing)}; it names {known}",
             remedy="Issue a certificate with all hosts at which the server is called.",
         )
+
+
+def _names_of(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return x509.SubjectAlternativeName([])
 
 
 def _check_issuer(certificate: x509.Certificate, authority: x509.Certificate) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from fedn_py.transport.certificates import (
+    SOON,
     CertificateProblem,
+    certificate_warnings,
     check_server_certificate,
     expires_at,
     fingerprint,
@@ -35,6 +37,16 @@ def test_a_host_that_is_not_named_is_refused_with_those_that_are() -> None:
     certificate = issue_server_certificate(AUTHORITY, "reducer", ["reducer.example", "10.1.2.3"], now=NOW)
     with pytest.raises(CertificateProblem, match=r"does not name 10\.9\.9\.9; it names reducer\.example, 10\.1\.2\.3"):
         check_server_certificate(certificate.certificate_pem, hosts=["10.9.9.9"], now=NOW)
+
+
+def test_what_will_go_wrong_with_a_certificate_is_told() -> None:
+    pem = issue_server_certificate(AUTHORITY, "combiner", ["*.example", "10.1.2.3"], now=NOW).certificate_pem
+    assert list(certificate_warnings(pem, ["east.example", "10.1.2.3"], now=NOW)) == []
+    (not_named,) = certificate_warnings(pem, ["a.b.example"], now=NOW)
+    assert "does not name a.b.example, by which clients call; it names *.example, 10.1.2.3" in not_named
+    assert list(certificate_warnings(pem, now=NOW + 365 * DAY - SOON)) == []
+    (ends,) = certificate_warnings(pem, now=NOW + 365 * DAY - SOON + HOUR)
+    assert "ends on 2031-06-01 12:00 UTC" in ends
 
 
 def test_a_certificate_without_hosts_is_not_made() -> None:
