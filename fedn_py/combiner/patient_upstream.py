@@ -9,7 +9,7 @@ from fedn_py.identity import Digest
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.waiting import wait_out
 
-_PASSES = frozenset({"StoreUnavailable", "StoreFull", "DiskFull", "SpoolFull", "PeerUnreachable"})
+_PASSES = frozenset({"StoreUnavailable", "StoreFull", "StoreMisconfigured", "DiskFull", "SpoolFull", "PeerUnreachable"})
 """Here or at the reducer, whose words about its own store come under the name that they had there."""
 
 _BASE_S = 0.2

@@ -13,7 +13,7 @@ from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import EventRecord
 from fedn_py.runtime.scratch import DiskFull
 from fedn_py.store.memory import MemoryDocuments
-from fedn_py.store.ports import StoreFull, StoreMisconfigured, StoreUnavailable
+from fedn_py.store.ports import ObjectCorrupt, StoreFull, StoreMisconfigured, StoreUnavailable
 
 
 def in_peace(story: Callable[[Patience, EventLog, Ledger], object]) -> None:
@@ -36,7 +36,7 @@ def test_work_that_goes_well_is_done_once_and_says_nothing() -> None:
     in_peace(story)
 
 
-@pytest.mark.parametrize("fault", [StoreUnavailable, StoreFull, DiskFull])
+@pytest.mark.parametrize("fault", [StoreUnavailable, StoreFull, StoreMisconfigured, DiskFull])
 def test_what_passes_is_waited_for_and_told_once(fault: type[OwnFault]) -> None:
     async def story(patience: Patience, events: EventLog, ledger: Ledger) -> None:
         seen: list[str] = []
@@ -58,7 +58,7 @@ def test_what_passes_is_waited_for_and_told_once(fault: type[OwnFault]) -> None:
     in_peace(story)
 
 
-@pytest.mark.parametrize("fault", [StoreMisconfigured("wrong password"), Superseded("rounds", "1"), ValueError("bug")])
+@pytest.mark.parametrize("fault", [ObjectCorrupt("other bytes"), Superseded("rounds", "1"), ValueError("bug")])
 def test_what_does_not_pass_is_raised_at_once(fault: Exception) -> None:
     async def story(patience: Patience, events: EventLog, ledger: Ledger) -> None:
         async def work() -> None:
