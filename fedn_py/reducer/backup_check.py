@@ -90,6 +90,8 @@ def _of_trails(backup: Backup) -> tuple[dict[str, Digest], dict[str, list[Link]]
                 if collection == "sessions":
                     session = from_document(SessionRecord, collection, document.key, document.content)
                     seeds[document.key] = session.terms.seed_model
+                if collection == "events" and not document.key.isdecimal():
+                    faults.append(f"event {document.key[:80]!r} has no number")
                 if collection == "rounds":
                     record = from_document(RoundRecord, collection, document.key, document.content)
                     link = link_of(record)

@@ -137,8 +137,10 @@ async def hold_back_restored(ledger: Ledger, file: NewestAttemptFile, events: Ev
     if named is None and not any(record.document is not None for record in under_way):
         await file.write(NewestAttempt())
         return
-    if not under_way or (named is not None and not await _is_behind(ledger, named)):
+    if named is not None and not await _is_behind(ledger, named):
         return
+    if not await _has_session_under_way(ledger):
+        return  # nobody is released of an attempt that nobody goes on with
     for record in under_way:
         key = round_key(record.plan.session, record.plan.round_number)
         await ledger.change("rounds", key, RoundRecord, _held_back)
@@ -148,9 +150,9 @@ async def hold_back_restored(ledger: Ledger, file: NewestAttemptFile, events: Ev
     ]
     text = (
         f"the stores are behind this reducer's own disk, as if restored from a backup: {known}, and the documents of "
-        f"the session under way end with {', '.join(ends)}. {_WAY_OUT}"
+        f"the session under way end with {', '.join(ends) or 'no attempt'}. {_WAY_OUT}"
     )
-    events.tell("stores.restored", text, "error", session=under_way[0].plan.session)
+    events.tell("stores.restored", text, "error", **({"session": under_way[0].plan.session} if under_way else {}))
 
 
 async def _under_way(ledger: Ledger) -> Sequence[RoundRecord]:
@@ -161,6 +163,13 @@ async def _under_way(ledger: Ledger) -> Sequence[RoundRecord]:
             where = {"session": session.terms.session}
             rounds += await ledger.find("rounds", RoundRecord, where, order_by="number", descending=True, limit=1)
     return rounds
+
+
+async def _has_session_under_way(ledger: Ledger) -> bool:
+    for status in ("running", "paused"):
+        if await ledger.find("sessions", SessionRecord, {"status": status}, limit=1):
+            return True
+    return False
 
 
 async def _is_behind(ledger: Ledger, named: NewestAttempt) -> bool:

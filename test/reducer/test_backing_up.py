@@ -250,6 +250,7 @@ def no_record(document: dict[str, Any]) -> dict[str, Any]:
         ("rounds", of_nobody, f"names {'a' * 64}, which is not there"),
         ("sessions", lambda _: None, "not the session"),
         ("packages", no_record, "of packages cannot be read"),
+        ("events", lambda document: {**document, "key": "last"}, "event 'last' has no number"),
     ],
 )
 def test_a_trail_that_is_not_whole_is_named(tmp_path: Path, collection: str, change: Any, said: str) -> None:

@@ -137,6 +137,7 @@ def test_after_an_ordinary_restart_clients_are_released(tmp_path: Path) -> None:
             await network.settled()
         async with a_network(tmp_path, stored, operator=files) as network:
             second = await a_masked_combiner(network, cells=dict(first.cells), aborts=False, mute=set(MUTE))
+            await second.give_up(first.orders[0], "its spool is full")
             await network.reaches(Failed, Paused)
             await network.settled()
             await until(lambda: released(second))

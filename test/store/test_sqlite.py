@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from fedn_py.store.ports import StoreDamaged, StoreFull, StoreMisconfigured, StoreUnavailable
-from fedn_py.store.sqlite import open_sqlite
+from fedn_py.store.sqlite import open_sqlite, read_sqlite
 
 
 def test_a_full_disk_refuses_the_write_keeps_what_was_there_and_goes_on_when_there_is_room(tiny_disk: Path) -> None:
@@ -171,5 +172,27 @@ def test_a_log_that_another_program_reads_is_not_called_forgotten(
         reader.close()
         await documents.forget()
         await documents.close()
+
+    asyncio.run(steps())
+
+
+def test_it_is_read_beside_its_writer_and_after_the_writers_death_and_nothing_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "documents.sqlite"
+
+    async def steps() -> None:
+        writing = await open_sqlite(path)
+        await writing.insert("events", "1", {"seq": 1}, fence=0, operation="o1")
+        reading = read_sqlite(path)
+        assert await reading.count("events") == 1
+        await writing.insert("events", "2", {"seq": 2}, fence=0, operation="o2")
+        assert [document.key for document in await reading.find("events", order_by="seq")] == ["1", "2"]
+        with pytest.raises(StoreMisconfigured, match="readonly"):
+            await reading.insert("events", "3", {"seq": 3}, fence=0, operation="o3")
+        for ending in ("", "-wal"):  # as they lie there when the writer is killed: the log holds what the file has not
+            shutil.copyfile(f"{path}{ending}", tmp_path / f"copy{ending}")
+        left = read_sqlite(tmp_path / "copy")
+        assert await left.count("events") == 2
+        for documents in (left, reading, writing):
+            await documents.close()
 
     asyncio.run(steps())
