@@ -101,7 +101,7 @@ class Standby:
             try:
                 fence = await self._try()
             except StoreUnavailable as fault:
-                self._tell(f"standby: {fault.message}")
+                self.say(f"standby: {fault.message}")
                 fence = None
             if fence is not None:
                 return fence
@@ -114,9 +114,9 @@ class Standby:
         assert seen.holder is not None
         if not seen.moved:
             if self._followed_at is None:
-                self._tell(f"standby: waiting whether {seen.holder} is alive")
+                self.say(f"standby: waiting whether {seen.holder} is alive")
             return None
-        self._tell(f"standby: {seen.holder} is active")
+        self.say(f"standby: {seen.holder} is active")
         await self._keep_up(seen)
         return None
 
@@ -129,7 +129,8 @@ class Standby:
             await self._follow()
             self._followed_at = now
 
-    def _tell(self, reason: str) -> None:
+    def say(self, reason: str) -> None:
+        """Have this as the reason from now on."""
         if reason != self.reason:
             _log.info(reason)
         self.reason = reason
