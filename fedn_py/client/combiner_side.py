@@ -125,7 +125,9 @@ class CombinerSide:
                 ending = "refused" if isinstance(fault, RemoteFault) else "unreachable"
             if self._leaving.is_set():
                 break
-            failures = 0 if ending == "lost" else failures + 1
+            failures += 1
+            if ending == "lost":  # it was there: how often it was tried before says nothing any more
+                failures = tries = 0
             # A combiner that was only lost, or cannot be reached for a moment, is tried again before the reducer is
             # asked for another: it may be the reducer that is away.
             if ending in {"refused", "sent away"} or tries > _TRIES_AT_ONE_COMBINER:
@@ -220,7 +222,7 @@ class CombinerSide:
                 transfer.cancel()
             await asyncio.gather(*self._transfers, return_exceptions=True)
             await channel.close()
-        return "lost"
+        return "lost" if welcomed else "unreachable"
 
     def _tell(self, why: FednError | None) -> None:
         """Say why there is no combiner, once for each reason until there is one again."""

@@ -154,6 +154,18 @@ def test_a_client_attaches_again_when_its_combiner_was_killed_and_is_back(tmp_pa
     story(tmp_path, told)
 
 
+def test_a_client_on_a_flapping_link_stays_with_its_combiner(tmp_path: Path) -> None:
+    async def told(network: Network) -> None:
+        for _ in range(5):
+            await network.combiner.heard("attached")
+            await network.combiner.close()
+            await network.combiner.open()
+        await network.combiner.heard("attached")
+        assert network.reducer.calls.requests == 1
+
+    story(tmp_path, told)
+
+
 def test_a_client_whose_combiner_stays_away_is_sent_to_another_by_the_reducer(tmp_path: Path) -> None:
     async def told(network: Network) -> None:
         await network.combiner.heard("attached")
