@@ -2,12 +2,12 @@
 
 import signal
 import time
+from collections.abc import Sequence
 
 from chaos.crew import exists
 from chaos.links import Weather
+from chaos.network import is_active
 from chaos.stage import HURT, Stage
-
-from fedn_py.api.faults import ReducerUnreachable, RemoteRefusal
 
 THIS_ROUND = f"/{HURT:06d}"
 MIB = 1024 * 1024
@@ -40,17 +40,22 @@ def combiner_killed_while_clients_train(stage: Stage) -> None:
     stage.kill("combiner-1")
 
 
-def combiner_killed_at(stage: Stage, point: str, nth: int = 2) -> None:
-    """Kill a combiner at a point and start it again."""
-    stage.arm("combiner-1", point, nth=nth)
-    stage.killed_at("combiner-1")
+def combiner_killed_at(stage: Stage, point: str) -> None:
+    """Kill whichever combiner comes to a point first, behind the first commit, and start it again."""
+    one_killed_at(stage, point, stage.network.combiners)
 
 
-def any_client_killed_at(stage: Stage, point: str, nth: int = 2) -> None:
-    """Kill whichever client comes to a point first, and start it again."""
-    for client in stage.network.clients:
-        stage.arm(client, point, nth=nth)
-    stage.killed_at(*stage.network.clients)
+def any_client_killed_at(stage: Stage, point: str) -> None:
+    """Kill whichever client comes to a point first, behind the first commit, and start it again."""
+    one_killed_at(stage, point, stage.network.clients)
+
+
+def one_killed_at(stage: Stage, point: str, names: Sequence[str]) -> None:
+    """Kill the first of some processes that comes to a point behind the first commit, and start it again."""
+    stage.await_commit(HURT - 1)
+    for name in names:
+        stage.arm(name, point)
+    stage.killed_at(*names)
 
 
 def stopped_for_a_while(stage: Stage, name: str) -> None:
@@ -192,18 +197,11 @@ def other_than(stage: Stage, name: str) -> str:
 
 
 def await_takeover(stage: Stage, by: str) -> None:
-    """Wait until a reducer is active."""
-
-    def is_active() -> bool:
-        try:
-            stage.network.reducers[by].status()
-        except (ReducerUnreachable, RemoteRefusal):
-            return False
-        return True
-
+    """Wait until a reducer is active, and see the network through it."""
     began = time.monotonic()
-    stage.until(f"{by} has taken over", is_active)
+    stage.until(f"{by} has taken over", lambda: is_active(stage.network.reducers[by]))
     stage.notes.append(f"{by} took over in {time.monotonic() - began:.1f} s")
+    stage.network.look_through(by)
 
 
 def active_killed_at(stage: Stage, point: str | None) -> None:

@@ -27,14 +27,6 @@ def everybody(stage: Stage, hurt: RoundView) -> Iterator[str]:
         yield f"round {hurt.number} is without {', '.join(sorted(missing))}"
 
 
-def took_over(stage: Stage, _: RoundView) -> Iterator[str]:
-    """A reducer has taken over from another one."""
-    if not any(
-        event.kind == "reducer.took_over" for event in stage.network.network.events(after=stage.after, limit=500)
-    ):
-        yield "no reducer said that it has taken over"
-
-
 def without(client: str) -> Condition:
     """One client is not in the round's model, and is named as left out."""
 

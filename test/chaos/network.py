@@ -7,10 +7,8 @@ clients --combiner-N--> combiner-N    the far client --far to combiner-N--> comb
 
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import minio
 import numpy as np
@@ -37,32 +35,8 @@ SMALL, LARGE = 1_000, 1_500_000
 """Parameters of the seed models; an update of the large one is sent in six pieces."""
 
 
-class Active:
-    """The network as seen through whichever reducer is active; has what Network has, one request at a time.
-
-    Attributes:
-        name: of the reducer that answered last.
-    """
-
-    def __init__(self, reducers: Mapping[str, Network]) -> None:
-        self._reducers = deque(reducers.items())
-
-    @property
-    def name(self) -> str:
-        return self._reducers[0][0]
-
-    def __getattr__(self, what: str) -> Callable[..., Any]:
-        def asked(*arguments: Any, **named: Any) -> Any:
-            for _ in range(len(self._reducers)):
-                try:
-                    return getattr(self._reducers[0][1], what)(*arguments, **named)
-                except (ReducerUnreachable, RemoteRefusal) as fault:
-                    if isinstance(fault, RemoteRefusal) and fault.code != "NotActive":
-                        raise
-                    self._reducers.rotate()
-            raise ReducerUnreachable("no reducer is active", remedy="Wait for one.")
-
-        return asked
+RESTART_S = 20.0
+"""In which a client that was killed is back, on a machine with more to do."""
 
 
 class ChaosNetwork(RunningNetwork):
@@ -87,10 +61,11 @@ class ChaosNetwork(RunningNetwork):
             environ = {**os.environ, **keys}
             super().__init__(folder / "network", combiners, where, environ, children=self.crew, first_port=free_port())
             self.environ |= keys
-            self.reducers = {"reducer": self.network}
+            self.reducers, self._urls = {"reducer": self.network}, {"reducer": f"https://localhost:{self.ports.web}"}
             self.standby_grpc = 0
             if standby:
                 self._start_standby()
+            self.look_through("reducer")
             self._start_all(clients, combiners)
         except BaseException:
             self.stop()
@@ -111,7 +86,7 @@ class ChaosNetwork(RunningNetwork):
     # ---- a second reducer
 
     def _start_standby(self) -> None:
-        """Start reducer-2, which waits for the first one's lease, and see the network through whichever is active."""
+        """Start reducer-2, which waits for the first one's lease."""
         settings = yaml.safe_load(self.folder.settings("reducer").read_text())
         state_key = str(self.folder.state("reducer") / "state.key")
         settings["masking"]["state_key_file"] = state_key
@@ -125,13 +100,18 @@ class ChaosNetwork(RunningNetwork):
         self.folder.settings("reducer-2").write_text(yaml.safe_dump(settings))
         self.start("reducer", "reducer-2")
         profile = load_profile(self.folder.profile)
-        second = Network(f"https://localhost:{web}", profile.token, profile.authority_file)
-        self.reducers = {"reducer": Network.of(profile), "reducer-2": second}
-        self.network = Active(self.reducers)  # type: ignore[assignment]
+        self._urls["reducer-2"] = f"https://localhost:{web}"
+        self.reducers["reducer-2"] = Network(self._urls["reducer-2"], profile.token, profile.authority_file)
 
     def active(self) -> str:
-        """Return the name of the reducer that is active."""
-        return self.network.name if isinstance(self.network, Active) else "reducer"
+        """Return the name of the reducer that is active, the first one's where none is."""
+        return next((name for name, reducer in self.reducers.items() if is_active(reducer)), "reducer")
+
+    def look_through(self, first: str) -> None:
+        """See the network through this reducer while it is active; one that stands still is slow to be passed over."""
+        urls = [self._urls[first], *(url for name, url in self._urls.items() if name != first)]
+        profile = load_profile(self.folder.profile)
+        self.network = Network(urls, profile.token, profile.authority_file)
 
     def _to_reducer(self, name: str, target: int) -> int:
         return self.links.open(f"{name} to {'reducer' if target == self.ports.grpc else 'reducer-2'}", target)
@@ -149,7 +129,12 @@ class ChaosNetwork(RunningNetwork):
         for number, name in enumerate(self.combiners, start=1):
             door = self.links.open(name, self.ports.combiners[number - 1])
             through[str(door)] = self.links.open(f"far to {name}", self.ports.combiners[number - 1])
-            self.start_combiner(number, advertise=f"localhost:{door}", reducer=self._reducer_addresses(name))
+            self.start_combiner(
+                number,
+                advertise=f"localhost:{door}",
+                reducer=self._reducer_addresses(name),
+                reconnect_grace_s=RESTART_S,
+            )
         self.await_combiners(combiners)
         reducers = self._reducer_addresses("clients")
         for number in range(1, clients + 1):
@@ -162,13 +147,21 @@ class ChaosNetwork(RunningNetwork):
                 data,
                 reducer=reducers,
                 keep_updates=str(self.kept),
-                preferred_combiner=self.combiners[number % combiners],
+                preferred_combiner=self.preferred(f"client-{number}"),
             )
         self.await_clients(clients)
 
     def data_of(self, client: str) -> Path:
         """Return the folder of a client's data."""
         return self.folder.data / client
+
+    def preferred(self, client: str) -> str:
+        """Return the combiner that a client prefers."""
+        return self.combiners[int(client.rpartition("-")[2]) % len(self.combiners)]
+
+    def attached(self) -> dict[str, str]:
+        """Return the combiner of each client that is attached."""
+        return {client.name: client.combiner for client in self.network.clients() if client.combiner}
 
     def uploaded_package(self) -> str:
         """Upload the package and return its digest."""
@@ -206,6 +199,17 @@ class ChaosNetwork(RunningNetwork):
         for store in self.stores.values():
             store.stop()
         self.links.close()
+
+
+def is_active(reducer: Network) -> bool:
+    """Tell whether a reducer is active; one that cannot reach its documents is."""
+    try:
+        reducer.status()
+    except ReducerUnreachable:
+        return False
+    except RemoteRefusal:
+        return True
+    return True
 
 
 def _port(url: str) -> int:

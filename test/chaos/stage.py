@@ -10,11 +10,11 @@ from typing import Any
 from chaos.checker import faults_of
 from chaos.history import Entry, History, observed
 from chaos.links import BLACK_HOLE, Weather
-from chaos.network import SMALL, ChaosNetwork
+from chaos.network import SMALL, ChaosNetwork, is_active
 from chaos.verdict import faults_of_session
 
 from fedn_py.api.faults import ReducerUnreachable, RemoteRefusal
-from fedn_py.api.network import ENDED
+from fedn_py.api.network import ENDED, Network
 from fedn_py.errors import FednError
 from fedn_py.protocol.messages import Masking
 from fedn_py.reducer.control import RoundView, SessionOptions
@@ -180,14 +180,16 @@ class Stage:
         self.network.stores[name].signal(number)
 
     def await_store_away(self, name: str) -> None:
-        """Wait until the reducer says that a store does not answer."""
+        """Wait until the reducer says that a store does not answer: in its status, or in its refusal to say more."""
         kind = {"mongodb": "MongoDB", "minio": "MinIO"}[name]
 
         def said() -> bool:
             try:
                 stores = self.network.network.status().stores
-            except (ReducerUnreachable, RemoteRefusal):
+            except ReducerUnreachable:
                 return False
+            except RemoteRefusal as refusal:
+                return refusal.code == "StoreUnavailable" and kind in refusal.message
             return any(store.kind == kind and not store.healthy for store in stores)
 
         self.until(f"the reducer says that {name} is away", said)
@@ -318,23 +320,45 @@ def ready_again(network: ChaosNetwork) -> None:
     """Bring back whoever is away, and wait until all are attached."""
     network.links.heal()
     network.crew.disarm()
+    for store in network.stores.values():
+        if store.runs:
+            store.signal(signal.SIGCONT)
+        else:
+            store.start()
     for role in ("reducer", "combiner", "client"):
         for name in network.crew.names(role):
             network.crew.send(name, signal.SIGCONT)
             if not network.crew.lives(name):
                 network.crew.restart(name)
-    network.awaited("the reducer", lambda: is_reached(network) or None)
+    network.awaited("a reducer", lambda: any(map(is_active, network.reducers.values())) or None)
+    active = network.active()
+    network.look_through(active)
+    for name, reducer in network.reducers.items():
+        if name != active:
+            network.awaited(f"{name} as a standby", lambda reducer=reducer: stands_by(reducer) or None)  # type: ignore[misc]
     network.await_combiners(len(network.combiners))
+    network.await_clients(len(network.clients))
+    rebalance(network)
+
+
+def rebalance(network: ChaosNetwork) -> None:
+    """Start those clients again that have moved to another combiner than they prefer."""
+    strayed = [name for name, combiner in network.attached().items() if combiner != network.preferred(name)]
+    for name in strayed:
+        network.crew.send(name, signal.SIGTERM)
+    for name in strayed:
+        network.crew.ended(name)
+        network.crew.restart(name)
     network.await_clients(len(network.clients))
 
 
-def is_reached(network: ChaosNetwork) -> bool:
-    """Tell whether a reducer is active."""
+def stands_by(reducer: Network) -> bool:
+    """Tell whether a reducer has seen that another one is active."""
     try:
-        network.network.status()
-    except (ReducerUnreachable, RemoteRefusal):
-        return False
-    return True
+        reducer.status()
+    except ReducerUnreachable as fault:
+        return fault.message.endswith("is active")
+    return False
 
 
 def recovered_s(entries: list[Entry]) -> float:

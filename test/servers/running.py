@@ -49,6 +49,11 @@ class Process:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it and wait until it answers; raises NotReady."""
         with self._log.open("ab") as output:
@@ -79,8 +84,9 @@ class Process:
 
     def stop(self) -> None:
         """End it in good order, or else without a warning."""
-        if self._process is None or self._process.poll() is not None:
+        if not self.runs:
             return
+        assert self._process is not None
         self.signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_LIMIT_S)
