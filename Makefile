@@ -10,12 +10,13 @@ ARGS ?=
 TORCH ?=
 SEEDS ?= 200
 SECONDS ?= 60
+ROUNDS ?= 200
 
 # Rules of the pure layers and of the repository itself: no server, no process of ours, seconds in all.
 PURE_TESTS := $(wildcard test/test_*.py test/model test/masking test/aggregation test/protocol test/scenarios test/repository)
 
 .DEFAULT_GOAL := help
-.PHONY: help install sandbox test test-examples swarm fuzz chaos check gates servers format proto docs wheel clean
+.PHONY: help install sandbox test test-examples swarm fuzz chaos soak check gates servers format proto docs wheel clean
 
 help:  ## List these targets
 	@echo "fedn_py: make TARGET"
@@ -44,6 +45,9 @@ fuzz: .venv/.installed-dev  ## Damage every message of masked rounds at random (
 
 chaos: .venv/.installed-dev servers  ## Kill, stop and cut real processes at named points (ARGS="--list", ARGS="--only NAME")
 	@PYTHONPATH=test:test/system $(BIN)/python -m chaos.run $(ARGS)
+
+soak: .venv/.installed-dev servers  ## Masked rounds on real processes with faults at random; does memory stay flat? (ROUNDS=200)
+	@PYTHONPATH=test:test/system $(BIN)/python -m chaos.soak --rounds $(ROUNDS) $(ARGS)
 
 check: gates  ## Before each commit: format, lint, types, layers, wire, pure tests; under a minute
 	@$(BIN)/python -m pytest -q $(PURE_TESTS)

@@ -63,11 +63,22 @@ def versitygw_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Ser
         yield server
 
 
+@pytest.fixture(scope="session")
+def servers_of_its_own() -> None:
+    """For a test that starts and kills MongoDB-wire servers and MinIOs itself: they are there, or it is left out."""
+    for name in ("mongod", "minio"):
+        _look_for(name)
+
+
+def _look_for(name: str) -> None:
+    if find(name) is None:
+        absent(f"needs {name}: put it on PATH, or install Go 1.24 or newer and run python test/servers/build.py")
+
+
 @contextmanager
 def _started(name: str, server: AbstractContextManager[Running]) -> Iterator[Running]:
     """Run a server that must be there already, or leave the test out."""
-    if find(name) is None:
-        absent(f"needs {name}: put it on PATH, or install Go 1.24 or newer and run python test/servers/build.py")
+    _look_for(name)
     try:
         running = server.__enter__()
     except NotReady as error:

@@ -14,14 +14,16 @@ from chaos.stage import Outcome, Trial, run
 from chaos.standby_trials import TRIALS as STANDBY
 
 CLIENTS = 8
+"""Two masked cells of four."""
+
 TRIALS: tuple[Trial, ...] = (*PLAIN, *MASKED, *STANDBY)
 
 
 class Course:
     """Runs one trial after another on one network, and on a new one where a trial went wrong."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, clients: int = CLIENTS) -> None:
+        self._folder, self._clients = folder, clients
         self._networks = 0
         self._network: ChaosNetwork | None = None
 
@@ -32,7 +34,7 @@ class Course:
         if self._network is None:
             self._networks += 1
             folder = self._folder / f"network-{self._networks}"
-            self._network = ChaosNetwork(folder, clients=CLIENTS, standby=trial.standby)
+            self._network = ChaosNetwork(folder, clients=self._clients, standby=trial.standby)
         outcome = run(self._network, trial, self._folder)
         if outcome.faults:
             self.end()
