@@ -16,7 +16,7 @@ from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.lease import Holder, Lease
 from fedn_py.reducer.newest_attempt import NewestAttempt, NewestAttemptFile, hold_back_restored
 from fedn_py.reducer.patience import Patience
-from fedn_py.reducer.records import EventRecord, SessionRecord
+from fedn_py.reducer.records import EventRecord, RoundRecord, SessionRecord
 from fedn_py.reducer.restored import NUMBERS_SKIPPED, Restored, next_number, what_was_lost, write_restored
 from fedn_py.reducer.trail_head import (
     FILE_NAME,
@@ -93,6 +93,22 @@ def test_stores_that_lack_what_was_seen_are_named_once_and_their_session_ends(
         assert await what_was_lost(kept.ledger) == event.text
         assert await next_number(kept.ledger) == seen.number + 1 + NUMBERS_SKIPPED
         assert len(await started(kept, file)) == 1
+
+    asyncio.run(story())
+
+
+def test_an_attempt_under_way_in_such_stores_is_failed_and_its_key_erased(file: TrailHeadFile) -> None:
+    async def story() -> None:
+        kept = await a_kept_network(status="running")
+        (session,) = await kept.ledger.find("sessions", SessionRecord)
+        await kept.running(session.terms, 3, digest_of(b"5e55/2"))
+        await file.write(TrailHead(FIRST, 1, 4, digest_of(b"5e55/4")))
+        await started(kept, file)
+        *_, newest = await kept.ledger.find("rounds", RoundRecord)
+        assert (newest.plan.round_number, newest.status) == (3, "failed")
+        assert "its own disk names" in newest.failures[-1].reason
+        assert newest.document is not None
+        assert newest.document.round_key == ""
 
     asyncio.run(story())
 
