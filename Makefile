@@ -39,6 +39,7 @@ test-examples: .venv/.installed-dev $(if $(TORCH),.venv/.installed-torch)  ## Tr
 
 swarm: .venv/.installed-dev  ## Run the machines of the three roles under faults, on virtual time (SEEDS=2000)
 	@PYTHONPATH=test $(BIN)/python -m simulator.swarm --seeds $(SEEDS)
+	@PYTHONPATH=test $(BIN)/python -m simulator.crash_points
 
 fuzz: .venv/.installed-dev  ## Damage every message of masked rounds at random (SECONDS=600, SEEDS=20; ARGS="--replay 17")
 	@PYTHONPATH=test $(BIN)/python -m fuzz.long_form --seconds $(SECONDS) --seeds $(SEEDS) $(ARGS)

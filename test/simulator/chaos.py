@@ -5,6 +5,7 @@ few of them goes far enough to reach late phases.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
@@ -33,6 +34,7 @@ CHANCES = {
     "straggler": 0.1,
     "reducer stopped before a commit": 0.15,
     "documents slow": 0.1,
+    "reducer crashed after a write": 0.01,
     "answer of a write lost": 0.15,
     "object store lies": 0.03,
 }
@@ -133,6 +135,7 @@ class Chaos:
         intervals_s: by fault, the mean seconds between two of them; without one it never comes.
         sometimes: what has happened, and how often.
         quiet: nothing goes wrong any more.
+        told: hears of what has happened.
         clocks: each process has a clock of its own, up to two days off and up to 10 % too fast or too slow.
     """
 
@@ -144,6 +147,7 @@ class Chaos:
     slow_notice: float = 0.0
     quiet: bool = False
     clocks: bool = False
+    told: Callable[[str], None] = lambda what: None
 
     @classmethod
     def draw(cls, rng: Random) -> "Chaos":
@@ -159,6 +163,7 @@ class Chaos:
     def noticed(self, what: str) -> None:
         """Count something that must happen now and then for a swarm to be worth its name."""
         self.sometimes[what] += 1
+        self.told(what)
 
     def happens(self, fault: str) -> bool:
         """Tell whether this fault meets the action at hand."""

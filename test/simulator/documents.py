@@ -133,6 +133,8 @@ class StoreLink:
             before = self._shelf.now(collection, key)
             outcome: Outcome = at_once(act())  # type: ignore[arg-type]
             self._node.world.document_written(self._node, collection, key, before, outcome)
+            if self._node.up and self._node.world.chaos.happens("reducer crashed after a write"):
+                self._node.world.crash_for_a_while(self._node)
             return outcome
 
         world = self._node.world

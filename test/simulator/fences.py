@@ -33,8 +33,11 @@ class InvariantBroken(Exception):
     """
 
     def __init__(self, rule: str, detail: str) -> None:
-        super().__init__(f"{rule}: {detail}")
-        self.rule = rule
+        super().__init__(rule, detail)
+        self.rule, self.detail = rule, detail
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.detail}"
 
 
 class FenceRules:
@@ -58,23 +61,24 @@ class FenceRules:
         check(not (settled and self._world.chaos.quiet and others), KEEPS_LEASE, (node, others))
         self._world.chaos.noticed("lease taken" if fence == 1 else "lease taken over")
 
-    def taken_over(self, node: "LeasedNode") -> None:
-        """A reducer begins to act: what it goes on with is its own from now on."""
+    def taken_over(self, fence: int) -> None:
+        """A reducer is about to act: what it goes on with is its own from now on."""
         store = self._world.store
         live = [("sessions", str(store.terms.session))]
         live += [("rounds", round_key(store.terms.session, max(store.rounds)))] if store.rounds else []
         for key in live:
-            self._stamped[key] = max(self._stamped.get(key, 0), node.fence)
+            self._stamped[key] = max(self._stamped.get(key, 0), fence)
 
     def recovered(self, node: "LeasedNode", started: Any) -> None:
         """A reducer knows where the session was: it knows of all that was told."""
-        if started is not None:
-            session, reached = started.progress.terms.session, started.progress.committed
-            reached += started.found is not None  # an attempt that is gone on with may have made its model
-            for (told_of, number), model in self._told.items():
-                known = self._world.store.rounds.get(number)
-                seen = told_of != session or (number <= reached and known is not None and known.model == model)
-                check(seen, NEVER_UNSEEN, (node, number, reached))
+        if started is None:
+            return
+        progress, found = started.progress, started.found
+        for (session, number), model in self._told.items():
+            known = self._world.store.rounds.get(number)
+            reached = number <= progress.committed or (found is not None and found.plan.round_number == number)
+            seen = reached and known is not None and known.model == model
+            check(seen or session != progress.terms.session, NEVER_UNSEEN, (node, number, progress.committed))
 
     def welcomed(self, combiner: "Node", fence: int) -> None:
         """A combiner goes by what a reducer says."""

@@ -54,10 +54,11 @@ class Invariants(FenceRules):
 
     # ---- safety
 
-    def attempt_opened(self, effect: OpenAttempt) -> None:
+    def attempt_opened(self, effect: OpenAttempt, fence: int) -> None:
         """An attempt is written down: once, from the model that the round before made."""
-        plan = effect.plan
+        plan, store = effect.plan, self._world.store
         check((plan.round_number, plan.attempt) not in self._opened, "an attempt is opened once", plan)
+        check(store.intent == "run" or fence < self._newest_fence, "what was wished is kept", (store.intent, plan))
         self._opened[plan.round_number, plan.attempt] = effect
         self._opened_at[plan.round_number, plan.attempt] = self._world.clock.now
         check(plan.base_model == self._head(plan.round_number - 1), "the trail is a chain", plan)
@@ -65,10 +66,19 @@ class Invariants(FenceRules):
         check(len(drawn) == len(set(drawn)), "no client is in two cells", drawn)
         check(len(drawn) >= self._world.store.terms.clients_required, "enough clients are drawn", drawn)
 
+    def attempt_replaced(self, effect: OpenAttempt, fence: int, inserted: Cells) -> None:
+        """An attempt takes the place of one that a superseded reducer inserted, and that nobody has heard of."""
+        sent = [cell.generation for _, cell in each(inserted) if cell.generation in self._orders]
+        check(not sent, "an attempt is opened once", (effect, sent))
+        del self._opened[effect.plan.round_number, effect.plan.attempt]
+        self.attempt_opened(effect, fence)
+
     def attempt_extended(self, effect: ExtendAttempt) -> None:
         """Further cells of an attempt are written down: of clients that it has, and whose cells before are fenced."""
         plan = effect.plan
         opened = self._opened[plan.round_number, plan.attempt]
+        at_work = [client for _, cell in each(effect.cells) if not cell.lost for client in cell.clients]
+        check(len(at_work) == len(set(at_work)), "no client is in two cells", effect)
         for _, cell in each(effect.cells):
             drawn = {client for _, before in each(opened.cells) for client in before.clients}
             check(cell.clients <= drawn, "only drawn clients", cell)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STRETCHED = 3
 """Looks and renewals are this many times rarer than the services', so that long runs stay short; the term is theirs."""
 
-_BY_NAME = (Superseded, CommittedElsewhere, KeyStillHeld, LeaseGone)
+NOT_THE_ONE = (Superseded, CommittedElsewhere, KeyStillHeld, LeaseGone)
 """What ends a reducer that is not the one any more."""
 
 
@@ -44,7 +44,7 @@ class LeasedNode(WorkingNode):
     """A reducer that acts while the lease is its own, and stands by until then.
 
     Attributes:
-        fence: the number that it acts with; 0 while it stands by, or has not stamped it on all that is under way.
+        fence: the number that it acts with; 0 until it has stamped it on all that is under way.
     """
 
     fence = 0
@@ -74,7 +74,7 @@ class LeasedNode(WorkingNode):
     def _guarded(self, work: Work) -> Work:
         try:
             return (yield from work)
-        except _BY_NAME as fault:
+        except NOT_THE_ONE as fault:
             self.world.stopped_by_name(self, fault)
             yield Signal()  # nobody fires it: this life is over
 
@@ -86,10 +86,10 @@ class LeasedNode(WorkingNode):
         self.world.invariants.lease_taken(self, fence)
         self.ledger = Ledger(self.link, fence)
         yield from self.world.machines.stamp(self)
-        self.fence = fence
-        self.world.invariants.taken_over(self)
+        self.world.invariants.taken_over(fence)
         self.spawn(awaited(self.lease.hold()))
         yield from self.leave_room()
+        self.fence = fence
         self.act()
 
     def _try_to_take(self) -> Work:

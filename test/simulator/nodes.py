@@ -107,6 +107,8 @@ class Node:
                 self.later(effect.after_s, lambda event=effect.event: self.take(event))
             else:
                 self.perform(effect)
+        if effects and self.up and self.world.chaos.happens("crash between effects"):
+            self.world.crash_for_a_while(self)
         return True
 
     # ---- what each role says for itself

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from simulator.clock import Alarm
-from simulator.lease import ReducerWelcome
+from simulator.lease import NOT_THE_ONE, ReducerWelcome
 from simulator.network import Stream
 from simulator.store import RoundRow, WeightedSum, with_room
 from simulator.storing import StoringNode
@@ -137,6 +137,8 @@ class ReducerNode(StoringNode):
                     self.later(effect.after_s, lambda event=effect.event: self.take(event))
                 else:
                     following += (yield from self._perform(effect)) or ()
+            if effects:
+                self.perhaps_crash()
             self.waiting.extendleft(reversed(following))
         self.works = False
 
@@ -323,13 +325,15 @@ class ReducerNode(StoringNode):
             merged: WeightedSum = yield from self._merged(answers)
             content = merged.content(plan.base_model)
             model: Digest = yield from self.put(content)
+            self.perhaps_crash("reducer crashed between a model and its commit")
+            world.invariants.committing(self.fence, effect)
+            yield from self.round_changed(plan.round_number, lambda row: _committed(row, effect, model))
+            yield from self.look_after(model, content)
+        except NOT_THE_ONE:
+            raise
         except FednError as fault:
             world.chaos.noticed(f"round not saved: {fault.code}")
             return [RoundNotSaved(*attempt, reason=f"{fault.code}: {fault.message}")]
-        self.perhaps_crash("reducer crashed between a model and its commit")
-        world.invariants.committing(self.fence, effect)
-        yield from self.round_changed(plan.round_number, lambda row: _committed(row, effect, model))
-        yield from self.look_after(model, content)
         self.perhaps_crash("reducer crashed after a commit")
         yield world.chaos.uniform(0.1, 2)
         return [RoundSaved(*attempt, model=model)]

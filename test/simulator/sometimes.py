@@ -5,9 +5,11 @@ from simulator.chaos import CHANCES, INTERVALS_S
 SOMETIMES = (
     *CHANCES,
     *INTERVALS_S,
+    "a found attempt goes on",
     "attempt failed",
     "cell failed",
     "client cut off while it trained",
+    "clients of a lost combiner asked again in the same attempt",
     "client moved to another combiner",
     "combiner came back in time",
     "combiner lost in Updating",

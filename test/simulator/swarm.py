@@ -8,12 +8,14 @@ import argparse
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from typing import Any
 
 import structlog
-from simulator import masked_sometimes, sometimes
+from simulator import masked_sometimes, matrix, sometimes
 from simulator.fences import InvariantBroken
 from simulator.masked.world import MaskedWorld
 from simulator.trace import Trace
@@ -21,6 +23,9 @@ from simulator.world import World
 
 ENOUGH_SEEDS = 200
 """In so many runs everything that should happen now and then has happened."""
+
+HANDFUL = 5
+"""So many runs are given to a process at a time."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ PLAIN = Kind("plain", World.of_seed, sometimes.SOMETIMES)
 MASKED = Kind("masked", MaskedWorld.of_seed, masked_sometimes.SOMETIMES)
 KINDS = {kind.name: kind for kind in (PLAIN, MASKED)}
 
+SUITE = {"plain": range(200), "masked": range(40)}
+"""The seeds that are part of the test suite; few masked ones, as theirs are real signatures and masks."""
+
 
 @dataclass
 class Swarm:
@@ -50,6 +58,7 @@ class Swarm:
         broken: by seed, the rule that did not hold.
         sometimes: what happened, and how often.
         ends: how sessions ended.
+        cells: what became of what was struck, by fault, phase and outcome.
     """
 
     kind: Kind = PLAIN
@@ -58,11 +67,21 @@ class Swarm:
     broken: dict[int, InvariantBroken] = field(default_factory=dict)
     sometimes: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
+    cells: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+    def add(self, other: "Swarm") -> None:
+        """Add what other runs of the same kind showed."""
+        self.passed, self.steps = self.passed + other.passed, self.steps + other.steps
+        self.broken.update(other.broken)
+        self.sometimes += other.sometimes
+        self.ends += other.ends
+        self.cells += other.cells
 
     @property
     def never(self) -> list[str]:
         """What should have happened somewhere and did not."""
-        return [what for what in self.kind.sometimes if not self.sometimes[what]]
+        cells = matrix.never(self.kind.name, self.cells)
+        return [*(what for what in self.kind.sometimes if not self.sometimes[what]), *cells]
 
 
 def run_swarm(seeds: Iterable[int], kind: Kind = PLAIN) -> Swarm:
@@ -78,7 +97,32 @@ def run_swarm(seeds: Iterable[int], kind: Kind = PLAIN) -> Swarm:
         swarm.sometimes += world.chaos.sometimes
         swarm.ends[world.store.status] += 1
         swarm.steps += world.steps
+        swarm.cells += world.matrix.cells
     return swarm
+
+
+def run_swarms(asked: Mapping[str, Iterable[int]]) -> dict[str, Swarm]:
+    """Run the seeds of each kind on all cores; what a seed shows does not depend on who runs it."""
+    swarms = {name: Swarm(KINDS[name]) for name in asked}
+    handfuls = [(name, part) for name, seeds in asked.items() for part in _handfuls(list(seeds))]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as workers:
+        for (name, _), part in zip(handfuls, workers.map(_run_handful, handfuls), strict=True):
+            swarms[name].add(part)
+    return swarms
+
+
+def _handfuls(seeds: list[int]) -> list[list[int]]:
+    return [seeds[start : start + HANDFUL] for start in range(0, len(seeds), HANDFUL)]
+
+
+def _run_handful(handful: tuple[str, list[int]]) -> Swarm:
+    be_quiet()
+    return run_swarm(handful[1], KINDS[handful[0]])
+
+
+def be_quiet() -> None:
+    """Log no warnings: in a swarm a store is away all the time."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 
 def first_broken(seeds: Iterable[int], world: Callable[[int], Any]) -> tuple[int, InvariantBroken] | None:
@@ -117,7 +161,7 @@ def main() -> int:
     parser.add_argument("--replay", type=int, help="show this run, every step of it")
     parser.add_argument("--digest", action="store_true", help="print the digest of each run's trace and no more")
     asked = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # waiting is usual here
+    be_quiet()
     kind = KINDS[asked.only or "plain"]
     if asked.replay is not None:
         trace = traced(asked.replay, kind)
@@ -128,7 +172,8 @@ def main() -> int:
         _say(*(f"{seed} {traced(seed, kind).digest}" for seed in seeds))
         return 0
     kinds = [kind] if asked.only else list(KINDS.values())
-    well = [_tell(run_swarm(seeds, one), len(seeds)) for one in kinds]
+    swarms = run_swarms({one.name: seeds for one in kinds})
+    well = [_tell(swarms[one.name], len(seeds)) for one in kinds]
     return int(not all(well))
 
 

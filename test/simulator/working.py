@@ -149,6 +149,8 @@ class Part:
         for effect in effects:
             self._node.perhaps_crash()
             self._perform(effect)
+        if effects:
+            self._node.perhaps_crash()
 
     def offer(self, event: Any) -> bool:
         """Let the machine answer an event if it likes; False where it refuses."""

@@ -27,6 +27,7 @@ from fedn_py.identity import ClientId, CombinerName, Digest, Generation
 from fedn_py.protocol import client, combiner, reducer
 from fedn_py.protocol.combiner_work import Collecting
 from fedn_py.protocol.machine import UnexpectedEvent
+from fedn_py.protocol.reducer_terms import each
 from fedn_py.protocol.reducer_work import (
     ExtendAttempt,
     Idle,
@@ -188,16 +189,25 @@ class World:
             value = self.store.shelf.value_in(after.content)
             was = None if before is None else self.store.shelf.value_in(before.content)
             self.store.applied(value)
+            if collection != "network":
+                self.matrix.written(was, value)
             if isinstance(value, RoundRow) and value.status == "running":
-                self._attempt_written(was, value)
+                self._attempt_written(was, value, after.fence)
             if collection == "rounds" and value.status == "committed" and (was is None or was.status != "committed"):
                 self.invariants.round_committed(value, after.fence)
 
-    def _attempt_written(self, was: RoundRow | None, now: RoundRow) -> None:
+    def _attempt_written(self, was: RoundRow | None, now: RoundRow, fence: int) -> None:
         if was is None or was.plan != now.plan:
-            self.invariants.attempt_opened(OpenAttempt(now.plan, now.cells, now.generation))
+            self.invariants.attempt_opened(OpenAttempt(now.plan, now.cells, now.generation), fence)
+        elif _ordered(was) - _ordered(now):
+            self.invariants.attempt_replaced(OpenAttempt(now.plan, now.cells, now.generation), fence, was.cells)
         elif was.cells != now.cells:
             self.invariants.attempt_extended(ExtendAttempt(now.plan, now.cells, now.generation))
+
+    def everybody_is_in(self, row: Any) -> bool:
+        """Say whether all whose updates were asked for are in a committed round."""
+        asked = {client for cell in row.cells.values() for client in cell.clients}
+        return asked == {contribution.client for _, contribution in row.included}
 
     def shelf_is_away(self) -> bool:
         """Say whether nobody reaches the documents now."""
@@ -365,3 +375,8 @@ class World:
 def names_of_reducers(count: int) -> list[str]:
     """Return what the reducers are called."""
     return [f"reducer-{number}" for number in range(1, count + 1)]
+
+
+def _ordered(row: RoundRow) -> set[tuple[Any, ...]]:
+    """Return the cells of an attempt as they were ordered, whatever became of them."""
+    return {(name, cell.instance, cell.generation, cell.clients) for name, cell in each(row.cells)}

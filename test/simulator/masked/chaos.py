@@ -33,6 +33,7 @@ CHANCES = {
     "models not merged": 0.3,
     "crash between effects": 0.004,
     "documents slow": 0.1,
+    "reducer crashed after a write": 0.01,
     "answer of a write lost": 0.1,
     "object store lies": 0.02,
     "reducer stopped before a commit": 0.2,
@@ -99,6 +100,20 @@ class MaskedSizes:
     sweep_grace_s: float = 600.0
 
 
+def terms(**changed: object) -> SessionTerms:
+    """Return the terms of a masked session, with what is given changed."""
+    masked: dict[str, object] = {
+        "session": SessionId("51" * 16),
+        "number": 1,
+        "package": PACKAGE,
+        "seed_model": SEED_MODEL,
+        "masking": "pet",
+        "update_timeout_s": 30.0,
+        "validation_timeout_s": 20.0,
+    }
+    return SessionTerms(**{**masked, **changed})  # type: ignore[arg-type]
+
+
 def draw_sizes(rng: Random) -> MaskedSizes:
     """Draw how big a run is."""
     clients = rng.randint(3, 9)
@@ -114,14 +129,9 @@ def draw_sizes(rng: Random) -> MaskedSizes:
     )
     same_work = rng.random() < 0.4
     required = rng.randint(max(3, seats_needed(k, r)), max(3, seats_needed(k, r), clients - 1))
-    terms = SessionTerms(
-        session=SessionId("51" * 16),
-        number=1,
+    drawn = terms(
         rounds=rng.randint(1, 3),
-        package=PACKAGE,
-        seed_model=SEED_MODEL,
         parameters='{"seed": 7}' if same_work else "{}",
-        masking="pet",
         masked=MaskedOptions(LARGEST, N_MAX, WEIGHT_CAP, 1, k, r, reopen=rng.choice(["", "", "reducer", "strict"])),
         clients_wanted=rng.choice([0, 0, rng.randint(required, clients)]),
         clients_required=required,
@@ -130,10 +140,9 @@ def draw_sizes(rng: Random) -> MaskedSizes:
         retry_delay_s=rng.uniform(0, 4),
         gather_timeout_s=rng.uniform(0, 10),
         validate=rng.random() < 0.5,
-        validation_timeout_s=20.0,
     )
     return MaskedSizes(
-        terms=terms,
+        terms=drawn,
         policy=policy,
         combiners=combiners,
         clients=clients,

@@ -151,6 +151,11 @@ class MaskedWorld(World):
         """Return a digest."""
         return sha256(content).digest()
 
+    def everybody_is_in(self, row: Any) -> bool:
+        """Say whether all whose updates were asked for are in a committed round."""
+        cells = row.attempts[row.plan.attempt].attempt.cells
+        return all(not cell.out and cell.assigned == {one.client_id for one in cell.rows} for cell in cells)
+
     # ---- what trainings made
 
     def values_of(self, update: Update) -> "np.ndarray[Any, Any]":
