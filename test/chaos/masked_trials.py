@@ -19,7 +19,7 @@ from chaos.actions import (
     terminated,
 )
 from chaos.conditions import both, everybody, nothing, same_attempt
-from chaos.stage import Trial
+from chaos.trial import Trial
 
 _masked = partial(Trial.of, "pet")
 

@@ -28,7 +28,7 @@ from chaos.actions import (
 from chaos.conditions import both, everybody, nothing, same_attempt, without
 from chaos.links import Weather
 from chaos.network import LARGE
-from chaos.stage import Trial
+from chaos.trial import Trial
 
 _UP = Weather(held=frozenset({"up"}))
 _BOTH = Weather(held=frozenset({"up", "down"}))

@@ -1,6 +1,7 @@
 """Runs the trials of the table: make chaos, make chaos ARGS="--only NAME", make chaos ARGS="--list"."""
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -10,8 +11,9 @@ from pathlib import Path
 from chaos.masked_trials import TRIALS as MASKED
 from chaos.network import ChaosNetwork
 from chaos.plain_trials import TRIALS as PLAIN
-from chaos.stage import Outcome, Trial, run
+from chaos.playing import run
 from chaos.standby_trials import TRIALS as STANDBY
+from chaos.trial import Outcome, Trial
 
 CLIENTS = 8
 """Two masked cells of four."""
@@ -53,12 +55,16 @@ def told(trial: Trial, outcome: Outcome) -> str:
     lines = [
         f"{verdict}  {trial.name}  ({outcome.seconds:.1f} s)",
         f"    done       {trial.does}",
-        f"    recovered  {outcome.recovered_s:.1f} s to the next commit; {outcome.came}",
+        f"    recovered  {_recovered(outcome.recovered_s)}; {outcome.came}",
     ]
     lines += [f"    fault      {fault}" for fault in outcome.faults]
     if outcome.faults:
         lines.append(f"    history    {outcome.history}")
     return "\n".join(lines)
+
+
+def _recovered(seconds: float | None) -> str:
+    return "no commit came afterwards" if seconds is None else f"{seconds:.1f} s to the next commit"
 
 
 def chosen(only: Iterable[str]) -> list[Trial]:
@@ -80,7 +86,8 @@ def main() -> int:
         for trial in trials:
             sys.stdout.write(f"{trial.name}\n    {trial.does}\n    must: {trial.must}\n")
         return 0
-    course, failed, began = Course(Path(tempfile.mkdtemp(prefix="chaos-"))), 0, time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    course, failed, began = Course(folder), 0, time.monotonic()
     try:
         for trial in trials:
             outcome = course.run(trial)
@@ -89,6 +96,8 @@ def main() -> int:
             sys.stdout.flush()
     finally:
         course.end()
+    if not failed:
+        shutil.rmtree(folder)
     seconds = time.monotonic() - began
     sys.stdout.write(f"{len(trials) - failed} trials passed, {failed} failed, in {seconds:.0f} s\n")
     return 1 if failed else 0

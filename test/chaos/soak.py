@@ -167,9 +167,11 @@ def main() -> int:
     done = ", ".join(f"{name} {count}" for name, count in sorted(soak.faults.done.items()))
     resumed = ", ".join(f"{count} times for {why}" for why, count in soak.resumed.items()) or "never"
     lines = [table(judged), f"faults: {done}", f"resumed: {resumed}", *wrong]
-    lines.append(
-        f"{said.rounds} rounds in {time.monotonic() - began:.0f} s, {len(wrong)} faults found; logs in {folder}"
-    )
+    lines.append(f"{said.rounds} rounds in {time.monotonic() - began:.0f} s, {len(wrong)} faults found")
+    if wrong:
+        lines.append(f"logs in {folder}")
+    else:
+        shutil.rmtree(folder)
     sys.stdout.write("\n".join(lines) + "\n")
     return 1 if wrong else 0
 

@@ -4,7 +4,7 @@ from functools import partial
 
 from chaos.actions import active_killed_at, active_stopped_at, active_terminated, stopped_and_woken_twice
 from chaos.conditions import both, everybody, nothing, same_attempt
-from chaos.stage import Trial
+from chaos.trial import Trial
 
 _masked = partial(Trial.of, "pet", standby=True)
 _plain = partial(Trial.of, "none", standby=True)
