@@ -6,6 +6,7 @@ processes whose memory can be followed; all others are killed at any time.
 
 import argparse
 import random
+import shutil
 import sys
 import tempfile
 import time
