@@ -66,6 +66,10 @@ class CombinerFull(PeerFault):
     """The combiner has as many clients as it takes."""
 
 
+class SentAway(PeerFault):
+    """The client was dismissed while its update was on its way."""
+
+
 class Calls:
     """Takes the calls that the gRPC server decoded and the messages of the reducer."""
 
@@ -91,6 +95,7 @@ class Calls:
         self._committed: RoundCommitted | None = None
         self._outboxes: dict[ClientId, Outbox[ToClient]] = {}
         self._registered: dict[ClientId, Registered] = {}
+        self._sent_away: dict[ClientId, str] = {}
         self._cells: Cells | None = None
         self._masked: MaskedCells | None = None
         self._words: Words | None = None
@@ -209,7 +214,11 @@ class Calls:
         return None
 
     async def update_arrived(self, header: UpdateHeader, caller: Caller, update: SpooledUpload) -> UpdateReceipt:
-        """Have a whole update judged."""
+        """Have a whole update judged; raises SentAway where its client was dismissed since it began."""
+        reason = self._sent_away.get(ClientId(caller.name))
+        if reason is not None:
+            await update.discard()
+            raise SentAway(f"this client was sent away: {reason}", remedy="Ask the reducer for a combiner again.")
         if header.masked is not None:
             return await self._masked_updates.judge(ClientId(caller.name), header, update)
         return await self._updates.judge(ClientId(caller.name), header, update)
@@ -229,6 +238,7 @@ class Calls:
             case RoundCommitted():
                 self._take_commit(message)
             case ExpectClient(client, name, ticket_sha256, valid_s):
+                self._sent_away.pop(client, None)
                 self._tickets.expect(client, name, ticket_sha256, valid_s)
             case DismissClient(client, reason):
                 self._dismiss(client, reason)
@@ -244,6 +254,7 @@ class Calls:
         if committed == self._committed:
             return
         self._committed = committed
+        self._sent_away.clear()  # what they still bring is late
         for client in list(self._outboxes):
             self.send(client, committed)
         # Until now they might have come again for a further attempt at the round, and gone on.
@@ -279,6 +290,7 @@ class Calls:
 
     def _dismiss(self, client: ClientId, reason: str) -> None:
         self._tickets.dismiss(client)
+        self._sent_away[client] = reason
         outbox = self._outboxes.get(client)
         if outbox is not None:
             outbox.send(GoElsewhere(reason))

@@ -6,8 +6,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
-from combiner_rig import ANNA, BERT, Rig, a_combiner, until
+from combiner_rig import ANNA, BERT, Rig, a_combiner, a_header, an_update, until
 from grpc_network import connected
 
 from fedn_py.identity import ClientId, ClientName
@@ -23,10 +24,14 @@ from fedn_py.protocol.messages import (
     TaskFailed,
     TrainTask,
 )
+from fedn_py.transport import codec
 from fedn_py.transport.authentication import UnknownToken
 from fedn_py.transport.combiner_link import CombinerLink
-from fedn_py.transport.status import RemoteFault
+from fedn_py.transport.status import RemoteFault, restored
 from fedn_py.transport.tickets import Tickets, new_ticket
+from fedn_py.wire.v1 import network_pb2, network_pb2_grpc
+
+ONES = an_update(1, 1, 1, 1, 1, 1)
 
 
 def story(folder: Path, told: Callable[[Rig], Coroutine[Any, Any, None]], **options: Any) -> None:
@@ -95,6 +100,33 @@ def test_a_dismissed_client_is_sent_away_and_its_ticket_is_worth_nothing(tmp_pat
             with contextlib.suppress(RemoteFault, StopAsyncIteration):
                 await anext(messages)
         assert await refusal(rig, ticket, ANNA) == "UnknownToken"
+
+    story(tmp_path, told)
+
+
+def test_an_update_whose_client_is_dismissed_before_it_is_whole_is_in_no_sum(tmp_path: Path) -> None:
+    async def told(rig: Rig) -> None:
+        header = a_header(ONES)
+        start = network_pb2.UpdateStart(header=codec.write_update_header(header))
+        async with rig.attached(BERT), rig.channel(ANNA) as channel:
+            await rig.order(ANNA, BERT)
+            await rig.collecting()
+            call = network_pb2_grpc.CombinerStub(channel.grpc).SendUpdate()
+            await call.write(network_pb2.UpdatePart(start=start))
+            await call.write(network_pb2.UpdatePart(chunk=ONES[:-1]))
+            await until(lambda: rig.spool.held(f"client {ANNA}", header.upload_id) == len(ONES) - 1)
+            rig.calls.reducer_said(DismissClient(ANNA, "its token was revoked"))
+            await call.write(network_pb2.UpdatePart(chunk=ONES[-1:]))  # it does not mind
+            await call.done_writing()
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call
+            assert restored(refused.value, rig.address).code == "SentAway"
+            assert rig.spool.uploads == 0
+            assert (await rig.upload(BERT, ONES)).accepted
+        partial = await rig.partial()
+        assert [one.client for one in partial.included] == [BERT]
+        assert [one.client for one in partial.excluded] == [ANNA]
+        assert rig.sum_of(partial) == [10.0] * 6
 
     story(tmp_path, told)
 
