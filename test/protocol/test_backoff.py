@@ -1,5 +1,8 @@
 """How long to wait before trying again."""
 
+from collections import Counter
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,3 +28,16 @@ def test_waits_are_spread_over_the_whole_bound() -> None:
     waits = [delay_s(3, part / 100, base_s=1.0, cap_s=60.0) for part in range(100)]
     assert min(waits) == 0.0
     assert max(waits) > 3.9
+
+
+def test_a_thousand_clients_come_back_over_the_whole_longest_wait_and_never_again_all_at_once() -> None:
+    """Their combiner is away for two minutes and then takes everybody: whose try it is then, comes then."""
+    random, arrivals, back_s, cap_s = Random(1), Counter[int](), 120.0, 30.0
+    for _ in range(1_000):
+        now_s, tries = 0.0, 0
+        while now_s < back_s:
+            tries += 1
+            now_s += delay_s(tries, random.random(), base_s=0.5, cap_s=cap_s)
+        arrivals[int(now_s - back_s)] += 1
+    assert max(arrivals.values()) < 1_000 / cap_s * 3
+    assert len(arrivals) > cap_s * 0.8
