@@ -133,15 +133,16 @@ class LeasedNode(WorkingNode):
         key = round_key(session, fresh.plan.round_number)
         while True:
             try:
-                return (yield from self.changed("rounds", key, reopened))
+                written = yield from self.changed("rounds", key, reopened)
             except NoRecord:
                 try:
                     kept = self.shelf.keep(fresh)
                     yield from self.patiently(lambda kept=kept: awaited(self.ledger.add("rounds", key, kept)))  # type: ignore[misc]
                 except RecordExists:
                     continue
-                yield from self.patiently(lambda: awaited(self.ledger.stamp("sessions", session)))
-                return fresh
+                written = fresh
+            yield from self.patiently(lambda: awaited(self.ledger.stamp("sessions", session)))
+            return written
 
     def patiently(self, work: Callable[[], Work]) -> Work:
         """Do something again and again while a store is away; follows fedn_py/reducer/patience.py."""
