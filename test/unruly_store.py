@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Literal
 
 from fedn_py.errors import FednError
@@ -136,6 +137,9 @@ class UnrulyDocuments:
         await asyncio.sleep(0)
         self._trouble.next_call()
 
+    async def now(self) -> datetime | None:
+        return await self._inner.now()
+
     async def close(self) -> None:
         await self._inner.close()
 
@@ -181,6 +185,9 @@ class UnrulyObjects:
 
     async def check(self) -> None:
         self._trouble.next_call()
+
+    async def now(self) -> datetime | None:
+        return await self._inner.now()
 
     async def close(self) -> None:
         await self._inner.close()

@@ -5,7 +5,7 @@ import contextlib
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +72,7 @@ from fedn_py.transport.transfer_server import TransferService
 _log = logger("fedn_py.reducer")
 
 _GRACE_S = 1.0
+_END_WITHIN_S = 1.0
 _FLUSH_WITHIN_S = 1.0
 _RELEASE_WITHIN_S = 1.5
 _ANY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
@@ -353,9 +354,7 @@ class Reducer:
         tasks, self._tasks = self._tasks, []
         if self._mailbox is not None:
             self._mailbox.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _ended(tasks)
         if self._events is not None:
             await _flushed(self._events)
         if self._lease is None or not self._is_held:
@@ -447,6 +446,17 @@ async def _take_up(under_way: SessionStarted, masked: MaskedRounds | None) -> No
     if masked is None:
         raise MaskingWasSetUp
     await masked.restore(terms.session)
+
+
+async def _ended(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel tasks and wait a moment for their end; one that waits for a store's thread does nothing else any more."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        done, _ = await asyncio.wait(tasks, timeout=_END_WITHIN_S)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # seen: ``run`` has raised it, or nobody asks any more
 
 
 async def _flushed(events: EventLog) -> None:

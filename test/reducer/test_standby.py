@@ -10,6 +10,7 @@ import pytest
 from awaiting import until
 from grpc_network import AUTHORITY, CERTIFICATE
 from reducer_network import OperatorFiles
+from unruly_store import Trouble, UnrulyDocuments
 
 from fedn_py.identity import InstanceId
 from fedn_py.reducer import assemble as assemble_module
@@ -179,6 +180,32 @@ def test_two_reducers_with_one_state_folder_are_kept_apart(shared: Shared) -> No
         async with shared.running(shared.settings("north")):
             with pytest.raises(StoreInUse, match="north is in use"):
                 await assemble(shared.settings("north")).open()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("call", [1, 3, 6, 10])
+def test_a_takeover_that_loses_its_stores_in_the_middle_is_begun_anew(
+    shared: Shared, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trouble = Trouble()
+    unruly = UnrulyDocuments(shared.documents, trouble)
+
+    async def open_stores(*_: object) -> Stores:
+        return Stores(unruly, shared.objects)
+
+    monkeypatch.setattr(assemble_module, "open_stores", open_stores)
+
+    async def story() -> None:
+        south = assemble(shared.settings("south"))
+        await south.open()
+        trouble.begin(call, "fails")
+        try:
+            await south.become_active()
+            assert trouble.struck
+            assert south.grpc_port
+        finally:
+            await south.stop()
 
     asyncio.run(story())
 

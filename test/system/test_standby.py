@@ -238,7 +238,7 @@ def test_a_masked_session_survives_every_way_to_lose_its_reducer(
     paused = pair.lost("reducer", lambda process: process.send_signal(signal.SIGSTOP))
     pair.await_rounds(session, pair.committed(session) + 1)
     paused.send_signal(signal.SIGCONT)
-    assert paused.wait(30) == 1
+    assert paused.wait(90) == 1
     assert "Superseded" in network.folder.log("reducer").read_text(errors="replace")
 
     # Killed in the middle of a round.
