@@ -143,6 +143,22 @@ def test_a_committed_round_is_told_to_everybody_attached(tmp_path: Path) -> None
     story(tmp_path, told)
 
 
+def test_who_attaches_later_hears_of_the_newest_commit_and_nobody_hears_of_it_twice(tmp_path: Path) -> None:
+    async def told(rig: Rig) -> None:
+        plan = await rig.plan()
+        first, second = (RoundCommitted(plan.session, number, plan.base_model) for number in (1, 2))
+        async with rig.attached(ANNA) as anna:
+            rig.calls.reducer_said(first)
+            assert await anna.next(RoundCommitted) == first
+            rig.calls.reducer_said(first)  # told again on a new stream to the reducer
+            rig.calls.reducer_said(second)
+            assert await anna.next(RoundCommitted) == second
+            async with rig.attached(BERT) as bert:
+                assert await bert.next(RoundCommitted) == second
+
+    story(tmp_path, told)
+
+
 def test_what_a_client_says_of_an_unknown_task_changes_nothing(tmp_path: Path) -> None:
     async def told(rig: Rig) -> None:
         async with rig.attached(ANNA) as anna:

@@ -175,6 +175,22 @@ def test_a_combiner_that_does_not_come_back_in_time_is_lost() -> None:
     at(door, story)
 
 
+def test_a_combiner_that_an_earlier_life_of_the_reducer_knew_has_the_same_time_to_come_back() -> None:
+    async def story() -> None:
+        door.roster.expect(NORTH, life("north"))
+        door.roster.expect(SOUTH, life("south"))
+        with pytest.raises(NoCombiner):
+            door.assign(ANNA)  # nobody is sent to one that is not here yet
+        door.join("south")
+        await until(lambda: CombinerLost(NORTH, life("north")) in door.told)
+        assert list(door.roster.combiners()) == [SOUTH]
+        door.roster.expect(SOUTH, life("south"))  # it is here: it is not waited for again
+        assert door.roster.combiners()[SOUTH].outbox is not None
+
+    door = Door(grace_s=0.01)
+    at(door, story)
+
+
 def test_a_combiner_that_says_goodbye_is_not_waited_for_and_its_clients_go_elsewhere_at_once() -> None:
     door = Door()
 
