@@ -11,8 +11,8 @@ from chaos.stage import HURT, Stage
 
 THIS_ROUND = f"/{HURT:06d}"
 MIB = 1024 * 1024
-CUT_AT = (2_000, MIB, 2 * MIB + 1, 5 * MIB)
-"""Bytes of an upload, and what goes with it, after which its connection is cut."""
+CUT_AFTER = (2_000, MIB, MIB + 1, 2 * MIB)
+"""Bytes of an upload, and what goes with it, after which its connection is cut, each counted from the cut before."""
 
 FAR_LINK, FAR_CLIENT = "far to combiner-2", "client-1"
 
@@ -97,12 +97,10 @@ def client_killed_at(stage: Stage, point: str) -> None:
 
 def upload_cut(stage: Stage) -> None:
     stage.await_training()
-    stage.weather(FAR_LINK, Weather(cut_after=CUT_AT[0]))
+    before = stage.network.links.cuts(FAR_LINK)
+    stage.weather(FAR_LINK, Weather(cut_after=CUT_AFTER))
     stage.open_gates()
-    for count, at in enumerate(CUT_AT, start=1):
-        stage.until("the upload was cut", lambda count=count: stage.network.links.cuts(FAR_LINK) >= count)  # type: ignore[misc]
-        if count < len(CUT_AT):
-            stage.weather(FAR_LINK, Weather(cut_after=CUT_AT[count] - at))
+    stage.until("the upload was cut", lambda: stage.network.links.cuts(FAR_LINK) == before + len(CUT_AFTER))
 
 
 def one_byte_a_second(stage: Stage) -> None:

@@ -31,15 +31,15 @@ class Weather:
         latency_s: how long each piece waits.
         bytes_per_s: in each direction of each connection; None for no bound.
         held: directions in which nothing passes, without anybody being told; it arrives when the weather is better.
-        cut_after: bytes towards the server, over all connections from now on, after which their connection is cut,
-            once; None for never.
+        cut_after: bytes towards the server, over all connections from now on, after which the connection that they
+            went through is cut; each further count begins at the cut before.
         refuses: new connections are cut at once.
     """
 
     latency_s: float = 0.0
     bytes_per_s: float | None = None
     held: frozenset[Direction] = frozenset()
-    cut_after: int | None = None
+    cut_after: tuple[int, ...] = ()
     refuses: bool = False
 
 
@@ -142,15 +142,16 @@ class Link:
         await self._let_through(way)
         if self._weather.latency_s:
             await asyncio.sleep(self._weather.latency_s)
-        cut_after = self._weather.cut_after
-        if way == "up" and cut_after is not None:
+        if way == "up" and self._weather.cut_after:
+            cut_after, *further = self._weather.cut_after
             self._passed_up += len(data)
             if self._passed_up >= cut_after:
-                writer.write(data[: len(data) - (self._passed_up - cut_after)])
+                rest = self._passed_up - cut_after
+                self._weather, self._passed_up = replace(self._weather, cut_after=tuple(further)), 0
+                self.cuts += 1
+                writer.write(data[: len(data) - rest])
                 with contextlib.suppress(TimeoutError):  # as much of it as the other side takes is to arrive
                     await asyncio.wait_for(writer.drain(), 1.0)
-                self._weather = replace(self._weather, cut_after=None)
-                self.cuts += 1
                 connection.cut()
                 return False
         while self._weather.bytes_per_s is not None and data:

@@ -45,11 +45,13 @@ class ChaosNetwork(RunningNetwork):
     Attributes:
         links: by the names above.
         kept: folder of the updates that clients keep for their owners.
-        stores: the servers' processes, "mongodb" and "minio".
+        stores: the servers' processes, "mongodb" and "minio"; none where the stores are embedded in the reducer.
         reducers: the REST API of each.
     """
 
-    def __init__(self, folder: Path, *, clients: int, combiners: int = 2, standby: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, clients: int, combiners: int = 2, standby: bool = False, embedded: bool = False
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.kept, self.links, self.watch = folder / "kept", Links(), StoreWatch()
         self.crew = Crew(folder / "crew")
@@ -57,7 +59,7 @@ class ChaosNetwork(RunningNetwork):
         self.combiners = [f"combiner-{number}" for number in range(1, combiners + 1)]
         self.stores: dict[str, Process] = {}
         try:
-            where, keys = self._start_stores(folder)
+            where, keys = (Where(), {}) if embedded else self._start_stores(folder)
             environ = {**os.environ, **keys}
             super().__init__(folder / "network", combiners, where, environ, children=self.crew, first_port=free_port())
             self.environ |= keys
@@ -180,6 +182,9 @@ class ChaosNetwork(RunningNetwork):
 
     def objects(self) -> dict[str, bytes]:
         """Return every object in the store, by name."""
+        if not self.stores:
+            files = (file for file in (self.folder.state("reducer") / "objects").rglob("*") if file.is_file())
+            return {file.name: file.read_bytes() for file in files}
         found = self._s3().list_objects("fedn-py", recursive=True)
         names = [str(one.object_name) for one in found]
         return {name: self._s3().get_object("fedn-py", name).read() for name in names}

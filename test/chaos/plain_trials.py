@@ -3,7 +3,7 @@
 from functools import partial
 
 from chaos.actions import (
-    CUT_AT,
+    CUT_AFTER,
     FAR_CLIENT,
     THIS_ROUND,
     answer_lost_at_commit,
@@ -137,7 +137,7 @@ TRIALS = (
     ),
     _plain(
         "upload cut",
-        f"the connection of client-1 cut at {', '.join(f'{one:,}' for one in CUT_AT)} bytes of its upload",
+        f"the connection of client-1 cut after {', '.join(f'{one:,}' for one in CUT_AFTER)} more bytes of its upload",
         upload_cut,
         "the upload goes on; all clients are in the round, in the same attempt",
         both(same_attempt, everybody),
