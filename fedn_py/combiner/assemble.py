@@ -121,7 +121,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             fedn_py.__version__,
             None if trust is None else trust.certificate,
         )
-        joining = Joining(channels, hello, voice, calls)
+        joining = Joining(channels, hello, voice, calls, server)
         left = asyncio.Event()
 
         async def leave() -> None:

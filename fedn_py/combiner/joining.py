@@ -13,6 +13,7 @@ from fedn_py.errors import FednError, PeerFault
 from fedn_py.protocol.backoff import delay_s
 from fedn_py.protocol.messages import CombinerHello, CombinerLeaving, FromCombiner, HelloAccepted, ToCombiner
 from fedn_py.runtime.logging import logger
+from fedn_py.transport.channels import Server
 from fedn_py.transport.links import Link
 from fedn_py.transport.reducer_channels import ReducerChannels
 from fedn_py.transport.reducer_link import ReducerLink
@@ -43,10 +44,19 @@ class Joining:
 
     Args:
         hello: said at the beginning of each stream.
+        door: whose probes hear whether there is a reducer to work for.
     """
 
-    def __init__(self, channels: ReducerChannels, hello: CombinerHello, voice: ReducerVoice, calls: Calls) -> None:
+    def __init__(
+        self,
+        channels: ReducerChannels,
+        hello: CombinerHello,
+        voice: ReducerVoice,
+        calls: Calls,
+        door: Server,
+    ) -> None:
         self._channels, self._hello, self._voice, self._calls = channels, hello, voice, calls
+        self._door = door
         self._fence = 0
         self._joined = False
         self._told: set[tuple[str, str]] = set()
@@ -59,6 +69,7 @@ class Joining:
         failures = 0
         while not self._leaving.is_set():
             self._joined = False
+            await self._door.tell_probes(serving=False)
             try:
                 await self._one_stream()
                 why, kind = "the reducer ended the stream", ("", "")
@@ -105,6 +116,7 @@ class Joining:
                         self._accept(message, channel.address)
                         self._link = link
                         self._voice.connected(link)
+                        await self._door.tell_probes(serving=True)
                         beating = asyncio.create_task(_beat(self._voice, message.heartbeat_s))
                     elif beating is None:
                         raise NoHello(

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fedn_py.errors import OwnFault
 from fedn_py.transport.authentication import Authenticator, DenyByDefault, Role, UnknownToken
@@ -166,6 +166,11 @@ class Server:
     ) -> None:
         self.port = port
         self._server, self._services, self._probe, self._calls = server, services, probe, calls
+
+    async def tell_probes(self, *, serving: bool) -> None:
+        """Say to health probes whether this server can do its work; it says so until told otherwise."""
+        status = health_pb2.HealthCheckResponse
+        await self._probe.set("", status.SERVING if serving else status.NOT_SERVING)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, end the streams, and give the other calls a while to end by themselves.
