@@ -7,11 +7,12 @@ from pathlib import Path
 
 from fedn_py.combiner.arrivals import Arrivals
 from fedn_py.combiner.masked_cells import MaskedCells
+from fedn_py.combiner.patient_upstream import until_done
 from fedn_py.combiner.ports import ReducerStream, Upstream
 from fedn_py.combiner.shelf import Shelf
 from fedn_py.combiner.sums import CellSum, ToldMetrics, summary_of, told_metrics
 from fedn_py.errors import FednError
-from fedn_py.identity import ClientId, Generation
+from fedn_py.identity import ClientId, Digest, Generation
 from fedn_py.protocol.combiner_work import (
     AddUpdate,
     AnswerUpload,
@@ -192,13 +193,12 @@ class Cells:
         work = self._work.get(generation)
         if work is None or work.total is None:
             return []  # cancelled in the meantime
-        sum_object = None
+        total, sum_object = work.total, None
         try:
             if included:
                 path = self._scratch / f"sum-{generation}"
                 try:
-                    with disk_faults("writing the sum"):
-                        sum_object = await work.total.write(path)
+                    sum_object = await until_done(lambda: _written(total, path))
                     await self._upstream.store(path, sum_object)
                 finally:
                     await asyncio.to_thread(path.unlink, missing_ok=True)
@@ -217,3 +217,8 @@ class Cells:
         samples = sum(one.samples for one in told.values())
         report = ValidationReport(effect.generation, len(told), samples, summary_of(told), effect.excluded)
         self._reducer.report(report)
+
+
+async def _written(total: CellSum, path: Path) -> Digest:
+    with disk_faults("writing the sum"):
+        return await total.write(path)

@@ -15,10 +15,11 @@ from fedn_py.combiner.box_relay import BoxRelay
 from fedn_py.combiner.masked_reports import closed_cell, released
 from fedn_py.combiner.masked_sum import WORD_BYTES, MaskedSum
 from fedn_py.combiner.masking_trust import MaskingTrust, NoMaskingCredential
+from fedn_py.combiner.patient_upstream import until_done
 from fedn_py.combiner.ports import ReducerStream, Upstream
 from fedn_py.combiner.shelf import Shelf
 from fedn_py.errors import FednError, PeerFault
-from fedn_py.identity import ClientId, Generation
+from fedn_py.identity import ClientId, Digest, Generation
 from fedn_py.masking.hashing import plain_hash
 from fedn_py.model.pieces import WrongLength
 from fedn_py.protocol.combiner_work import (
@@ -304,8 +305,7 @@ class MaskedCells:
         path = self._scratch / f"sum-{generation}"
         try:
             try:
-                with disk_faults("writing the sum"):
-                    digest = await held.total.write(path)
+                digest = await until_done(lambda: _written(held.total, path))
                 await self._upstream.store(path, digest)
             finally:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
@@ -322,3 +322,8 @@ class MaskedCells:
 
 def _refusal(fault: PeerFault) -> UpdateReceipt:
     return UpdateReceipt(accepted=False, reason=f"{fault.code}: {fault.message}")
+
+
+async def _written(total: MaskedSum, path: Path) -> Digest:
+    with disk_faults("writing the sum"):
+        return await total.write(path)

@@ -1,7 +1,8 @@
-"""Waiting for the object store, or for the reducer in its place: a round waits and is not given up."""
+"""Waiting for the object store, for the reducer in its place, or for room here: a round waits and is not given up."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from fedn_py.combiner.ports import Upstream
 from fedn_py.errors import FednError
@@ -9,8 +10,20 @@ from fedn_py.identity import Digest
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.waiting import wait_out
 
-_PASSES = frozenset({"StoreUnavailable", "StoreFull", "StoreMisconfigured", "DiskFull", "SpoolFull", "PeerUnreachable"})
+_PASSES = frozenset(
+    {
+        "StoreUnavailable",
+        "StoreFull",
+        "StoreMisconfigured",
+        "DiskFull",
+        "NoFilesLeft",
+        "SpoolFull",
+        "PeerUnreachable",
+    }
+)
 """Here or at the reducer, whose words about its own store come under the name that they had there."""
+
+Outcome = TypeVar("Outcome")
 
 _BASE_S = 0.2
 _LONGEST_S = 5.0
@@ -28,23 +41,26 @@ class PatientUpstream:
 
     async def fetch(self, digest: Digest, into: Path) -> None:
         """Copy an object to a file, whole and checked."""
-        await self._until_done(lambda: self._upstream.fetch(digest, into))
+        await until_done(lambda: self._upstream.fetch(digest, into))
 
     async def store(self, path: Path, digest: Digest) -> None:
         """Store a file as an object."""
-        await self._until_done(lambda: self._upstream.store(path, digest))
+        await until_done(lambda: self._upstream.store(path, digest))
 
-    async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
-        waited = False
 
-        def waiting(fault: FednError, tries: int) -> None:
-            nonlocal waited
-            waited = True
-            if tries == 1:
-                _log.error("waiting for the object store", fault=fault.code, reason=fault.message)
+async def until_done(work: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    """Do ``work``, again and again while what it needs is away, full, or used up; it must be safe to repeat."""
+    waited = False
 
-        await wait_out(
-            work, lambda fault: fault.code in _PASSES, waiting, base_s=_BASE_S, longest_s=_LONGEST_S, most_s=_MOST_S
-        )
-        if waited:
-            _log.info("the object store answers again")
+    def waiting(fault: FednError, tries: int) -> None:
+        nonlocal waited
+        waited = True
+        if tries == 1:
+            _log.error("the round waits", fault=fault.code, reason=fault.message, what_to_do=fault.remedy)
+
+    outcome = await wait_out(
+        work, lambda fault: fault.code in _PASSES, waiting, base_s=_BASE_S, longest_s=_LONGEST_S, most_s=_MOST_S
+    )
+    if waited:
+        _log.info("the round goes on")
+    return outcome

@@ -5,13 +5,13 @@ from typing import TypeVar
 
 from fedn_py.errors import FednError
 from fedn_py.reducer.event_log import EventLog
-from fedn_py.runtime.scratch import DiskFull
+from fedn_py.runtime.scratch import DiskFull, NoFilesLeft
 from fedn_py.runtime.waiting import wait_out
 from fedn_py.store.ports import StoreFull, StoreMisconfigured, StoreUnavailable
 
 Outcome = TypeVar("Outcome")
 
-WAITED_FOR = (StoreUnavailable, StoreFull, StoreMisconfigured, DiskFull)
+WAITED_FOR = (StoreUnavailable, StoreFull, StoreMisconfigured, DiskFull, NoFilesLeft)
 """What passes by itself or by an operator's hand, and is waited for; rights and keys of a store that worked do too."""
 
 _BASE_S = 0.2

@@ -13,6 +13,10 @@ class DiskFull(OwnFault):
     """This host's disk has no room left for what is at hand."""
 
 
+class NoFilesLeft(OwnFault):
+    """This process, or this host, has as many files and connections open as it may."""
+
+
 class DiskFailed(OwnFault):
     """This host's disk cannot be read or written."""
 
@@ -32,6 +36,11 @@ def disk_faults(doing: str) -> Iterator[None]:
             raise DiskFull(
                 f"the disk is full: {doing} needs more room{where}",
                 remedy="Free some room on this host's disk, or give state_dir a larger one.",
+            ) from fault
+        if fault.errno in {errno.EMFILE, errno.ENFILE}:
+            raise NoFilesLeft(
+                f"no more files can be opened: {doing} needs one",
+                remedy="Raise this process's limit of open files (LimitNOFILE in a systemd unit), or let fewer in.",
             ) from fault
         raise DiskFailed(
             f"the disk failed while {doing}: {fault.strerror or fault}{where}",

@@ -5,17 +5,21 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import grpc
 import masked_world as world
 import numpy as np
 import pytest
 import yaml
 from combiner_rig import ANNA, BERT, WITHIN_S, a_header, a_model, an_update, until
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_network import AUTHORITY
 from joined_combiner import ReducerServer, a_reducer, attached, combiner_settings, written_settings
 from masked_rig import MaskedRound
 
@@ -79,6 +83,27 @@ def test_a_combiner_joins_fetches_through_the_reducer_and_reports_into_its_store
         assert list(np.frombuffer(reducer.sum_of(partial.sum_object), "<f8")) == [10.0] * 6
         await until(lambda: not list((settings.state_dir / "spool").iterdir()))
         await until(lambda: not list((settings.state_dir / "scratch").iterdir()))
+
+    story(tmp_path, told)
+
+
+def test_probes_hear_that_a_combiner_serves_while_it_is_joined(tmp_path: Path) -> None:
+    async def told(reducer: ReducerServer, settings: CombinerSettings) -> None:
+        credentials = grpc.ssl_channel_credentials(root_certificates=AUTHORITY.certificate_pem)
+        async with grpc.aio.secure_channel(settings.advertise, credentials) as channel:  # no token
+            probe = health_pb2_grpc.HealthStub(channel)
+
+            async def says(status: int) -> None:
+                async with asyncio.timeout(WITHIN_S):
+                    while (await probe.Check(health_pb2.HealthCheckRequest())).status != status:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+
+            await reducer.heard("joined")
+            await says(health_pb2.HealthCheckResponse.SERVING)
+            await reducer.close()
+            await says(health_pb2.HealthCheckResponse.NOT_SERVING)
+            await reducer.open()
+            await says(health_pb2.HealthCheckResponse.SERVING)
 
     story(tmp_path, told)
 
@@ -213,18 +238,23 @@ def test_a_credential_that_is_none_ends_the_start(tmp_path: Path) -> None:
 
 
 class CombinerProcess:
-    """A combiner in a process of its own, so that its memory can be seen."""
+    """A combiner in a process of its own, so that its memory and time can be seen, and its files be limited."""
 
-    def __init__(self, folder: Path, reducer_port: int, **changes: Any) -> None:
+    def __init__(self, folder: Path, reducer_port: int, *, most_files: int = 4_096, **changes: Any) -> None:
         self.settings = written_settings(folder, reducer_port, **changes)
         file = folder / "combiner.yaml"
         file.write_text(yaml.safe_dump(self.settings))
         environ = {name: value for name, value in os.environ.items() if not name.startswith("FEDN_")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fedn_py", "run", "combiner", "-c", str(file)],
+            ["sh", "-c", f"ulimit -n {most_files}; exec {sys.executable} -m fedn_py run combiner -c {file}"],
             stderr=subprocess.DEVNULL,
             env=environ,
         )
+
+    def cpu_s(self) -> float:
+        """Return how long it has worked so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def peak_bytes(self) -> int:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
@@ -279,3 +309,34 @@ def test_a_combiner_holds_a_connections_buffers_for_each_client_that_uploads_at_
     print(f"\npeak memory of a combiner, updates of 16 MiB: {few >> 20} MiB at 2 clients, {many >> 20} MiB at 40")  # noqa: T201
     # A connection with TLS and a stream costs about 1 MiB at its busiest, whatever the size of the update.
     assert many <= few + budget + 38 * 2 * MIB
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux: /proc tells a process's time")
+def test_a_combiner_that_may_open_no_more_files_rests_keeps_its_streams_and_goes_on(tmp_path: Path) -> None:
+    async def told() -> None:
+        async with asyncio.timeout(90), a_reducer(tmp_path) as reducer:
+            process = CombinerProcess(tmp_path / "east", reducer.port, most_files=64)
+            try:
+                await reducer.heard("joined")
+                address = process.settings["advertise"]
+                ticket = reducer.let_in(ANNA)
+                reducer.order(ANNA)
+                async with attached(address, ANNA, ticket) as (channel, _, messages):
+                    assert isinstance(await anext(messages), TrainTask)
+                    host, _, port = address.rpartition(":")
+                    crowd = [socket.create_connection((host, int(port))) for _ in range(100)]
+                    began = process.cpu_s()
+                    for _ in range(4):  # signs of life, each a second after the last, to whoever was there before
+                        await reducer.told(AttachedClients)
+                    assert process.cpu_s() - began < 1.0  # where a loop that spins takes all there is
+                    assert (await upload_update(channel, a_header(ONES), ONES)).accepted
+                    for one in crowd:
+                        one.close()
+                partial = await reducer.told(PartialAggregate)
+                assert partial.weight == 10
+                async with attached(address, BERT, reducer.let_in(BERT)):
+                    pass  # there is room again
+            finally:
+                process.stop()
+
+    asyncio.run(told())

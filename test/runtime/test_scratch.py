@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedn_py.runtime.scratch import DiskFailed, DiskFull, disk_faults, empty_folder
+from fedn_py.runtime.scratch import DiskFailed, DiskFull, NoFilesLeft, disk_faults, empty_folder
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
@@ -17,7 +17,14 @@ def test_a_disk_without_room_is_full(code: int) -> None:
     assert "Free some room" in caught.value.remedy
 
 
-@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.EACCES, errno.ENOENT, errno.EMFILE])
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+def test_too_many_open_files_are_named_with_the_limit_that_helps(code: int) -> None:
+    with pytest.raises(NoFilesLeft, match="no more files can be opened: merging") as caught, disk_faults("merging"):
+        raise OSError(code, "no")
+    assert "LimitNOFILE" in caught.value.remedy
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.EACCES, errno.ENOENT])
 def test_any_other_fault_of_a_disk_is_one_too(code: int) -> None:
     with pytest.raises(DiskFailed, match="while merging: it went wrong") as caught, disk_faults("merging"):
         raise OSError(code, "it went wrong")
