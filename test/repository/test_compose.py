@@ -250,6 +250,6 @@ def test_the_operator_finds_the_reducer_where_it_serves_and_its_token_where_it_w
     file.write_text(in_folder((root / IMAGE_FILES / "profile.yaml").read_text(encoding="utf-8"), tmp_path))
     profile = load_profile(file)
     reducer: ReducerSettings = settings_of(services["reducer"], "reducer", root, tmp_path)
-    assert profile.url == f"https://reducer:{reducer.listen_web.rpartition(':')[2]}"
+    assert profile.urls == (f"https://reducer:{reducer.listen_web.rpartition(':')[2]}",)
     assert profile.authority_file == reducer.certificate.authority_file
     assert yaml.safe_load(file.read_text())["token_file"] == str(reducer.state_dir / "admin.token")
