@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from combiner_rig import ANNA, BERT, Rig, a_combiner, a_header, an_update, until
+from combiner_rig import ANNA, BERT, SESSION, Rig, a_combiner, a_header, an_update, digest_of, until
 from grpc_network import connected
 
 from fedn_py.identity import ClientId, ClientName
@@ -29,6 +29,7 @@ from fedn_py.transport.authentication import UnknownToken
 from fedn_py.transport.combiner_link import CombinerLink
 from fedn_py.transport.status import RemoteFault, restored
 from fedn_py.transport.tickets import Tickets, new_ticket
+from fedn_py.transport.transfer import upload_update
 from fedn_py.wire.v1 import network_pb2, network_pb2_grpc
 
 ONES = an_update(1, 1, 1, 1, 1, 1)
@@ -129,6 +130,31 @@ def test_an_update_whose_client_is_dismissed_before_it_is_whole_is_in_no_sum(tmp
         assert rig.sum_of(partial) == [10.0] * 6
 
     story(tmp_path, told)
+
+
+def test_clients_that_come_all_at_once_are_all_let_in_and_hold_up_nobody_who_is_there(tmp_path: Path) -> None:
+    crowd = [ClientId(f"{number:064x}") for number in range(200)]
+    everybody = AttachedClients(tuple(sorted([ANNA, *crowd])))
+
+    async def told(rig: Rig) -> None:
+        all_here = asyncio.Event()
+
+        async def comes(client: ClientId) -> None:
+            async with rig.attached(client):
+                await all_here.wait()
+
+        async with rig.attached(ANNA) as anna:
+            await rig.order(ANNA)
+            await rig.collecting()
+            storm = [asyncio.create_task(comes(client)) for client in crowd]
+            assert (await upload_update(anna.channel, a_header(ONES), ONES)).accepted
+            await until(lambda: everybody in rig.reducer.messages)
+            rig.calls.reducer_said(RoundCommitted(SESSION, 1, digest_of(ONES)))
+            await anna.next(RoundCommitted)  # on the stream that she had before they came
+            all_here.set()
+            await asyncio.gather(*storm)
+
+    story(tmp_path, told, max_clients=201)
 
 
 def test_a_committed_round_is_told_to_everybody_attached(tmp_path: Path) -> None:

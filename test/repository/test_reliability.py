@@ -1,6 +1,5 @@
 """The page on reliability names tests, trials and commits: each of them is there."""
 
-import ast
 import re
 from functools import cache
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 PAGE = "docs/explanation/reliability.md"
 TEST = re.compile(r"`(test/[\w/-]+\.py)::(\w+)`")
+FUNCTION = re.compile(r"^def (\w+)\(", re.MULTILINE)
 SITUATION = re.compile(r"^\| (\d+)\. .*\|$", re.MULTILINE)
 TRIAL = re.compile(r"\b(plain|masked), ([a-z][\w' -]*?)['`]")
 
@@ -22,9 +22,7 @@ def page(root: Path) -> str:
 @cache
 def functions_in(file: Path) -> frozenset[str]:
     """Return the names of a file's functions; nothing where there is no file."""
-    if not file.exists():
-        return frozenset()
-    return frozenset(node.name for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.FunctionDef))
+    return frozenset(FUNCTION.findall(file.read_text(encoding="utf-8"))) if file.exists() else frozenset()
 
 
 def test_every_test_that_the_page_names_exists(page: str, root: Path) -> None:
