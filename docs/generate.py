@@ -1,11 +1,13 @@
-"""Writes the pages of docs/reference that the code itself knows: settings, command line, REST API.
+"""Writes the pages of docs/reference that the code itself knows: settings, command line, REST API, fault matrix.
 
 ``python docs/generate.py`` writes them; with ``--check`` it only tells whether they are as the code has it.
 """
 
 import asyncio
 import inspect
+import os
 import re
+import subprocess
 import sys
 import typing
 from collections.abc import Iterator, Mapping
@@ -329,7 +331,15 @@ def main() -> int:
     PAGES.mkdir(exist_ok=True)
     for name, text in pages().items():
         (PAGES / name).write_text(text, encoding="utf-8")
-    return 0
+    return _fault_matrix()
+
+
+def _fault_matrix() -> int:
+    """Have the simulator write the fault matrix, which takes a minute; test/simulator checks that page."""
+    root = PAGES.parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root / "test")}
+    command = [sys.executable, "-m", "simulator.matrix_page"]
+    return subprocess.run(command, cwd=root, env=environment, check=False).returncode  # noqa: S603
 
 
 def _is(file: Path, text: str) -> bool:

@@ -48,7 +48,7 @@ INTERVALS_S = {
     "combiner cut off": 60.0,
     "reducer crashed": 60.0,
     "reducer stopped and continued": 60.0,
-    "standby crashed": 90.0,
+    "standby crashed": 60.0,
     "document store away": 90.0,
     "object store away": 90.0,
     "stray upload": 20.0,

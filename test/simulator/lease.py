@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from simulator.documents import Kept, StoreLink
 from simulator.working import Pause, Signal, Work, WorkingNode, awaited
 
-from fedn_py.identity import InstanceId
+from fedn_py.identity import InstanceId, SessionId
 from fedn_py.reducer.lease import LOOK_EVERY_S, Holder, Lease, LeaseGone
 from fedn_py.reducer.ledger import Ledger, NoRecord, RecordExists, Superseded
 from fedn_py.reducer.records import round_key
@@ -122,10 +122,9 @@ class LeasedNode(WorkingNode):
         kept: Kept = yield from self.patiently(lambda: awaited(self.ledger.change(collection, key, Kept, of)))
         return self.shelf.value(kept)
 
-    def round_changed(self, number: int, change: Callable[[Any], Any]) -> Work:
-        """Change the document of a round of the session at hand."""
-        key = round_key(self.world.store.terms.session, number)
-        return (yield from self.changed("rounds", key, change))
+    def round_changed(self, session: SessionId, number: int, change: Callable[[Any], Any]) -> Work:
+        """Change the document of a round."""
+        return (yield from self.changed("rounds", round_key(session, number), change))
 
     def round_written(self, fresh: Any, reopened: Callable[[Any], Any]) -> Work:
         """Write a round's document, or change the one that is there; follows round_records.write_attempt."""

@@ -5,6 +5,7 @@ others, not what this fault alone would have done.
 """
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedn_py.protocol.masked_rounds_work import Masked, Planning
@@ -13,31 +14,51 @@ from fedn_py.protocol.reducer_work import Committing, Updating, Validating
 if TYPE_CHECKING:
     from simulator.world import World
 
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the matrix.
+
+    Attributes:
+        faults: what it counts, by the beginning of their names.
+        plain, masked: the phases in which it must strike somewhere in a swarm; in others it cannot, or hardly ever.
+    """
+
+    faults: tuple[str, ...]
+    plain: str = ""
+    masked: str = ""
+
+    def must(self, kind: str) -> str:
+        """Return the phases in which it must strike."""
+        return self.plain if kind == "plain" else self.masked
+
+
 ROWS = {
-    "reducer killed": ("reducer crashed",),
-    "reducer stopped for a while, and continued": ("reducer stopped and continued", "reducer stopped before a commit"),
-    "standby killed": ("standby crashed",),
-    "combiner killed": ("combiner crashed",),
-    "combiner cut off from the reducer": ("combiner cut off", "combiner stream broken"),
-    "client killed": ("client crashed",),
-    "client's link broken": ("client stream broken",),
-    "client hears nothing for a while": ("client deaf for a while",),
-    "client trains for very long": ("straggler",),
-    "client cannot train": ("training failed",),
-    "client set back to an older state": ("client set back to a copy", "client forgets what it sent"),
-    "client revoked": ("client revoked",),
-    "request or answer lost": ("request lost", "answer lost"),
-    "message delivered twice": ("message repeated", "word of the past"),
-    "update or box damaged": ("update unfit", "vector damaged", "box does not open"),
-    "documents away": ("document store away",),
-    "documents slow": ("documents slow",),
-    "answer of a write lost": ("answer of a write lost",),
-    "objects away": ("object store away",),
-    "objects read wrong": ("object store lies",),
-    "sum not stored, or very late": ("partial not stored", "partial stored very late", "stream lost"),
-    "model not made": ("models not merged",),
+    "reducer killed": Row(("reducer crashed",), "IUCV", "ISU2M"),
+    "reducer stopped for a while, and continued": Row(
+        ("reducer stopped and continued", "reducer stopped before a commit"), "IUCV", "ISU2M"
+    ),
+    "standby killed": Row(("standby crashed",), "IU", "IU2"),
+    "combiner killed": Row(("combiner crashed",), "IUCV", "IU2"),
+    "combiner cut off from the reducer": Row(("combiner cut off", "combiner stream broken"), "IUCV", "ISU2M"),
+    "client killed": Row(("client crashed",), "IUCV", "ISU2M"),
+    "client's link broken": Row(("client stream broken",), "IUCV", "ISU2M"),
+    "client hears nothing for a while": Row(("client deaf for a while",), "", "ISU2M"),
+    "client trains for very long": Row(("straggler",), "U", "S"),
+    "client cannot train": Row(("training failed",), "U", "U"),
+    "client set back to an older state": Row(("client set back to a copy", "client forgets what it sent"), "", "ISU2M"),
+    "client revoked": Row(("client revoked",), "", "IS"),
+    "request or answer lost": Row(("request lost", "answer lost"), "IUCV", "ISU2M"),
+    "message delivered twice": Row(("message repeated", "word of the past"), "IUCV", "ISU2M"),
+    "update or box damaged": Row(("update unfit", "vector damaged", "box does not open"), "U", "U"),
+    "documents away": Row(("document store away",), "IUCV", "IU2"),
+    "documents slow": Row(("documents slow",), "IUCV", "ISU2M"),
+    "answer of a write lost": Row(("answer of a write lost",), "IUCV", "ISU2M"),
+    "objects away": Row(("object store away",), "IUV", "IU2"),
+    "objects read wrong": Row(("object store lies",), "UC", ""),
+    "sum not stored, or very late": Row(("partial not stored", "partial stored very late", "stream lost"), "U", "U2"),
+    "model not made": Row(("models not merged",), "C", "M"),
 }
-"""What each row counts; a longer name of a fault counts to the row of its beginning."""
 
 PHASES = {"plain": "IUCV", "masked": "ISU2MV"}
 OUTCOMES = {
@@ -51,7 +72,7 @@ OUTCOMES = {
 
 def row_of(fault: str) -> str | None:
     """Return the row that counts a fault."""
-    return next((row for row, names in ROWS.items() if fault.startswith(names)), None)
+    return next((name for name, row in ROWS.items() if fault.startswith(row.faults)), None)
 
 
 def phase_of(work: object) -> str:
@@ -117,4 +138,4 @@ class Matrix:
 def never(kind: str, cells: Counter[tuple[str, str, str]]) -> list[str]:
     """Return the cells that have never happened and should have."""
     met = {(row, phase) for row, phase, _ in cells}
-    return [f"{row} in {phase}" for row in ROWS for phase in PHASES[kind] if (row, phase) not in met]
+    return [f"{name} in {phase}" for name, row in ROWS.items() for phase in row.must(kind) if (name, phase) not in met]

@@ -91,7 +91,7 @@ class ReducerNode(StoringNode):
         """See LeasedNode.leave_room; follows Sessions._take_over in fedn_py/reducer/sessions.py."""
         store = self.world.store
         if store.rounds and store.status in {"running", "paused"}:
-            yield from self.round_changed(max(store.rounds), with_room)
+            yield from self.round_changed(store.terms.session, max(store.rounds), with_room)
 
     def act(self) -> None:
         """Go on with what the store remembers."""
@@ -257,7 +257,9 @@ class ReducerNode(StoringNode):
             case CommitRound():
                 self.spawn(self._commit(effect), self.take_all)
             case CloseFailedAttempt(plan):
-                yield from self.round_changed(plan.round_number, lambda row: replace(row, status="failed"))
+                yield from self.round_changed(
+                    plan.session, plan.round_number, lambda row: replace(row, status="failed")
+                )
                 world.store.failures.append((plan, effect.reason))
                 world.invariants.attempt_failed(plan)
                 world.chaos.noticed("attempt failed")
@@ -266,8 +268,8 @@ class ReducerNode(StoringNode):
                 for seat in self.seats.values():
                     if seat.stream is not None:
                         seat.stream.send(self, committed)
-            case RecordValidation(_, number, reports):
-                yield from self.round_changed(number, lambda row: row)
+            case RecordValidation(session, number, reports):
+                yield from self.round_changed(session, number, lambda row: row)
                 world.store.validated[number] = sum(report.validated for report in reports)
             case RecordSession(session, status, reason):
                 yield from self.changed(
@@ -301,7 +303,7 @@ class ReducerNode(StoringNode):
                 raise CommittedElsewhere(plan)
             return replace(row, cells=effect.cells, generation=effect.generation)
 
-        yield from self.round_changed(plan.round_number, extended)
+        yield from self.round_changed(plan.session, plan.round_number, extended)
         world.chaos.noticed("clients of a lost combiner asked again in the same attempt")
 
     def _expect(self, name: CombinerName, instance: InstanceId) -> None:
@@ -327,7 +329,7 @@ class ReducerNode(StoringNode):
             model: Digest = yield from self.put(content)
             self.perhaps_crash("reducer crashed between a model and its commit")
             world.invariants.committing(self.fence, effect)
-            yield from self.round_changed(plan.round_number, lambda row: _committed(row, effect, model))
+            yield from self.round_changed(plan.session, plan.round_number, lambda row: _committed(row, effect, model))
             yield from self.look_after(model, content)
         except NOT_THE_ONE:
             raise

@@ -166,7 +166,7 @@ class Attempts:
             self._node.world.invariants.servers.document_changed(row.attempts[attempt.attempt].attempt, attempt)
             return replace(row, attempts={**row.attempts, attempt.attempt: kept})
 
-        yield from self._node.round_changed(attempt.round, with_attempt)
+        yield from self._node.round_changed(at.session, attempt.round, with_attempt)
         at.attempt = attempt
         if opens:
             self._node.perhaps_crash("reducer crashed after opening is stored")
@@ -176,7 +176,9 @@ class Attempts:
         at.opened = None
         self._node.perhaps_crash("reducer crashed before its key is unset")
         if self._node.world.machines.unsets_key:
-            yield from self._node.round_changed(at.attempt.round, lambda row: replace(row, round_secret=None))
+            yield from self._node.round_changed(
+                at.session, at.attempt.round, lambda row: replace(row, round_secret=None)
+            )
         self._node.perhaps_crash("reducer crashed after its key is unset")
 
     def secret_of(self, at: AttemptAtHand) -> bytes:

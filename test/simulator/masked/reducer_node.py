@@ -237,14 +237,16 @@ class MaskedReducerNode(ReducerNode):
             case SendCancel(combiner, instance, cancelled):
                 self._send(combiner, instance, cancelled)
             case CloseFailedAttempt(plan):
-                yield from self.round_changed(plan.round_number, lambda row: replace(row, status="failed"))
+                yield from self.round_changed(
+                    plan.session, plan.round_number, lambda row: replace(row, status="failed")
+                )
                 world.invariants.times.attempt_failed(plan, effect.reason)
                 world.chaos.noticed("attempt failed")
             case TellCommitted(committed):
                 world.invariants.servers.commit_told(committed)
                 self.send_all(committed)
-            case RecordValidation(_, number):
-                yield from self.round_changed(number, lambda row: row)
+            case RecordValidation(session, number):
+                yield from self.round_changed(session, number, lambda row: row)
                 world.chaos.noticed("round validated")
             case RecordSession(session, status, reason):
                 yield from self.changed(

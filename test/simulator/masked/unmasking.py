@@ -189,7 +189,7 @@ class Unmasking:
 
         servers = self._node.world.invariants.servers
         servers.committing(model, cells, included, opened.sums, opened.weight)
-        yield from self._node.round_changed(plan.round, committed)
+        yield from self._node.round_changed(at.session, plan.round, committed)
 
 
 def _to_open(at: AttemptAtHand, ctx: bytes, silent: frozenset[tuple[bytes, bytes]]) -> CellToOpen:
