@@ -183,7 +183,7 @@ class ChaosNetwork(RunningNetwork):
     def objects(self) -> dict[str, bytes]:
         """Return every object in the store, by name."""
         if not self.stores:
-            files = (file for file in (self.folder.state("reducer") / "objects").rglob("*") if file.is_file())
+            files = (self.folder.state("reducer") / "objects").rglob("[0-9a-f]" * 64)
             return {file.name: file.read_bytes() for file in files}
         found = self._s3().list_objects("fedn-py", recursive=True)
         names = [str(one.object_name) for one in found]

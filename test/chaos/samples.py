@@ -30,7 +30,7 @@ class Sample:
     Attributes:
         pid: another one is another life.
         rss: bytes. spooled: bytes of files of WORK.
-        held: count of each of COUNTED; files are all in its state, caches too.
+        held: count of each of COUNTED; files are those of WORK.
     """
 
     pid: int
@@ -73,9 +73,8 @@ def _sample(network: ChaosNetwork, name: str) -> Sample:
     pid = network.crew.pid(name)
     status = Path(f"/proc/{pid}/status").read_text()
     rss = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
-    state = network.folder.state(name)
-    files, work = _sizes(state), [size for folder in WORK for size in _sizes(state / folder)]
-    held = {**network.crew.held(name), "children": len(descendants(pid)), "files": len(files)}
+    work = [size for folder in WORK for size in _sizes(network.folder.state(name) / folder)]
+    held = {**network.crew.held(name), "children": len(descendants(pid)), "files": len(work)}
     return Sample(pid, rss, sum(work), held)
 
 
