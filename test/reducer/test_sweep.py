@@ -205,6 +205,23 @@ def test_what_is_named_while_the_sweep_looks_stays() -> None:
     on_shelves(story)
 
 
+def test_what_another_process_stores_again_while_the_sweep_looks_stays() -> None:
+    async def story(shelves: Shelves) -> None:
+        await shelves.put(b"bytes")
+        shelves.days_pass()
+        find = shelves.documents.find
+
+        async def found_and_then_stored(*args: Any, **kwargs: Any) -> Any:
+            answer = await find(*args, **kwargs)
+            await shelves.put(b"bytes")  # as a combiner does, past this reducer
+            return answer
+
+        shelves.documents.find = found_and_then_stored  # type: ignore[method-assign]
+        assert await shelves.swept() == set()
+
+    on_shelves(story)
+
+
 # ---- faults
 
 
