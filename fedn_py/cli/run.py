@@ -30,7 +30,7 @@ FileOption = Annotated[
 
 @run.command("reducer")
 def run_reducer(config: FileOption = None) -> None:
-    """Run the reducer: rounds, registry, REST API.
+    """Run the reducer: rounds, registry, REST API. While another one is active on the same stores, it stands by.
 
     Example: fedn-py run reducer -c reducer.yaml
     """
