@@ -15,7 +15,13 @@ from reducer_network import Network, OperatorFiles, Stored, a_network
 
 from fedn_py.protocol.masked.round_messages import Included
 from fedn_py.protocol.reducer_work import Failed, Paused
-from fedn_py.reducer.newest_attempt import FILE_NAME, NewestAttempt, NewestAttemptFile, NewestAttemptUnreadable
+from fedn_py.reducer.newest_attempt import (
+    FILE_NAME,
+    NewestAttempt,
+    NewestAttemptFile,
+    NewestAttemptUnreadable,
+    follow,
+)
 
 MUTE = {client.name for client in CLIENTS[:5]}
 
@@ -143,6 +149,44 @@ def test_after_an_ordinary_restart_clients_are_released(tmp_path: Path) -> None:
             await until(lambda: released(second))
             assert released(second) == {next(iter(first.cells))}
         assert await told(stored) == []
+
+    asyncio.run(story())
+
+
+def test_another_host_that_followed_while_the_first_one_lived_releases_clients_too(tmp_path: Path) -> None:
+    async def story() -> None:
+        files, stored = OperatorFiles(tmp_path / "operator"), Stored()
+        file = NewestAttemptFile(files.folder / FILE_NAME)
+        async with a_network(tmp_path, stored, operator=files) as network:
+            await follow(network.ledger, file)
+            assert file.read() == NewestAttempt()
+            first = await a_masked_combiner(network, closes=False, mute=set(MUTE))
+            await network.start_session(masking="pet", clients_wanted=5, retry_delay_s=100.0)
+            await until(lambda: first.cells)
+            await network.settled()
+            named = file.read()
+            file.path.unlink()  # the first host's own, which the other one has not
+            await follow(network.ledger, file)
+            assert file.read() == named
+        async with a_network(tmp_path, stored, operator=files) as network:
+            second = await a_masked_combiner(network, cells=dict(first.cells), aborts=False, mute=set(MUTE))
+            await second.give_up(first.orders[0], "its spool is full")
+            await network.reaches(Failed, Paused)
+            await until(lambda: released(second))
+        assert await told(stored) == []
+
+    asyncio.run(story())
+
+
+def test_a_host_that_knows_more_than_the_documents_does_not_forget_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        files, stored = OperatorFiles(tmp_path / "operator"), Stored()
+        async with a_network(tmp_path, stored, operator=files) as network:
+            file = NewestAttemptFile(tmp_path / "other" / FILE_NAME)
+            known = NewestAttempt("5e55", 7, 1, "ab" * 32)
+            await file.write(known)
+            await follow(network.ledger, file)
+            assert file.read() == known
 
     asyncio.run(story())
 
