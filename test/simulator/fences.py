@@ -45,6 +45,7 @@ class FenceRules:
 
     def __init__(self, world: "World") -> None:
         self._world = world
+        self._fences: set[int] = set()
         self._newest_fence = 0
         self._stamped: dict[tuple[str, str], int] = {}
         self._heard_of: dict[Node, tuple[int, int]] = {}
@@ -53,9 +54,10 @@ class FenceRules:
     # ---- who acts
 
     def lease_taken(self, node: "LeasedNode", fence: int) -> None:
-        """A reducer has the lease."""
-        check(fence > self._newest_fence, FENCE_GROWS, (node, fence, self._newest_fence))
-        self._newest_fence = fence
+        """A reducer has the lease, though another may have taken it since: each gets a number of its own."""
+        check(fence not in self._fences, FENCE_GROWS, (node, fence))
+        self._fences.add(fence)
+        self._newest_fence = max(self._newest_fence, fence)
         settled = self._world.clock.now > self._world.sizes.quiet_after_s + _SETTLED_S
         others = [one for one in self._world.reducers if one.fence and one is not node and one.asleep is None]
         check(not (settled and self._world.chaos.quiet and others), KEEPS_LEASE, (node, others))

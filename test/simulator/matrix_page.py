@@ -60,8 +60,12 @@ def _cell(swarm: Swarm, row: str, phase: str) -> str:
 
 
 def main() -> int:
-    """Write the page."""
-    PAGE.write_text(page(run_swarms(SUITE)), encoding="utf-8")
+    """Write the page, unless a rule was broken."""
+    swarms = run_swarms(SUITE)
+    if any(swarm.broken for swarm in swarms.values()):
+        sys.stderr.write("The simulator found a broken rule: see make swarm. The fault matrix is not written.\n")
+        return 1
+    PAGE.write_text(page(swarms), encoding="utf-8")
     return 0
 
 
