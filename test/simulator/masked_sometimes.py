@@ -14,6 +14,7 @@ OFTEN = (
     "a work sent again, its upload before released",
     "attempt 2",
     "attempt 3",
+    "a found attempt goes on",
     "attempt failed",
     "box refused",
     "cell closed with too few",
