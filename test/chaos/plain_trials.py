@@ -250,6 +250,14 @@ TRIALS = (
             everybody,
             gated=True,
         )
-        for name in ("reducer", "combiner-1", "client-3")
+        for name in ("reducer", "combiner-1")
+    ),
+    _plain(
+        "client-3 asked to end",
+        "client-3 gets SIGTERM while it trains, and is started again",
+        partial(terminated, name="client-3"),
+        "it ends with exit code 0, and the round does not wait for it",
+        same_attempt,
+        gated=True,
     ),
 )

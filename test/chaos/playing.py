@@ -17,7 +17,8 @@ from fedn_py.errors import FednError
 from fedn_py.reducer.control import RoundView, SessionOptions
 
 ROUNDS = 3
-SESSION_S = 110.0
+SESSION_S = 240.0
+"""So long only where the machine has much else to do."""
 
 
 def run(network: ChaosNetwork, trial: Trial, folder: Path) -> Outcome:

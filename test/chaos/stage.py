@@ -178,7 +178,7 @@ class Stage:
         record = self.network.records("rounds").get(f"{self.session}/{number:06d}")
         return record is not None and record["status"] == "committed"
 
-    def until(self, what: str, holds: Callable[[], bool], within_s: float = 60.0) -> None:
+    def until(self, what: str, holds: Callable[[], bool], within_s: float = 120.0) -> None:
         """Wait until something holds."""
         deadline = time.monotonic() + within_s
         while not holds():
