@@ -22,7 +22,7 @@ FAR_LINK, FAR_CLIENT = "far to combiner-2", "client-1"
 
 def reducer_killed_at(stage: Stage, point: str, match: str = THIS_ROUND, nth: int = 1) -> None:
     """Kill the reducer at a point and start it again."""
-    stage.arm("reducer", point, match=match, nth=nth)
+    stage.arm("reducer", point=point, match=match, nth=nth)
     stage.killed_at("reducer")
 
 
@@ -53,8 +53,7 @@ def any_client_killed_at(stage: Stage, point: str) -> None:
 def one_killed_at(stage: Stage, point: str, names: Sequence[str]) -> None:
     """Kill the first of some processes that comes to a point behind the first commit, and start it again."""
     stage.await_commit(HURT - 1)
-    for name in names:
-        stage.arm(name, point)
+    stage.arm(*names, point=point)
     stage.killed_at(*names)
 
 
@@ -80,14 +79,14 @@ def client_killed_while_it_trains(stage: Stage) -> None:
 
 def client_killed_while_it_uploads(stage: Stage) -> None:
     stage.await_training()
-    stage.arm("client-3", "upload under way", nth=4)
+    stage.arm("client-3", point="upload under way", nth=4)
     stage.open_gates()
     stage.killed_at("client-3")
 
 
 def client_killed_at(stage: Stage, point: str) -> None:
     stage.await_training()
-    stage.arm("client-3", point)
+    stage.arm("client-3", point=point)
     stage.open_gates()
     stage.killed_at("client-3")
 
@@ -142,7 +141,7 @@ def store_killed_while_clients_train(stage: Stage, name: str) -> None:
 def store_killed_at(stage: Stage, name: str, point: str, match: str = "") -> None:
     """Kill a store while the reducer stands still at a point."""
     stage.await_training()
-    stage.arm("reducer", point, match=match, stop=True)
+    stage.arm("reducer", point=point, match=match, stop=True)
     stage.open_gates()
     stage.await_hit("reducer")
     stage.kill_store(name)
@@ -152,7 +151,7 @@ def store_killed_at(stage: Stage, name: str, point: str, match: str = "") -> Non
 
 
 def answer_lost_at_commit(stage: Stage) -> None:
-    stage.arm("reducer", "commit unwritten", match=THIS_ROUND, stop=True)
+    stage.arm("reducer", point="commit unwritten", match=THIS_ROUND, stop=True)
     stage.await_hit("reducer")
     stage.weather("mongodb", Weather(held=frozenset({"down"})))
     stage.wake("reducer")
@@ -209,7 +208,7 @@ def active_killed_at(stage: Stage, point: str | None) -> None:
         stage.await_training()
         stage.kill(active)
     else:
-        stage.arm(active, point, match=THIS_ROUND)
+        stage.arm(active, point=point, match=THIS_ROUND)
         stage.await_hit(active)
         stage.network.crew.ended(active)
     await_takeover(stage, other_than(stage, active))
@@ -219,7 +218,7 @@ def active_killed_at(stage: Stage, point: str | None) -> None:
 def active_stopped_at(stage: Stage, point: str) -> None:
     """Have the active reducer stand still at a point until the other one has committed, and wake it."""
     active = stage.network.active()
-    stage.arm(active, point, match=THIS_ROUND, stop=True)
+    stage.arm(active, point=point, match=THIS_ROUND, stop=True)
     stage.await_hit(active)
     await_takeover(stage, other_than(stage, active))
     stage.await_commit(HURT)

@@ -107,19 +107,22 @@ class Crew(Children):
     # ---- points
 
     def arm(
-        self, name: str, point: str, *, match: str = "", nth: int = 1, number: signal.Signals = signal.SIGKILL
+        self, *names: str, point: str, match: str = "", nth: int = 1, number: signal.Signals = signal.SIGKILL
     ) -> None:
-        """Have a process get a signal when it passes a point.
+        """Have the first of some processes that passes a point get a signal.
 
         Args:
             match: only passings whose name contains this.
             nth: the how manieth of them.
         """
         assert point in NAMES, point
-        self._hit(name).unlink(missing_ok=True)
-        partial = self._folder / f"{name}.partial"
-        partial.write_text(json.dumps({"point": point, "match": match, "nth": nth, "signal": int(number)}))
-        partial.replace(self._folder / f"{name}.armed")
+        wanted = {"point": point, "match": match, "nth": nth, "signal": int(number), "token": "token"}
+        (self._folder / "token").touch()
+        for name in names:
+            self._hit(name).unlink(missing_ok=True)
+            partial = self._folder / f"{name}.partial"
+            partial.write_text(json.dumps(wanted))
+            partial.replace(self._folder / f"{name}.armed")
 
     def disarm(self) -> None:
         """Have nobody pass an armed point."""

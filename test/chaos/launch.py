@@ -26,6 +26,7 @@ class Armed:
     """What one process does when it passes points."""
 
     def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
         self._file, self._hit = folder / f"{name}.armed", folder / f"{name}.hit"
         self._passed: set[tuple[str, str]] = set()
         self._count = 0
@@ -48,6 +49,10 @@ class Armed:
             if self._count < wanted["nth"]:
                 return
             self._count = 0
+            try:
+                (self._folder / wanted["token"]).unlink()
+            except FileNotFoundError:
+                return  # another process was faster
             self._file.rename(self._hit)
         os.kill(os.getpid(), wanted["signal"])
 

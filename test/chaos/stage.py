@@ -64,10 +64,10 @@ class Stage:
         self.notes.append(f"{name} ended with {code} in {time.monotonic() - began:.1f} s")
         assert code == 0, f"{name} ended with exit code {code}"
 
-    def arm(self, name: str, point: str, *, match: str = "", nth: int = 1, stop: bool = False) -> None:
-        """Have a process be killed, or stand still, where it passes a point."""
+    def arm(self, *names: str, point: str, match: str = "", nth: int = 1, stop: bool = False) -> None:
+        """Have the first of some processes that passes a point be killed there, or stand still."""
         number = signal.SIGSTOP if stop else signal.SIGKILL
-        self.network.crew.arm(name, point, match=match, nth=nth, number=number)
+        self.network.crew.arm(*names, point=point, match=match, nth=nth, number=number)
 
     def await_hit(self, *names: str) -> str:
         """Wait until one of these is at its point."""

@@ -76,7 +76,8 @@ def test_an_armed_process_gets_its_signal_at_the_nth_passing_and_once(
     put_around(Point("here", "reducer", place, "before"), Armed(tmp_path, "reducer"))
     asyncio.run(_call(form))
     assert sent == []
-    wanted = {"point": "here", "match": "", "nth": 2, "signal": int(signal.SIGKILL)}
+    wanted = {"point": "here", "match": "", "nth": 2, "signal": int(signal.SIGKILL), "token": "token"}
+    (tmp_path / "token").touch()
     (tmp_path / "reducer.armed").write_text(json.dumps(wanted))
     for _ in range(4):
         asyncio.run(_call(form))
@@ -88,7 +89,8 @@ def test_the_same_thing_done_again_is_not_passed_twice(tmp_path: Path, monkeypat
     sent: list[int] = []
     monkeypatch.setattr(launch, "os", SimpleNamespace(getpid=lambda: 1, kill=lambda _, number: sent.append(number)))
     point, armed = Point("here", "reducer", "nowhere:nothing", "before"), Armed(tmp_path, "reducer")
-    wanted = {"point": "here", "match": "/000002", "nth": 1, "signal": int(signal.SIGKILL)}
+    wanted = {"point": "here", "match": "/000002", "nth": 1, "signal": int(signal.SIGKILL), "token": "token"}
+    (tmp_path / "token").touch()
     armed.passes(point, "s/000001")
     armed.passes(point, "s/000002")
     (tmp_path / "reducer.armed").write_text(json.dumps(wanted))

@@ -7,7 +7,6 @@ from chaos.run import TRIALS, Course, told
 
 SHORT = (
     "plain, answer to the commit lost",
-    "plain, combiner killed with its sum unreported",
     "masked, member killed with its answer unsent",
     "masked, reducer killed before a commit",
 )
