@@ -196,6 +196,8 @@ def _started(state: Reducer, event: SessionStarted) -> Result:
         case Updating() as updating:
             resumed = waves.resume(updating)
             return _in_waves(_expecting(state, resumed[1]), resumed)
+        case Validating(away=away):
+            return _await_validation(state, progress, away)
         case None if event.paused:
             return replace(state, work=Paused(progress, event.paused)), []
         case None:
@@ -357,8 +359,10 @@ def _next_attempt(state: Reducer, progress: Progress) -> Result:
 
 
 def _try_to_begin(state: Reducer) -> Result:
-    """Begin the attempt that gathers clients, if there are enough."""
+    """Begin what waits for clients, if there are enough: an attempt, or a validation."""
     work = state.work
+    if isinstance(work, Validating) and not work.waiting:
+        return _order_validation(state, work)
     if not isinstance(work, Gathering) or _still_moving(work, state.roster):
         return state, []
     terms, there = work.progress.terms, len(attached(state.roster, work.progress))
@@ -552,7 +556,7 @@ def _advanced(state: Reducer, advanced: masked_rounds.Advanced) -> Result:
             works=0,
             names={},
         )
-        state, more = _begin_validation(state, progress)
+        state, more = _begin_validation(state, progress, work.cells)
         return state, effects + more
     closed = CloseFailedAttempt(work.plan, work.reason, masked_rounds.excluded(work))
     progress = replace(work.progress, history=(*work.progress.history, work.attempt))
@@ -590,6 +594,9 @@ def _time_passed(
     match event, work:
         case GatherTimePassed(), Gathering(progress) if _names(event, progress):
             return _try_to_begin(replace(state, work=replace(work, patient=False)))
+        case GatherTimePassed(session, number), Validating(progress, waiting) if not waiting:
+            if (session, number) == (progress.terms.session, progress.committed):
+                return _try_to_begin(replace(state, work=replace(work, away=frozenset())))
         case MovingTimePassed(), Gathering(progress) if _names(event, progress):
             return _try_to_begin(replace(state, work=replace(work, moving={})))
         case UpdateDeadlinePassed(), Masked(progress) if _names(event, progress):
@@ -622,7 +629,7 @@ def _saved(state: Reducer, event: RoundSaved) -> Result:
     if not isinstance(work, Committing) or not _names(event, work.progress):
         raise UnexpectedEvent(work, event)
     progress = replace(work.progress, committed=event.round_number, head=event.model, attempt=1)
-    state, effects = _begin_validation(replace(state, told=committed), progress)
+    state, effects = _begin_validation(replace(state, told=committed), progress, work.cells)
     return state, told + effects
 
 
@@ -635,22 +642,48 @@ def _not_saved(state: Reducer, event: RoundNotSaved) -> Result:
     return _fail(state, work.progress, work.plan, work.cells, event.reason)
 
 
-def _begin_validation(state: Reducer, progress: Progress) -> Result:
-    terms = progress.terms
+def _begin_validation(state: Reducer, progress: Progress, cells: Cells) -> Result:
+    """Have a new model validated; where nobody is there, as after a new start, its round's clients are waited for."""
+    if not progress.terms.validate:
+        return _next_attempt(state, progress)
+    if not places(state.roster):
+        return _await_validation(state, progress, frozenset(one for _, cell in each(cells) for one in cell.clients))
+    state, effects = _order_validation(state, Validating(progress, {}))
+    return state, [*effects, _validation_deadline(progress)]
+
+
+def _await_validation(state: Reducer, progress: Progress, away: frozenset[ClientId]) -> Result:
+    """Have a model validated when those who were asked for its updates are back, or after a while by whoever is."""
+    session, number = progress.terms.session, progress.committed
+    waits: list[Effect] = [
+        TellWaiting(session, number, f"its model is validated when its {len(away)} clients are back"),
+        StartTimer(MOVING_S, GatherTimePassed(session, number, progress.attempt)),
+        _validation_deadline(progress),
+    ]
+    state, effects = _order_validation(state, Validating(progress, {}, away=away))
+    return state, [*waits, *effects]
+
+
+def _validation_deadline(progress: Progress) -> Effect:
+    deadline = ValidationDeadlinePassed(progress.terms.session, progress.committed)
+    return StartTimer(progress.terms.validation_timeout_s + ANSWER_MARGIN_S, deadline)
+
+
+def _order_validation(state: Reducer, work: Validating) -> Result:
+    """Have everybody validate, once those who are waited for are there."""
+    there = places(state.roster)
+    if not there or not work.away <= there.keys():
+        return replace(state, work=work), []
     waiting: dict[CombinerName, ValidationOrder] = {}
     effects: list[Effect] = []
-    generation = progress.generation
+    generation = work.progress.generation
     for combiner, entry in sorted(state.roster.items()):
-        if not (terms.validate and entry.clients):
+        if not entry.clients:
             continue
         generation = Generation(generation + 1)
-        waiting[combiner] = _validation_order(progress, generation, entry.clients)
+        waiting[combiner] = _validation_order(work.progress, generation, entry.clients)
         effects.append(SendOrder(combiner, entry.instance, waiting[combiner]))
-    progress = replace(progress, generation=generation)
-    if not waiting:
-        return _next_attempt(state, progress)
-    deadline = ValidationDeadlinePassed(terms.session, progress.committed)
-    effects.append(StartTimer(terms.validation_timeout_s + ANSWER_MARGIN_S, deadline))
+    progress = replace(work.progress, generation=generation)
     return replace(state, work=Validating(progress, waiting)), effects
 
 

@@ -84,12 +84,14 @@ class Validating:
     """The clients validate the new global model.
 
     Attributes:
-        waiting: combiners that owe their report, with their order.
+        waiting: combiners that owe their report, with their order; none before the orders go out.
+        away: clients that are waited for before the orders go out.
     """
 
     progress: Progress
     waiting: Mapping[CombinerName, ValidationOrder]
     reports: tuple[ValidationReport, ...] = ()
+    away: frozenset[ClientId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +135,12 @@ class SessionStarted:
 
     Attributes:
         paused: the reason it rests with, empty for a session that runs.
-        found: the attempt that ran, as its document has it.
+        found: the attempt that ran, as its document has it, or the validation that it does not have yet.
     """
 
     progress: Progress
     paused: str = ""
-    found: Masked | Updating | None = None
+    found: Masked | Updating | Validating | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from fedn_py.protocol.masked.options import LEAST_CLIENTS, MaskedOptions, faults
 from fedn_py.protocol.messages import RoundCommitted
 from fedn_py.protocol.reducer import first_generation
 from fedn_py.protocol.reducer_terms import Progress, SessionTerms
-from fedn_py.protocol.reducer_work import SessionStarted, Updating
+from fedn_py.protocol.reducer_work import SessionStarted, Updating, Validating
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import SessionOptions, SessionUnderWay, UnknownModel, UnknownSession
 from fedn_py.reducer.event_log import EventLog
@@ -30,7 +30,7 @@ from fedn_py.reducer.records import (
     with_failure,
 )
 from fedn_py.reducer.restored import next_number
-from fedn_py.reducer.round_records import cells_of
+from fedn_py.reducer.round_records import CommittedElsewhere, cells_of
 
 INTERRUPTED = "ReducerRestarted: the reducer was started anew while the attempt began or ended"
 """Why a masked attempt failed that an earlier life of the reducer had not planned yet, or was giving up."""
@@ -157,7 +157,7 @@ class Sessions:
         if newest is not None and newest.status == "running":
             before = replace(progress, attempt=newest.plan.attempt)
             return SessionStarted(before, paused, Updating(before, newest.plan, cells_of(newest)))
-        return SessionStarted(progress, paused)
+        return _between_attempts(progress, newest, paused)
 
     async def last_commit(self) -> RoundCommitted | None:
         """Return the newest commit of the newest session: combiners and clients may have missed it."""
@@ -178,7 +178,7 @@ class Sessions:
             return SessionStarted(before, paused, found_attempt(before, newest, attempt, INTERRUPTED))
         if newest.status != "committed":
             progress = with_history(progress, newest, names)
-        return SessionStarted(progress, paused)
+        return _between_attempts(progress, newest, paused)
 
     async def _client_names(self) -> dict[ClientId, ClientName]:
         return {record.client: record.name for record in await self._ledger.find("clients", ClientRecord)}
@@ -205,8 +205,14 @@ class Sessions:
 
     async def _close_interrupted(self, key: str, record: RoundRecord) -> None:
         plan = record.plan
-        closed = with_failure(record, FailedAttempt(plan.attempt, INTERRUPTED, self._clock()), ())
-        await self._ledger.change("rounds", key, RoundRecord, lambda _: closed, status=closed.status)
+        failure = FailedAttempt(plan.attempt, INTERRUPTED, self._clock())
+
+        def closed(now: RoundRecord) -> RoundRecord:
+            if now.plan != plan or now.status != "running":
+                raise CommittedElsewhere(plan)
+            return with_failure(now, failure, ())
+
+        await self._ledger.change("rounds", key, RoundRecord, closed, status="failed")
         text = f"round {plan.round_number}, attempt {plan.attempt} failed: {INTERRUPTED}"
         self._events.tell("round.failed", text, "warning", session=plan.session, round=str(plan.round_number))
 
@@ -228,6 +234,15 @@ class Sessions:
 
 def _with_room(record: RoundRecord) -> RoundRecord:
     return replace(record, generation=Generation(record.generation + _VALIDATIONS_AT_MOST))
+
+
+def _between_attempts(progress: Progress, newest: RoundRecord | None, paused: str) -> SessionStarted:
+    """Return where a session goes on that runs no attempt: with the validation that its newest model lacks, if any."""
+    lacks = newest is not None and newest.status == "committed" and newest.validation is None
+    if newest is None or not lacks or paused or not progress.terms.validate:
+        return SessionStarted(progress, paused)
+    asked = frozenset(client for cell in newest.cells for client in cell.clients)
+    return SessionStarted(progress, paused, Validating(progress, {}, away=asked))
 
 
 def first_progress(terms: SessionTerms) -> Progress:

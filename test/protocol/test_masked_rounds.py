@@ -104,6 +104,7 @@ from fedn_py.protocol.reducer_work import (
     TellRefused,
     TellWaiting,
     UpdateDeadlinePassed,
+    Validating,
 )
 
 DEADLINE, ANSWERS_DUE = UpdateDeadlinePassed(SESSION, 1, 1), AnswerDeadlinePassed(SESSION, 1, 1)
@@ -710,6 +711,16 @@ def test_an_attempt_whose_cells_are_closed_goes_on_with_the_same_sets() -> None:
     ]
 
 
+def test_a_model_whose_key_was_still_to_go_is_validated_when_its_clients_are_back() -> None:
+    state, _ = step(Reducer(), found(run(masked.opening(validate=True), *OPENED)[0], model=MODEL_1))
+    state, _ = run(state, KeyUnset())
+    assert isinstance(state.work, Validating)
+    assert (state.work.waiting, state.work.away) == ({}, ids(IN_NORTH) | ids(IN_SOUTH))
+    state, _ = run(state, CombinerJoined(NORTH, NORTH_1), ClientsChanged(NORTH, NORTH_1, ids(IN_NORTH)))
+    state, effects = run(state, CombinerJoined(SOUTH, SOUTH_1), ClientsChanged(SOUTH, SOUTH_1, ids(IN_SOUTH)))
+    assert [effect.combiner for effect in effects if isinstance(effect, SendOrder)] == [NORTH, SOUTH]
+
+
 def test_an_attempt_that_may_have_opened_is_finished_with_exactly_its_sets() -> None:
     state, effects = step(idle(), found(masked.opening()))
     assert inner(effects) == [OpenCells(tuple(sorted((NORTHERN.ctx, SOUTHERN.ctx))))]
@@ -720,7 +731,7 @@ def test_an_attempt_that_may_have_opened_is_finished_with_exactly_its_sets() -> 
 
 
 def test_a_commit_that_was_written_is_not_written_again_and_is_told_to_whoever_joins() -> None:
-    state, effects = step(idle(), found(run(masked.opening(), *OPENED)[0], model=MODEL_1))
+    state, effects = step(idle(), found(run(masked.opening(validate=True), *OPENED)[0], model=MODEL_1))
     assert kinds(effects) == [SaveDocument, UnsetKey]
     _, effects = step(state, CombinerJoined(NORTH, NORTH_1))
     assert effects == [TellCommittedAgain(NORTH, NORTH_1, RoundCommitted(SESSION, 1, MODEL_1))]

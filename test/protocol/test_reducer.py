@@ -49,7 +49,7 @@ from fedn_py.protocol.messages import (
     ValidationOrder,
 )
 from fedn_py.protocol.plain_cells import excluded_of
-from fedn_py.protocol.reducer import BY_OPERATOR, LONGEST_RETRY_S, first_generation, step
+from fedn_py.protocol.reducer import BY_OPERATOR, LONGEST_RETRY_S, Result, first_generation, step
 from fedn_py.protocol.reducer_terms import (
     Cell,
     Cells,
@@ -346,6 +346,8 @@ def test_the_answer_of_a_lost_cell_comes_too_late() -> None:
         (a_partial(OF_ANNA, generation=NORTHS, weight=11), "WrongWeight"),
         (a_partial(OF_ANNA, generation=NORTHS, sum_object=None), "NoSum"),
         (a_partial(generation=NORTHS, sum_object=SEED), "NoSum"),
+        (a_partial(OF_ANNA, generation=NORTHS, sum_object=a_plan().base_model), "NotASum"),
+        (a_partial(OF_ANNA, generation=NORTHS, sum_object=a_plan().package), "NotASum"),
     ],
 )
 def test_an_unfit_partial_is_refused_by_name_and_loses_its_cell(unfit: PartialAggregate, fault: str) -> None:
@@ -818,6 +820,78 @@ def test_a_wish_is_kept_over_a_new_start() -> None:
     found = Updating(some_progress(generation=SOUTHS, intent="stop"), a_plan(), two_cells())
     state, effects = step(Reducer(), SessionStarted(found.progress, found=found))
     assert (state.work, effects[-1]) == (Idle(), RecordSession(SESSION, "stopped", BY_OPERATOR))
+
+
+def unvalidated(**changed: object) -> SessionStarted:
+    """Return the session of a committed round whose model was being validated."""
+    progress = some_progress(committed=1, head=MODEL_1, generation=SOUTHS, **changed)
+    return SessionStarted(progress, found=Validating(progress, {}, away=frozenset({ANNA, BERT, CARL})))
+
+
+def back(state: Reducer, combiner: CombinerName, instance: InstanceId, *clients: ClientId) -> Result:
+    """Let a combiner come with its clients."""
+    state, _ = step(state, CombinerJoined(combiner, instance))
+    return step(state, ClientsChanged(combiner, instance, frozenset(clients)))
+
+
+def test_a_validation_that_is_lacking_is_ordered_when_the_clients_of_its_round_are_back() -> None:
+    state, effects = step(Reducer(), unvalidated())
+    assert isinstance(effects[0], TellWaiting)
+    timeout_s = some_terms().validation_timeout_s + ANSWER_MARGIN_S
+    assert effects[1:] == [
+        StartTimer(MOVING_S, GatherTimePassed(SESSION, 1, 1)),
+        StartTimer(timeout_s, ValidationDeadlinePassed(SESSION, 1)),
+    ]
+    state, effects = back(state, NORTH, NORTH_2, ANNA, BERT)
+    assert effects == []
+    state, effects = back(state, SOUTH, SOUTH_1, CARL, DORA)  # whoever is there validates, in the round or not
+    north, south = to_validate(SOUTHS + 1, ANNA, BERT), to_validate(SOUTHS + 2, CARL, DORA)
+    assert effects == [SendOrder(NORTH, NORTH_2, north), SendOrder(SOUTH, SOUTH_1, south)]
+    with pytest.raises(UnexpectedEvent):
+        step(state, ValidationArrived(SOUTH, SOUTH_1, a_report(SOUTHS)))  # from before the new start
+    state, _ = step(state, ValidationArrived(NORTH, NORTH_2, a_report(north.generation)))
+    state, effects = step(state, ValidationArrived(SOUTH, SOUTH_1, a_report(south.generation)))
+    reports = (a_report(north.generation), a_report(south.generation))
+    assert effects[0] == RecordValidation(SESSION, 1, reports, ())
+    assert isinstance(state.work, Updating)
+    assert state.work.plan.round_number == 2
+
+
+def test_clients_that_do_not_come_back_are_waited_for_a_while_before_a_model_is_validated() -> None:
+    state, _ = step(Reducer(), unvalidated())
+    state, _ = back(state, NORTH, NORTH_1, ANNA)
+    state, effects = step(state, GatherTimePassed(SESSION, 1, 1))
+    assert effects == [SendOrder(NORTH, NORTH_1, to_validate(SOUTHS + 1, ANNA))]
+    again, effects = step(state, GatherTimePassed(SESSION, 1, 1))
+    assert (again, effects) == (state, [])
+
+
+def test_a_model_that_nobody_validates_by_the_deadline_is_written_down_as_such() -> None:
+    state, _ = step(Reducer(), unvalidated())
+    state, effects = step(state, GatherTimePassed(SESSION, 1, 1))
+    assert effects == []  # whoever comes first will do
+    late, effects = back(state, NORTH, NORTH_1, ANNA)
+    assert of_type(effects, SendOrder) != []
+    assert step(late, ValidationDeadlinePassed(SESSION, 1))[1][0] == RecordValidation(SESSION, 1, (), (NORTH,))
+    state, effects = step(state, ValidationDeadlinePassed(SESSION, 1))
+    assert effects[0] == RecordValidation(SESSION, 1, (), ())
+    assert isinstance(state.work, Gathering)
+
+
+def test_a_model_that_is_committed_while_nobody_is_there_is_validated_when_the_clients_are_back() -> None:
+    state, effects = step(replace(committing(), roster={}), RoundSaved(SESSION, 1, 1, MODEL_1))
+    assert state.work == unvalidated().found
+    assert StartTimer(MOVING_S, GatherTimePassed(SESSION, 1, 1)) in effects
+
+
+@pytest.mark.parametrize(("intent", "ends"), [("pause", Paused), ("stop", Idle)])
+def test_a_wish_is_kept_until_a_validation_that_was_lacking_is_done(intent: str, ends: type) -> None:
+    state, _ = step(Reducer(), unvalidated(intent=intent))
+    state, _ = back(state, NORTH, NORTH_1, ANNA, BERT, CARL)
+    assert isinstance(state.work, Validating)
+    state, effects = step(state, ValidationArrived(NORTH, NORTH_1, a_report(Generation(SOUTHS + 1))))
+    assert isinstance(effects[0], RecordValidation)
+    assert isinstance(state.work, ends)
 
 
 def test_whoever_joins_hears_of_the_newest_commit() -> None:

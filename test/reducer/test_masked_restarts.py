@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import masked_world as world
 import pytest
 from awaiting import until
 from builders import NORTH_1, NORTH_2
@@ -17,6 +19,10 @@ from fedn_py.protocol.masked.opening_work import GivenUp
 from fedn_py.protocol.masked.round_messages import Included, NotOpened, OpenSum2
 from fedn_py.protocol.masked.signing import read_signed
 from fedn_py.protocol.masked_rounds_work import Masked, MaskedEvent
+from fedn_py.protocol.messages import MetricsSummary, ValidationOrder, ValidationReport
+from fedn_py.protocol.reducer_work import Validating
+from fedn_py.reducer.records import round_key
+from fedn_py.reducer.round_records import CommittedElsewhere
 from fedn_py.reducer.sessions import INTERRUPTED
 
 FIVE = CLIENTS[:5]
@@ -167,6 +173,49 @@ def test_a_commit_is_not_made_twice(tmp_path: Path) -> None:
     events = asyncio.run(stored.events())
     assert [attempt.key for attempt in attempts_of(asyncio.run(the_round(stored)))] == ["unset"]
     assert len([event for event in events if event.kind == "round.committed"]) <= 1
+
+
+def test_a_validation_that_is_lacking_is_ordered_again_signed_and_by_a_new_generation(tmp_path: Path) -> None:
+    async def told() -> None:
+        files, stored = OperatorFiles(tmp_path / "operator", world.a_policy(metrics="client")), Stored()
+        async with a_network(tmp_path, stored, operator=files) as network:
+            first = await a_masked_combiner(network)
+            await network.start_session(masking="pet", clients_wanted=5)
+            await until(lambda: validations(first))
+        async with a_network(tmp_path, stored, operator=files) as network:
+            await network.reaches(Validating)
+            second = await a_masked_combiner(network)
+            await until(lambda: validations(second))
+            (before,), (again,) = validations(first), validations(second)
+            assert again.signed is not None
+            assert again.generation > before.generation
+            assert replace(again, generation=before.generation, signed=before.signed) == before
+            await second.say(ValidationReport(again.generation, 5, 5, MetricsSummary(), ()))
+            await network.at_rest()
+        record = await the_round(stored)
+        assert record.validation is not None
+        assert record.validation.clients == 5
+
+    asyncio.run(told())
+
+
+def validations(combiner: MaskedCombiner) -> list[ValidationOrder]:
+    return [one for one in combiner.heard if isinstance(one, ValidationOrder)]
+
+
+def test_an_attempt_without_a_plan_that_another_reducer_has_committed_is_not_closed_as_failed(tmp_path: Path) -> None:
+    async def told() -> None:
+        async with a_network(tmp_path, operator=OperatorFiles(tmp_path / "operator")) as network:
+            await a_masked_combiner(network)
+            await network.start_session(masking="pet", clients_wanted=5)
+            await network.at_rest()
+            committed = await the_round(network.stored)
+            seen = replace(committed, status="running", model=None, document=None)
+            with pytest.raises(CommittedElsewhere):
+                await network.sessions._close_interrupted(round_key(seen.plan.session, 1), seen)
+            assert await the_round(network.stored) == committed
+
+    asyncio.run(told())
 
 
 @pytest.mark.parametrize("gone", [False, True])

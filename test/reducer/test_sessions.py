@@ -16,7 +16,7 @@ from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.messages import CellOrder, RoundCommitted, ValidationOrder
 from fedn_py.protocol.reducer import BY_OPERATOR
 from fedn_py.protocol.reducer_terms import Cells
-from fedn_py.protocol.reducer_work import Failed, Gathering, Paused, Updating, Validating
+from fedn_py.protocol.reducer_work import Failed, Gathering, Idle, Paused, Updating, Validating
 from fedn_py.reducer.control import SessionUnderWay, UnknownModel, UnknownPackage, WrongSessionStatus
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_sessions import BeyondPolicy, MaskingNotSetUp
@@ -262,7 +262,7 @@ def test_a_restart_in_any_phase_goes_on_where_it_was(tmp_path: Path, phase: str)
                 assert view.status == ("paused" if phase == "paused" else "failed")
                 await second.control.resume_session(session.id)
             work = second.mailbox.state.work
-            assert isinstance(work, Updating if phase == "updating" else Gathering)
+            assert isinstance(work, {"updating": Updating, "validating": Validating}.get(phase, Gathering))
             progress = work.progress
             assert progress.generation > highest
             committed = models_of(before.values())
@@ -278,6 +278,7 @@ def test_a_restart_in_any_phase_goes_on_where_it_was(tmp_path: Path, phase: str)
             assert all(order.generation > highest for order in again.orders)
             rounds = await stored.rounds()
             assert [record.status for record in rounds] == ["committed", "committed"]
+            assert [record.validation.clients for record in rounds if record.validation is not None] == [2, 2]
             assert models_of(rounds)[: len(committed)] == committed
             assert (await second.control.session(session.id)).status == "finished"
 
@@ -386,10 +387,14 @@ def test_a_wish_that_waits_for_the_round_is_kept_over_a_new_start(tmp_path: Path
             await first.reaches(Validating)
             await (first.control.pause_session if wish == "pause" else first.control.stop_session)(session.id)
         async with a_network(tmp_path, stored) as second:
+            await second.reaches(Validating)
             await second.combiner(instance=InstanceId("north-2"))
+            await second.reaches(Idle, Paused)
             await second.settled()
             assert (await second.control.session(session.id)).status == ends
-        assert len(await stored.rounds()) == 1
+        (record,) = await stored.rounds()
+        assert record.validation is not None
+        assert record.validation.clients == 2
 
     asyncio.run(story())
 

@@ -246,19 +246,19 @@ def test_a_reducer_that_is_lost_after_the_commit_goes_on_with_the_next_round(a_w
     world.reducer.crash()
     world.reducer.start()
     world.run()
-    assert replace(world.store.rounds[1], generation=first.generation) == first
+    assert replace(world.store.rounds[1], generation=first.generation, validated=None) == first
     assert world.store.rounds[2].plan.base_model == first.model
     assert world.store.status == "finished"
 
 
-def test_a_reducer_that_is_lost_while_a_model_is_validated_goes_on_with_the_next_round(a_world: Build) -> None:
+def test_a_reducer_that_is_lost_while_a_model_is_validated_has_it_validated_and_goes_on(a_world: Build) -> None:
     world = a_world(clients_required=4)
     reach(world, Validating)
     world.reducer.crash()
     world.reducer.start()
     world.run()
     assert world.store.status == "finished"
-    assert world.store.validated == {2: 4}
+    assert world.store.validated == {1: 4, 2: 4}
 
 
 def test_a_session_that_rests_still_rests_after_the_reducer_was_lost(a_world: Build) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ONE_MODEL = "one model for each round"
 CHAIN = "the trail is a chain"
+VALIDATED = "what is committed is validated"
 NEVER_UNSEEN = "a commit is never unseen"
 FENCE_GROWS = "the fence of a document never decreases"
 FENCED_OFF = "nothing with an old fence changes what a newer reducer has taken over"

@@ -5,7 +5,7 @@ Each rule has a name, which a failing run gives: a planted bug counts as caught 
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.fences import FenceRules, check
+from simulator.fences import VALIDATED, FenceRules, check
 from simulator.store import RoundRow, WeightedSum
 
 from fedn_py.identity import ClientId, CombinerName, Digest, Generation
@@ -62,6 +62,9 @@ class Invariants(FenceRules):
         self._opened[plan.round_number, plan.attempt] = effect
         self._opened_at[plan.round_number, plan.attempt] = self._world.clock.now
         check(plan.base_model == self._head(plan.round_number - 1), "the trail is a chain", plan)
+        before = store.rounds.get(plan.round_number - 1)
+        lacks = before is not None and before.validated is None
+        check(not (lacks and store.terms.validate), VALIDATED, plan)
         drawn = [client for cell in effect.cells.values() for client in cell.clients]
         check(len(drawn) == len(set(drawn)), "no client is in two cells", drawn)
         check(len(drawn) >= self._world.store.terms.clients_required, "enough clients are drawn", drawn)

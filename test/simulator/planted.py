@@ -30,6 +30,7 @@ from fedn_py.protocol.reducer_work import (
     SessionStarted,
     UpdateDeadlinePassed,
     Updating,
+    Validating,
 )
 from fedn_py.reducer.lease import Lease, Seen
 from fedn_py.store.memory import MemoryDocuments, MemoryObjects
@@ -179,12 +180,19 @@ def _order_what_was_found_anew(store: Store) -> SessionStarted | None:
     return replace(started, found=replace(started.found, cells=cells))
 
 
+def _forget_the_validation(store: Store) -> SessionStarted | None:
+    started = store.where_it_was(store.terms.session)
+    if started is None or not isinstance(started.found, Validating):
+        return started
+    return replace(started, found=None)
+
+
 def _forget_what_was_wished(store: Store) -> SessionStarted | None:
     started = store.where_it_was(store.terms.session)
     if started is None:
         return None
     found = started.found
-    if isinstance(found, Updating):
+    if isinstance(found, Updating | Validating):
         found = replace(found, progress=replace(found.progress, intent="run"))
     return replace(started, progress=replace(started.progress, intent="run"), found=found)
 
@@ -344,6 +352,9 @@ PLANTED = {
     ),
     "a found attempt is ordered under generations that are not written down": PlantedBug(
         Machines(recover=_order_what_was_found_anew), frozenset({"saved before it is sent"})
+    ),
+    "a restarted reducer forgets that a model is to be validated": PlantedBug(
+        Machines(recover=_forget_the_validation), frozenset({fences.VALIDATED})
     ),
     "a restarted reducer forgets what its operator wished": PlantedBug(
         Machines(recover=_forget_what_was_wished), frozenset({"what was wished is kept"})

@@ -269,8 +269,8 @@ class ReducerNode(StoringNode):
                     if seat.stream is not None:
                         seat.stream.send(self, committed)
             case RecordValidation(session, number, reports):
-                yield from self.round_changed(session, number, lambda row: row)
-                world.store.validated[number] = sum(report.validated for report in reports)
+                validated = sum(report.validated for report in reports)
+                yield from self.round_changed(session, number, lambda row: replace(row, validated=validated))
             case RecordSession(session, status, reason):
                 yield from self.changed(
                     "sessions", session, lambda row: replace(row, status=status, reason=reason, intent="run")

@@ -16,7 +16,7 @@ from fedn_py.identity import ClientId, CombinerName, Digest, Generation, Session
 from fedn_py.protocol.messages import Contribution, Exclusion, RoundPlan
 from fedn_py.protocol.reducer import first_generation
 from fedn_py.protocol.reducer_terms import Cells, Intent, Progress, SessionTerms, each
-from fedn_py.protocol.reducer_work import SessionStarted, Updating
+from fedn_py.protocol.reducer_work import SessionStarted, Updating, Validating
 
 ROOM_FOR_VALIDATIONS = 1_000_000
 """Validation orders take generations too and are not written down."""
@@ -61,6 +61,7 @@ class RoundRow:
     model: Digest | None = None
     included: tuple[tuple[CombinerName, Contribution], ...] = ()
     excluded: tuple[Exclusion, ...] = ()
+    validated: int | None = None
 
 
 @dataclass
@@ -88,6 +89,8 @@ class Store:
                 self.intent = value.intent
             case RoundRow():
                 self.rounds[value.plan.round_number] = value
+                if value.validated is not None:
+                    self.validated[value.plan.round_number] = value.validated
 
     def named(self) -> frozenset[Digest]:
         """Return all digests that a document names."""
@@ -112,6 +115,10 @@ class Store:
         if newest is not None and newest.status == "running":
             progress = replace(progress, attempt=newest.plan.attempt)
             return SessionStarted(progress, paused, Updating(progress, newest.plan, newest.cells))
+        lacks = newest is not None and newest.status == "committed" and newest.validated is None
+        if newest is not None and lacks and not paused and self.terms.validate:
+            asked = frozenset(client for _, cell in each(newest.cells) for client in cell.clients)
+            return SessionStarted(progress, paused, Validating(progress, {}, away=asked))
         return SessionStarted(progress, paused)
 
 

@@ -246,7 +246,7 @@ class MaskedReducerNode(ReducerNode):
                 world.invariants.servers.commit_told(committed)
                 self.send_all(committed)
             case RecordValidation(session, number):
-                yield from self.round_changed(session, number, lambda row: row)
+                yield from self.round_changed(session, number, lambda row: replace(row, validated=True))
                 world.chaos.noticed("round validated")
             case RecordSession(session, status, reason):
                 yield from self.changed(

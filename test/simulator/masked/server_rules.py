@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from simulator.fences import CHAIN, ONE_MODEL, check
+from simulator.fences import CHAIN, ONE_MODEL, VALIDATED, check
 from simulator.masked.ghosts import (
     ACKED,
     ENOUGH,
@@ -89,6 +89,9 @@ class ServerRules:
         self._known.planned_at[where] = self._world.clock.now
         head = self._head(plan.session_number, plan.round_number - 1)
         check(plan.base_model == head, CHAIN, plan)
+        before = self._world.store.rounds.get(plan.round_number - 1)
+        lacks = before is not None and before.plan.session == plan.session and not before.validated
+        check(not (lacks and self._world.store.terms.validate), VALIDATED, plan)
         assigned = [client for cell in attempt.cells for client in cell.assigned]
         check(len(assigned) == len(set(assigned)), ONCE, assigned)
         for void in next(iter(planned.terms.values())).plan.voids:

@@ -17,7 +17,7 @@ from fedn_py.protocol.masked.round_messages import BeaconLink
 from fedn_py.protocol.masked.signing import Signed
 from fedn_py.protocol.messages import RoundPlan
 from fedn_py.protocol.reducer_terms import Intent, SessionTerms
-from fedn_py.protocol.reducer_work import SessionStarted
+from fedn_py.protocol.reducer_work import SessionStarted, Validating
 from fedn_py.reducer.attempts import AttemptAtHand, from_document
 from fedn_py.reducer.masked_documents import MaskedDocument, body_text
 from fedn_py.reducer.masked_sessions import found_attempt, unfinished, with_history
@@ -42,6 +42,7 @@ class MaskedRow:
     model: Digest | None = None
     commit: Signed | None = None
     link: BeaconLink | None = None
+    validated: bool = False
 
     def record(self) -> RoundRecord:
         """Return the document; the key in it is a mark that there is one."""
@@ -142,6 +143,9 @@ class MaskedStore:
             self.rounds[newest.plan.round_number] = replace(newest, status="failed")
         if newest.status != "committed":
             progress = with_history(progress, record, names)
+        if newest.status == "committed" and not newest.validated and not paused and self.terms.validate:
+            asked = frozenset(client for cell in newest.cells for client in cell.clients)
+            return SessionStarted(progress, paused, Validating(progress, {}, away=asked))
         return SessionStarted(progress, paused)
 
     def knows(self, ctx: bytes) -> bool:
