@@ -27,6 +27,12 @@ def everybody(stage: Stage, hurt: RoundView) -> Iterator[str]:
         yield f"round {hurt.number} is without {', '.join(sorted(missing))}"
 
 
+def validated(_: Stage, hurt: RoundView) -> Iterator[str]:
+    """The round's model has its metrics."""
+    if not hurt.metrics:
+        yield f"round {hurt.number} has no metrics of its validation"
+
+
 def without(client: str) -> Condition:
     """One client is not in the round's model, and is named as left out."""
 

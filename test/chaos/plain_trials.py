@@ -25,7 +25,7 @@ from chaos.actions import (
     terminated,
     upload_cut,
 )
-from chaos.conditions import both, everybody, nothing, same_attempt, without
+from chaos.conditions import both, everybody, nothing, same_attempt, validated, without
 from chaos.links import Weather
 from chaos.network import LARGE
 from chaos.trial import Trial
@@ -71,8 +71,8 @@ TRIALS = (
         "reducer killed in Validate",
         "reducer killed when all metrics are there and not written",
         partial(reducer_killed_at, point="validation unwritten"),
-        "the commit stands",
-        both(same_attempt, everybody),
+        "the commit stands, and its model is validated",
+        both(same_attempt, everybody, validated),
     ),
     _plain(
         "reducer killed at the end",
