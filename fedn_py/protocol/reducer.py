@@ -671,8 +671,7 @@ def _validation_deadline(progress: Progress) -> Effect:
 
 def _order_validation(state: Reducer, work: Validating) -> Result:
     """Have everybody validate, once those who are waited for are there."""
-    there = places(state.roster)
-    if not there or not work.away <= there.keys():
+    if not work.away <= places(state.roster).keys():
         return replace(state, work=work), []
     waiting: dict[CombinerName, ValidationOrder] = {}
     effects: list[Effect] = []

@@ -731,7 +731,7 @@ def test_an_attempt_that_may_have_opened_is_finished_with_exactly_its_sets() -> 
 
 
 def test_a_commit_that_was_written_is_not_written_again_and_is_told_to_whoever_joins() -> None:
-    state, effects = step(idle(), found(run(masked.opening(validate=True), *OPENED)[0], model=MODEL_1))
+    state, effects = step(idle(), found(run(masked.opening(), *OPENED)[0], model=MODEL_1))
     assert kinds(effects) == [SaveDocument, UnsetKey]
     _, effects = step(state, CombinerJoined(NORTH, NORTH_1))
     assert effects == [TellCommittedAgain(NORTH, NORTH_1, RoundCommitted(SESSION, 1, MODEL_1))]
