@@ -13,7 +13,7 @@ def order_of(plan: RoundPlan, combiner: CombinerName, cell: Cell) -> SendOrder:
     return SendOrder(combiner, cell.instance, order)
 
 
-def fault_in(partial: PartialAggregate, cell: Cell) -> str:
+def fault_in(partial: PartialAggregate, cell: Cell, plan: RoundPlan) -> str:
     """Return why a partial aggregate is refused, empty if it is fit."""
     listed = [contribution.client for contribution in partial.included]
     if len(set(listed)) != len(listed):
@@ -26,6 +26,8 @@ def fault_in(partial: PartialAggregate, cell: Cell) -> str:
         return "WrongWeight: the weight is not the sum of the listed samples"
     if bool(listed) != (partial.sum_object is not None):
         return "NoSum: the partial aggregate's list and sum do not belong together"
+    if partial.sum_object in {plan.base_model, plan.package}:
+        return "NotASum: the partial aggregate names the round's base model or compute package as its sum"
     return ""
 
 

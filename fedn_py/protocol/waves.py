@@ -77,7 +77,7 @@ def answered(work: Updating, event: PartialArrived) -> Advanced:
     cell = open_cells(work).get(event.combiner)
     if cell is None or (cell.instance, cell.generation) != (event.instance, event.partial.generation):
         raise UnexpectedEvent(work, event)
-    fault = fault_in(event.partial, cell)
+    fault = fault_in(event.partial, cell, work.plan)
     if fault:
         return _with(work, event.combiner, replace(cell, lost=fault)), [TellRefused(event.combiner, fault)]
     return _with(work, event.combiner, replace(cell, partial=event.partial)), []
