@@ -332,7 +332,7 @@ class WholeNetwork:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        judging = [task for _, task in self.combiner.judgements._made.values()]
+        judging = [made.task for made in self.combiner.judgements._made.values()]
         for task in judging:
             task.cancel()
         await asyncio.gather(*judging, return_exceptions=True)
