@@ -267,7 +267,6 @@ class Reducer:
         await tokens.write_admin(settings.state_dir / "admin.token")
         every_s, grace_s = settings.sweep.every_s, settings.sweep.grace_s
         objects = SweptObjects(stores.objects, grace_s, asyncio.get_running_loop().time)
-        sweep = Sweep(stores.documents, objects, events, fence=ledger.fence, every_s=every_s)
         catalogue = Catalogue(ledger, objects, events, scratch)
         credentials = await self._credentials(ledger, events)
         sessions = Sessions(ledger, catalogue, events, speaker=credentials)
@@ -296,6 +295,7 @@ class Reducer:
                 mailbox=mailbox,
             )
         rounds.attach(roster, mailbox, masked)
+        sweep = Sweep(stores.documents, objects, events, fence=ledger.fence, every_s=every_s, in_use=rounds.in_use)
         progress: dict[CombinerName, RoundProgress] = {}
         heartbeat_s = settings.heartbeat_s
         calls = Calls(

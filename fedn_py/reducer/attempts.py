@@ -65,6 +65,7 @@ class AttemptAtHand:
         changed: set when a stream has come or will not.
         round_secret: what opens the answers; None once it is unset, or where it is still wrapped in the document.
         opened: what the last opening gave; never written anywhere.
+        naming: the model that its commit is about to name.
     """
 
     session: SessionId
@@ -81,6 +82,7 @@ class AttemptAtHand:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     round_secret: bytes | None = field(default=None, repr=False)
     opened: OpenedCells | None = None
+    naming: Digest | None = None
 
     @property
     def key(self) -> str:
@@ -116,6 +118,12 @@ class AttemptAtHand:
         """Return the objects that serve this attempt alone: masked sums and sealed streams."""
         sums = {Digest(cell.partial_sha256.hex()) for cell in self.attempt.cells if cell.partial_sha256 is not None}
         return sums | set(self.streams.values()) | self.strays
+
+    def in_use(self) -> set[Digest]:
+        """Return the objects that are needed yet; none once its key is unset."""
+        if self.attempt.key == "unset":
+            return set()
+        return self.objects() | ({self.naming} if self.naming is not None else set())
 
     def document(self) -> AttemptDocument:
         """Return the attempt as it is kept."""

@@ -15,6 +15,7 @@ from fedn_py.model.vector import check_finite
 from fedn_py.reducer.control import UnknownModel, UnknownObject, UnknownPackage
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, RecordExists
+from fedn_py.reducer.naming import look_after
 from fedn_py.reducer.records import PackageRecord, RoundRecord, SeedModelRecord, round_key
 from fedn_py.reducer.token_book import now_ms
 from fedn_py.runtime.file_chunks import file_chunks
@@ -54,12 +55,12 @@ class Catalogue:
         """
         async with self._received(chunks) as path:
             contents = await asyncio.to_thread(inspect_archive, path)
-            stat = await self._objects.put(file_chunks(path), expected=contents.digest)
-        record = self._package_record(contents, stat)
-        try:
-            await self._ledger.add("packages", record.digest, record, created=now_ms(record.created))
-        except RecordExists:
-            return await self.package(record.digest)
+            record = self._package_record(contents, await self._stored(path, contents.digest))
+            try:
+                await self._ledger.add("packages", record.digest, record, created=now_ms(record.created))
+            except RecordExists:
+                return await self.package(record.digest)
+            await look_after(self._objects, record.digest, lambda: self._stored(path, record.digest))
         text = f"compute package {record.name} {record.version} uploaded, {record.size:,} bytes"
         self._events.tell("package.uploaded", text, package=record.digest)
         return record
@@ -79,17 +80,21 @@ class Catalogue:
         """
         async with self._received(chunks) as path:
             layout = await asyncio.to_thread(_checked_layout, path)
-            stat = await self._objects.put(file_chunks(path))
-        record = SeedModelRecord(
-            stat.digest, stat.size, layout.n_parameters, len(layout.tensors), layout.signature(), self._clock()
-        )
-        try:
-            await self._ledger.add("models", record.digest, record, created=now_ms(record.created))
-        except RecordExists:
-            return await self._seed(record.digest)
+            stat = await self._stored(path)
+            record = SeedModelRecord(
+                stat.digest, stat.size, layout.n_parameters, len(layout.tensors), layout.signature(), self._clock()
+            )
+            try:
+                await self._ledger.add("models", record.digest, record, created=now_ms(record.created))
+            except RecordExists:
+                return await self._seed(record.digest)
+            await look_after(self._objects, record.digest, lambda: self._stored(path, record.digest))
         text = f"seed model uploaded, {record.parameters:,} parameters in {record.tensors} tensors"
         self._events.tell("model.uploaded", text, model=record.digest)
         return record
+
+    async def _stored(self, path: Path, expected: Digest | None = None) -> ObjectStat:
+        return await self._objects.put(file_chunks(path), expected=expected)
 
     @asynccontextmanager
     async def _received(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Path]:

@@ -25,12 +25,13 @@ from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, Superseded
 from fedn_py.reducer.masked_documents import body_text
 from fedn_py.reducer.masking_credentials import MaskingCredentials
+from fedn_py.reducer.naming import look_after
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import IncludedClient, Measured, RoundRecord
 from fedn_py.reducer.round_records import CommittedElsewhere, Names, measured, named, tell_commit
 from fedn_py.reducer.token_book import now_ms
 from fedn_py.reducer.unmasking import CellToOpen, MaskedModel, OpenedCells, masked_model, open_cells
-from fedn_py.store.ports import Objects
+from fedn_py.store.ports import Objects, ObjectStat
 
 STREAM_S = 30.0
 _STREAM_BYTES_PER_S = 1e6
@@ -153,17 +154,26 @@ class CellCommits:
                 at.opened = await self._opened(at, ctxs)
             opened, encoding = at.opened, encoding_of(at.plan_body)
             names = [metric.name for metric in at.plan_body.metrics]
-            model = await self._patience.until_done(
-                lambda: masked_model(self._objects, base, opened, ctxs, encoding, names, self._scratch)
-            )
+
+            async def make() -> MaskedModel:
+                return await masked_model(self._objects, base, opened, ctxs, encoding, names, self._scratch)
+
+            async def store() -> ObjectStat:
+                return (await make()).stat
+
+            model = await self._patience.until_done(make)
+            at.naming = model.stat.digest  # no sweep takes it until it is named
             training = self._training(at, model)
             now = self._clock()  # once: a write that is repeated is the same write
             record = await self._patience.until_done(lambda: self._write(at, ctxs, model, training, now))
         except (Superseded, CommittedElsewhere):
             raise  # this reducer is not the one that decides here any more
         except FednError as fault:
+            at.naming = None
             return [RoundNotSaved(*at.where, reason=f"{fault.code}: {fault.message}")]
-        at.opened = None
+        # What it raises ends this reducer: the round is committed, and nobody is told of a model that is not there.
+        await self._patience.until_done(lambda: look_after(self._objects, model.stat.digest, store))
+        at.opened = at.naming = None
         tell_commit(self._events, record)
         return [RoundSaved(*at.where, model=model.stat.digest)]
 

@@ -45,10 +45,11 @@ from fedn_py.reducer.ledger import Ledger, Superseded
 from fedn_py.reducer.masked_documents import bytes_of, signed_of
 from fedn_py.reducer.masked_words import MaskedWords
 from fedn_py.reducer.masking_credentials import MaskingCredentials
+from fedn_py.reducer.naming import is_named
 from fedn_py.reducer.newest_attempt import NewestAttemptFile
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.planning import Before, PlannedAttempt, n_parameters_of, plan_attempt
-from fedn_py.reducer.records import OrderedCell, PackageRecord, RoundRecord, SeedModelRecord, round_key
+from fedn_py.reducer.records import OrderedCell, RoundRecord, round_key
 from fedn_py.reducer.roster import Roster
 from fedn_py.reducer.round_records import CommittedElsewhere, KeyStillHeld, tell_started
 from fedn_py.reducer.state_key import StateKey
@@ -160,6 +161,10 @@ class MaskedRounds:
         for at in self._attempts.all():
             if at.attempt.key == "unset":
                 self._mailbox.spawn(self._drop_objects(at))
+
+    def in_use(self) -> set[Digest]:
+        """Return the objects of the attempts that have not ended, whether a document names them yet or not."""
+        return {digest for at in self._attempts.all() for digest in at.in_use()}
 
     # ---- planning
 
@@ -274,20 +279,12 @@ class MaskedRounds:
         """Remove the masked sums and sealed streams of an attempt that has ended; what stays behind takes room."""
         for digest in sorted(at.objects()):
             try:
-                if not await self._is_named(digest):
+                if not await is_named(self._ledger, digest):
                     await self._objects.delete(digest)
             except FednError as fault:
                 text = f"an object of a masked attempt could not be removed: {fault.message}"
                 self._events.tell("object.kept", text, "warning", object=digest)
         return []
-
-    async def _is_named(self, digest: Digest) -> bool:
-        """Say whether an object is more than an attempt's: its name was given by somebody else."""
-        if await self._ledger.get("models", digest, SeedModelRecord) is not None:
-            return True
-        if await self._ledger.get("packages", digest, PackageRecord) is not None:
-            return True
-        return bool(await self._ledger.find("rounds", RoundRecord, {"model": digest}, order_by="model", limit=1))
 
 
 def _left_out(effect: PlanMasked, reasons: Mapping[CombinerName, str]) -> tuple[Exclusion, ...]:

@@ -20,6 +20,7 @@ from fedn_py.protocol.reducer_terms import each
 from fedn_py.protocol.reducer_work import (
     CloseFailedAttempt,
     CommitRound,
+    Committing,
     Effect,
     Event,
     ExpectCombiner,
@@ -39,12 +40,14 @@ from fedn_py.protocol.reducer_work import (
     TellCommittedAgain,
     TellRefused,
     TellWaiting,
+    Updating,
 )
 from fedn_py.reducer.event_log import EventLog, Severity
 from fedn_py.reducer.ledger import Ledger, Superseded
 from fedn_py.reducer.masked_rounds import MaskedRounds
 from fedn_py.reducer.masked_sessions import MaskingWasSetUp
 from fedn_py.reducer.merging import next_model
+from fedn_py.reducer.naming import is_named, look_after
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import (
     FailedAttempt,
@@ -96,6 +99,7 @@ class Rounds:
         self._roster: Roster | None = None
         self._mailbox: Mailbox[Reducer, Event, Effect] | None = None
         self._masked: MaskedRounds | None = None
+        self._naming: Digest | None = None
 
     def attach(
         self, roster: Roster, mailbox: Mailbox[Reducer, Event, Effect], masked: MaskedRounds | None = None
@@ -172,6 +176,18 @@ class Rounds:
             text = f"what client {name} said, through combiner {combiner}, was refused: {effect.reason}"
             self._events.tell("word.refused", text, "warning", client=name, combiner=combiner)
 
+    def in_use(self) -> set[Digest]:
+        """Return what no sweep may take though no document may name it yet: sums that came, a model to be committed."""
+        assert self._mailbox is not None
+        found = self._masked.in_use() if self._masked is not None else set()
+        if self._naming is not None:
+            found.add(self._naming)
+        work = self._mailbox.state.work
+        if isinstance(work, Updating | Committing):
+            sums = (cell.partial.sum_object for _, cell in each(work.cells) if cell.partial is not None)
+            found.update(digest for digest in sums if digest is not None)
+        return found
+
     # ---- an attempt begins and fails
 
     def _move(self, effect: MoveClients) -> None:
@@ -210,6 +226,8 @@ class Rounds:
         excluded = named(effect.excluded, self._network.name_of)
 
         def failed(record: RoundRecord) -> RoundRecord:
+            if record.status == "committed":
+                raise CommittedElsewhere(plan)
             already = any(known.attempt == plan.attempt for known in record.failures)
             return record if already else with_failure(record, failure, excluded)
 
@@ -230,17 +248,24 @@ class Rounds:
         digests = [partial.sum_object for partial in summed if partial.sum_object is not None]
         weights = [partial.weight for partial in summed]
         try:
-            model = await self.patience.until_done(
-                lambda: next_model(self._objects, plan.base_model, digests, weights, self._scratch)
-            )
+
+            async def store() -> ObjectStat:
+                return await next_model(self._objects, plan.base_model, digests, weights, self._scratch)
+
+            model = await self.patience.until_done(store)
+            self._naming = model.digest
             training = measured([partial.training_metrics for _, partial in partials], self._network.name_of)
             now = self._clock()  # once: a write that is repeated is the same write
             record = await self.patience.until_done(lambda: self._write_commit(effect, model, partials, training, now))
         except (Superseded, CommittedElsewhere):
             raise  # this reducer is not the one that decides here any more
         except FednError as fault:
+            self._naming = None
             await self._drop(digests)
             return [RoundNotSaved(*attempt, reason=f"{fault.code}: {fault.message}")]
+        # What it raises ends this reducer: the round is committed, and nobody is told of a model that is not there.
+        await self.patience.until_done(lambda: look_after(self._objects, model.digest, store))
+        self._naming = None
         await self._drop(digests)
         tell_commit(self._events, record)
         return [RoundSaved(*attempt, model=model.digest)]
@@ -288,7 +313,8 @@ class Rounds:
         """Remove the partial aggregates of an attempt that has ended; what stays behind takes room and no more."""
         for digest in digests:
             try:
-                await self._objects.delete(digest)
+                if not await is_named(self._ledger, digest):  # a combiner may name whatever it likes
+                    await self._objects.delete(digest)
             except FednError as fault:
                 text = f"a partial aggregate could not be removed: {fault.message}"
                 self._events.tell("object.kept", text, "warning", object=digest)

@@ -6,6 +6,8 @@ document ever names what was swept:
 - An object is swept only at an age beyond the grace, by the store's own clock; to store it again renews its age.
 - What was stored through this reducer is left alone for the grace, whatever the store says of its age, and a sweep that
   strikes while it is stored is noticed: it is stored again.
+- What the reducer has in use is left alone for as long as that takes: the sums that came for the attempt at hand, and
+  a model from when it is stored to when its round's document names it, however long that cannot be written.
 - Whether an object is named is asked of the documents right before it is removed, and so is the lease.
 
 Only the active reducer sweeps. One that was stopped for hours between its last question and a removal could remove
@@ -15,7 +17,7 @@ what its successor has just stored again: no store that is spoken to here can re
 import asyncio
 import base64
 import binascii
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from fedn_py.errors import FednError
 from fedn_py.identity import Digest
@@ -36,13 +38,21 @@ class Sweep:
     Args:
         fence: this reducer's.
         every_s: between the end of a sweep and the next one.
+        in_use: names what the reducer works with, whether a document names it yet or not.
     """
 
     def __init__(
-        self, documents: Documents, objects: SweptObjects, events: EventLog, *, fence: int, every_s: float
+        self,
+        documents: Documents,
+        objects: SweptObjects,
+        events: EventLog,
+        *,
+        fence: int,
+        every_s: float,
+        in_use: Callable[[], Collection[Digest]],
     ) -> None:
         self._documents, self._objects, self._events = documents, objects, events
-        self._fence, self._every_s = fence, every_s
+        self._fence, self._every_s, self._in_use = fence, every_s, in_use
         self._named: set[Digest] = set()
 
     async def run(self) -> None:
@@ -79,7 +89,10 @@ class Sweep:
             lease = await self._documents.get("network", LEASE_KEY)
             if lease is not None and lease.fence > self._fence:
                 raise Superseded("network", LEASE_KEY)
-            return not await self._is_named(digest) and digest not in await self._under_way()
+            # First, as what is in use may be named, and not in use any more, by the time that the documents are read.
+            if digest in self._in_use() or await self._is_named(digest) or digest in await self._under_way():
+                return False
+            return digest not in self._in_use()  # and last, for a sum that came in the meantime
 
         return await self._objects.remove_old(digest, may_go)
 

@@ -95,7 +95,9 @@ class SweepSettings(Section):
 
     every_s: float = Field(default=3_600.0, gt=0, description="seconds between two sweeps")
     grace_s: float = Field(
-        default=86_400.0, gt=0, description="seconds that an object stays in any case; longer than any upload takes"
+        default=86_400.0,
+        ge=3_600.0,
+        description="seconds that an object stays in any case, at least an hour; longer than any upload takes",
     )
 
 

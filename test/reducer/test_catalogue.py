@@ -5,6 +5,7 @@ import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from artifacts import a_model, a_package, chunked, names_in
@@ -238,6 +239,24 @@ def test_whichever_call_goes_wrong_an_upload_is_whole_or_told_and_can_be_repeate
         if ended[-1]:
             return
     raise AssertionError("the loop must end by itself")
+
+
+@pytest.mark.parametrize("what", ["package", "seed model"])
+def test_what_goes_while_it_is_named_is_stored_again(tmp_path: Path, what: str) -> None:
+    async def story(shelves: Shelves) -> None:
+        insert = shelves.documents.insert
+
+        async def gone_by_then(collection: Any, *args: Any, **how: Any) -> Any:
+            if collection in {"packages", "models"}:
+                shelves.objects.contents.clear()
+            return await insert(collection, *args, **how)
+
+        shelves.documents.insert = gone_by_then  # type: ignore[method-assign]
+        upload = shelves.catalogue.add_package if what == "package" else shelves.catalogue.add_seed_model
+        record = await upload(chunked(a_package() if what == "package" else a_model()))
+        assert list(shelves.objects.contents) == [record.digest]
+
+    on_shelves(tmp_path, story)
 
 
 def test_a_disk_that_fails_is_named(tmp_path: Path) -> None:

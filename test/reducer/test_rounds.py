@@ -201,6 +201,29 @@ def test_a_partial_aggregate_that_cannot_be_is_refused_and_told(tmp_path: Path) 
     asyncio.run(story())
 
 
+def test_an_object_that_somebody_else_named_is_not_removed_though_a_combiner_names_it_as_its_sum(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with a_network(tmp_path, stored := Stored()) as network:
+            combiner = await network.combiner(silent=True)
+            session = await network.start_session(rounds=2, max_attempts=1, validate=False)
+            await until(lambda: combiner.orders)
+            await combiner.answer(combiner.orders.pop())
+            await until(lambda: combiner.orders)
+            order, seed = combiner.orders[0], session.options.seed_model
+            assert isinstance(order, CellOrder)
+            assert seed != order.plan.base_model
+            await combiner.say(await combiner.partial(order, sum_object=seed))
+            await network.reaches(Paused)
+            await network.settled()
+            (_, record) = await stored.rounds()
+            assert record.failures[0].reason.startswith("WrongLength: ")
+            assert seed in stored.objects.contents
+
+    asyncio.run(story())
+
+
 def test_a_combiner_that_does_not_report_its_validation_is_named(tmp_path: Path) -> None:
     async def story() -> None:
         async with a_network(tmp_path, stored := Stored()) as network:
@@ -317,6 +340,27 @@ def test_a_round_that_another_reducer_committed_is_not_committed_again(tmp_path:
             with pytest.raises(CommittedElsewhere, match="round 1"):
                 await network.running
             assert models_of(await stored.rounds()) == [Digest("d" * 64)]
+
+    asyncio.run(story())
+
+
+def test_an_attempt_at_a_round_that_another_reducer_committed_is_not_closed_as_failed(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with a_network(tmp_path, stored := Stored()) as network:
+            combiner = await network.combiner(silent=True)
+            await network.start_session()
+            await until(lambda: combiner.orders)
+            order = combiner.orders[0]
+            assert isinstance(order, CellOrder)
+            (record,) = await stored.rounds()
+            key = (await stored.documents.find("rounds"))[0].key
+            theirs = replace(record, status="committed", model=Digest("d" * 64))
+            other = Ledger(stored.documents, network.fence)
+            await other.change("rounds", key, RoundRecord, lambda _: theirs, status="committed")
+            await combiner.give_up(order, "SpoolFull: no room")
+            with pytest.raises(CommittedElsewhere, match="round 1"):
+                await network.running
+            assert await stored.rounds() == [theirs]
 
     asyncio.run(story())
 

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 import structlog
 from artifacts import chunked
+from awaiting import until
 from fuzz.quiet_loop import run
 from fuzz.whole_network import WholeNetwork
+from masked_network import a_masked_combiner
 from masked_world import CLIENTS, POLICY
+from reducer_network import ANNA, BERT, Network, OperatorFiles, Stored, a_network
 from unruly_store import Trouble, UnrulyObjects
 
-from fedn_py.identity import Digest, SessionId
+from fedn_py.identity import CombinerName, Digest, InstanceId, SessionId
 from fedn_py.protocol.reducer_terms import SessionTerms
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.lease import LEASE_KEY
@@ -26,7 +29,7 @@ from fedn_py.reducer.records import EventRecord, SeedModelRecord, SessionRecord
 from fedn_py.reducer.sweep import Sweep, hashes_in
 from fedn_py.reducer.swept_objects import SweptObjects
 from fedn_py.store.memory import MemoryDocuments, MemoryObjects
-from fedn_py.store.ports import ObjectStat, StoreUnavailable
+from fedn_py.store.ports import ObjectMissing, ObjectStat, StoreUnavailable
 
 HOUR_S, GRACE_S = 3_600.0, 86_400.0
 
@@ -55,12 +58,15 @@ class Shelves:
     documents: MemoryDocuments = field(default_factory=MemoryDocuments)
     stored: AgingObjects = field(default_factory=AgingObjects)
     trouble: Trouble = field(default_factory=Trouble)
+    in_use: set[Digest] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.documents, 5)
         self.events = EventLog(self.ledger, 0)
         self.objects = SweptObjects(UnrulyObjects(self.stored, self.trouble), GRACE_S, lambda: self.stored.now)
-        self.sweep = Sweep(self.documents, self.objects, self.events, fence=5, every_s=0.001)
+        self.sweep = Sweep(
+            self.documents, self.objects, self.events, fence=5, every_s=0.001, in_use=lambda: self.in_use
+        )
 
     async def put(self, content: bytes) -> Digest:
         """Store something behind this reducer's back."""
@@ -222,6 +228,162 @@ def test_what_another_process_stores_again_while_the_sweep_looks_stays() -> None
     on_shelves(story)
 
 
+# ---- what the reducer has in use
+
+
+def test_what_is_in_use_stays_for_as_long_as_that_takes() -> None:
+    async def story(shelves: Shelves) -> None:
+        digest = await shelves.put(b"bytes")
+        shelves.in_use.add(digest)
+        shelves.days_pass()
+        assert await shelves.swept() == set()
+        shelves.in_use.remove(digest)
+        assert await shelves.swept() == {digest}
+
+    on_shelves(story)
+
+
+@pytest.mark.parametrize("comes", ["into use", "to be named, and out of use"])
+def test_what_comes_into_or_out_of_use_while_the_sweep_looks_stays(comes: str) -> None:
+    async def story(shelves: Shelves) -> None:
+        digest = await shelves.put(b"bytes")
+        shelves.days_pass()
+        if comes != "into use":
+            shelves.in_use.add(digest)
+        find, looks = shelves.documents.find, iter(range(10))
+
+        async def found_and_then_changed(collection: Any, *args: Any, **kwargs: Any) -> Any:
+            answer = await find(collection, *args, **kwargs)
+            if collection == "rounds" and next(looks) == 1:  # the second look, right before it would be removed
+                if comes == "into use":
+                    shelves.in_use.add(digest)
+                else:
+                    await shelves.ledger.add("models", digest, a_seed(digest))
+                    shelves.in_use.remove(digest)
+            return answer
+
+        shelves.documents.find = found_and_then_changed  # type: ignore[method-assign]
+        assert await shelves.swept() == set()
+
+    on_shelves(story)
+
+
+def a_sweep_of(network: Network, stored: AgingObjects) -> Sweep:
+    """Return a sweep to which nothing was stored lately."""
+    objects = SweptObjects(stored, GRACE_S, lambda: stored.now)
+    documents, in_use = network.stored.documents, network.shell.in_use
+    return Sweep(documents, objects, network.events, fence=network.fence, every_s=1.0, in_use=in_use)
+
+
+def test_the_sums_that_came_for_the_attempt_at_hand_stay_however_long_it_takes(tmp_path: Path) -> None:
+    async def story() -> None:
+        stored = AgingObjects()
+        async with a_network(tmp_path, Stored(objects=stored)) as network:
+            north = await network.combiner(samples={ANNA: 10}, silent=True)
+            south = {"name": CombinerName("south"), "instance": InstanceId("south-1")}
+            late = await network.combiner(samples={BERT: 30}, silent=True, **south)
+            await network.start_session(clients_wanted=2, validate=False)
+            await until(lambda: north.orders and late.orders)
+            await north.answer(north.orders.pop())
+            await network.settled()
+            stored.now += 2 * GRACE_S
+            assert await a_sweep_of(network, stored).once() == []
+            await late.answer(late.orders.pop())
+            await network.at_rest()
+            (record,) = await network.stored.rounds()
+            assert (record.failures, len(record.included)) == ((), 2)
+            assert network.shell.in_use() == set()
+
+    asyncio.run(story())
+
+
+async def a_session(network: Network, masking: str) -> None:
+    """Begin a round with combiners that answer."""
+    if masking == "none":
+        await network.combiner()
+        await network.start_session(validate=False)
+    else:
+        await a_masked_combiner(network)
+        await network.start_session(masking=masking, clients_wanted=5, validate=False)
+
+
+def before_the_commit(network: Network, happens: Callable[[Mapping[str, Any]], None]) -> None:
+    """Have something happen whenever a commit is about to be written."""
+    update = network.stored.documents.update
+
+    async def updated(collection: Any, key: str, content: Mapping[str, Any], **how: Any) -> Any:
+        if content.get("status") == "committed":
+            happens(content)
+        return await update(collection, key, content, **how)
+
+    network.stored.documents.update = updated  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("masking", ["none", "pet"])
+def test_a_model_stays_for_as_long_as_its_commit_cannot_be_written(tmp_path: Path, masking: str) -> None:
+    async def story() -> None:
+        stored, away = AgingObjects(), True
+
+        def fails(_: Mapping[str, Any]) -> None:
+            if away:
+                raise StoreUnavailable("no primary", remedy="Wait for it.")
+
+        async with a_network(tmp_path, Stored(objects=stored), operator=OperatorFiles(tmp_path / "files")) as network:
+            before_the_commit(network, fails)
+            await a_session(network, masking)
+            await until(lambda: network.shell.patience.waiting_for)
+            stored.now += 2 * GRACE_S
+            assert await a_sweep_of(network, stored).once() == []
+            away = False
+            await network.at_rest()
+            (record,) = await network.stored.rounds()
+            assert record.model in stored.contents
+            await until(lambda: network.shell.in_use() == set())
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("masking", ["none", "pet"])
+def test_a_model_that_goes_while_it_is_named_is_stored_again_before_anybody_is_told(
+    tmp_path: Path, masking: str
+) -> None:
+    async def story() -> None:
+        stored = Stored()
+        async with a_network(tmp_path, stored, operator=OperatorFiles(tmp_path / "files")) as network:
+            gone: list[Digest] = []
+
+            def goes(content: Mapping[str, Any]) -> None:
+                if not gone:
+                    gone.append(content["model"])
+                    del stored.objects.contents[content["model"]]
+
+            before_the_commit(network, goes)
+            await a_session(network, masking)
+            await network.at_rest()
+            (record,) = await stored.rounds()
+            assert gone == [record.model]
+            assert record.model in stored.objects.contents
+            assert (await network.kinds()).count("round.committed") == 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("masking", ["none", "pet"])
+def test_nobody_is_told_of_a_model_that_is_gone_for_good(tmp_path: Path, masking: str) -> None:
+    async def story() -> None:
+        stored = Stored()
+        async with a_network(tmp_path, stored, operator=OperatorFiles(tmp_path / "files")) as network:
+            before_the_commit(network, lambda _: stored.objects.contents.clear())
+            await a_session(network, masking)
+            with pytest.raises(ObjectMissing):
+                await network.at_rest()
+            (record,) = await stored.rounds()
+            assert (record.status, record.failures) == ("committed", ())
+            assert "round.committed" not in await network.kinds()
+
+    asyncio.run(story())
+
+
 # ---- faults
 
 
@@ -267,7 +429,9 @@ async def a_swept_network(log: list[Any]) -> AsyncIterator[tuple[WholeNetwork, A
         await network.open()
         try:
             documents, fence = reducer.stored.documents, reducer.ledger.fence
-            yield network, stored, Sweep(documents, objects, reducer.events, fence=fence, every_s=1.0)
+            in_use = reducer.shell.in_use
+            sweep = Sweep(documents, objects, reducer.events, fence=fence, every_s=1.0, in_use=in_use)
+            yield network, stored, sweep
         finally:
             await network.close()
 

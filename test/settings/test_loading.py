@@ -131,6 +131,7 @@ def test_all_faults_are_told_at_once_each_with_its_place(folder: Path) -> None:
         (CERTIFICATE + "name: a\nname: b\n", "is there twice"),
         (CERTIFICATE + "logging: console\n", "logging: must be"),
         (CERTIFICATE + "name: Not A Name\n", "cannot be a name"),
+        (CERTIFICATE + "sweep: {grace_s: 60.0}\n", "sweep.grace_s: must be greater than or equal to 3600"),
         (CERTIFICATE + "listen_grpc: 'http://x:1'\n", "without a scheme"),
         (CERTIFICATE + "minio: {url: 'localhost:9000', access_key: a, secret_key: b}\n", "must begin with http"),
     ],
