@@ -5,7 +5,8 @@ Rules it keeps:
 - Whoever takes the lease raises its fence by one, in one conditional update: of many that try, one succeeds.
 - The holder writes the document again every second, so that its version rises. A holder is taken for dead when the
   version has stood still for the whole TTL by the watcher's own monotonic clock. No two clocks are ever compared.
-- Time in which the watcher could not look does not count: a store that was away says nothing of the holder.
+- Time in which the watcher could not look does not count: a store that was away says nothing of the holder. Nor does
+  the time before a taking that failed: a store that takes no writes takes none of the holder's either.
 - A holder that cannot renew goes on. What protects the documents is the fence in every write, not the lease.
 - A write with an unknown outcome is read back: the document names the instance that wrote it.
 """
@@ -21,7 +22,7 @@ from fedn_py.identity import InstanceId
 from fedn_py.reducer.ledger import Superseded
 from fedn_py.reducer.records import from_document, to_document
 from fedn_py.runtime.logging import logger
-from fedn_py.store.ports import Document, Documents, Outcome, StoreUnavailable
+from fedn_py.store.ports import Document, Documents, Outcome
 
 LEASE_KEY = "lease"
 TTL_S = 7.0
@@ -123,7 +124,8 @@ class Lease:
 
     Args:
         me: who takes it here.
-        above: a fence that was in use here before, though the stores may not know of it any more.
+        above: a fence that was in use here before, though the stores may not know of it any more; those that are
+            seen here are remembered too.
         clock: monotonic seconds.
     """
 
@@ -147,11 +149,11 @@ class Lease:
     # ---- to take it
 
     async def look(self) -> Seen:
-        """Read the lease and judge its holder; raises StoreUnavailable, after which the count begins anew."""
+        """Read the lease and judge its holder; raises what the store does, after which the count begins anew."""
         asked = self._clock()
         try:
             document = await self._documents.get("network", LEASE_KEY)
-        except StoreUnavailable:
+        except FednError:
             self._watch.missed()
             raise
         version = 0 if document is None else document.version
@@ -160,6 +162,7 @@ class Lease:
         self._looked_at = version
         if document is None:
             return Seen(0, 0, None, moved=False, free=True)
+        self._above = max(self._above, document.fence)
         record = _record(document)
         mine = record.holder.instance == self._me.instance  # by a write that arrived after nobody waited for it
         free = record.released or mine or still_s >= TTL_S
@@ -168,9 +171,13 @@ class Lease:
     async def take(self, seen: Seen) -> int | None:
         """Take the lease as it was seen; return this reducer's fence, None where somebody else was faster.
 
+        Where it is not taken, or nobody knows, whether the holder lives is counted anew.
+
         Raises:
             StoreUnavailable: nobody knows yet; look again.
+            StoreFull, StoreMisconfigured: the store takes no writes.
         """
+        self._watch.missed()
         fence = max(seen.fence, self._above) + 1
         content = to_document(LeaseRecord(self._me))
         operation = secrets.token_hex(8)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Literal
 
 import pytest
 from unruly_store import Mischief, Trouble, UnrulyDocuments
@@ -10,17 +11,25 @@ from virtual_time import VirtualTime
 from fedn_py.identity import InstanceId
 from fedn_py.reducer.lease import LEASE_KEY, LOOK_EVERY_S, TTL_S, Holder, Lease, LeaseGone, Watch
 from fedn_py.reducer.ledger import Ledger, Superseded
+from fedn_py.reducer.patience import WAITED_FOR
 from fedn_py.store.memory import MemoryDocuments
-from fedn_py.store.ports import Collection, Document, Documents, JSONValue, Outcome, StoreUnavailable
+from fedn_py.store.ports import Collection, Document, Documents, JSONValue, Outcome, StoreFull, StoreUnavailable
 
 
 class SlowDocuments(MemoryDocuments):
-    """Documents that are ``way_s`` away, there and back; a cut connection loses what is under way."""
+    """Documents that are ``way_s`` away, there and back; a cut connection loses what is under way.
+
+    Attributes:
+        takes_writes: "full" where they are refused, "unknown" where they do not happen and nobody is told so.
+        tries: how many writes came since they were taken last.
+    """
 
     def __init__(self, inner: MemoryDocuments, time: VirtualTime, way_s: float) -> None:
         super().__init__()
         self._inner, self._time, self.way_s = inner, time, way_s
         self.away = False
+        self.takes_writes: Literal["yes", "full", "unknown"] = "yes"
+        self.tries = 0
 
     async def _way(self) -> None:
         await self._time.sleep(self.way_s)
@@ -52,6 +61,12 @@ class SlowDocuments(MemoryDocuments):
         operation: str,
     ) -> Outcome:
         await self._way()
+        self.tries += 1
+        if self.takes_writes == "full":
+            raise StoreFull("the store is full", remedy="Make room.")
+        if self.takes_writes == "unknown":
+            return "unknown"
+        self.tries = 0
         outcome = await self._inner.update(collection, key, content, version=version, fence=fence, operation=operation)
         await self._way()
         return outcome
@@ -71,7 +86,7 @@ async def waited(lease: Lease, time: VirtualTime) -> int:
         try:
             seen = await lease.look()
             fence = await lease.take(seen) if seen.free else None
-        except StoreUnavailable:
+        except WAITED_FOR:
             fence = None
         if fence is not None:
             return fence
@@ -253,6 +268,47 @@ def test_a_store_that_was_away_for_minutes_costs_nobody_the_lease() -> None:
         assert not holding.done()
         holding.cancel()
         waiting.cancel()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("takes_writes", ["full", "unknown"])
+def test_a_store_that_took_no_writes_for_minutes_costs_nobody_the_lease(
+    takes_writes: Literal["full", "unknown"],
+) -> None:
+    async def story() -> None:
+        memory, time = MemoryDocuments(), VirtualTime()
+        north_store, south_store = SlowDocuments(memory, time, 0.01), SlowDocuments(memory, time, 0.01)
+        north = a_lease(north_store, "north", time)
+        await time.until(waited(north, time))
+        holding = asyncio.create_task(north.hold())
+        waiting = asyncio.create_task(waited(a_lease(south_store, "south", time), time))
+        await time.passes(10)
+        north_store.takes_writes = south_store.takes_writes = takes_writes
+        await time.passes(120)
+        assert not holding.done()
+        assert 0 < south_store.tries <= 120 / TTL_S  # each taking that failed begins the count anew
+        north_store.takes_writes = south_store.takes_writes = "yes"
+        await time.passes(60)
+        assert not waiting.done()
+        assert not holding.done()
+        holding.cancel()
+        waiting.cancel()
+
+    asyncio.run(story())
+
+
+def test_the_fence_of_a_holder_that_was_seen_stays_when_the_stores_are_set_back() -> None:
+    async def story() -> None:
+        before, memory, time = MemoryDocuments(), MemoryDocuments(), VirtualTime()
+        await a_lease(before, "east", time).take_at_once()
+        for name in ("north", "south", "north"):
+            await a_lease(memory, name, time).take_at_once()
+        store = SlowDocuments(memory, time, 0.0)
+        waiting = asyncio.create_task(waited(a_lease(store, "west", time), time))
+        await time.passes(1)
+        store._inner = before
+        assert await time.until(waiting) == 4
 
     asyncio.run(story())
 
