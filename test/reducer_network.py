@@ -226,7 +226,7 @@ class Network:
             self.events,
             b"PEM",
             known,
-            RosterLimits(combiner_grace_s),
+            RosterLimits(expected_grace_s=combiner_grace_s, combiner_grace_s=combiner_grace_s),
             registrations=registrations,
         )
         self.masked = self.masked_rounds() if self.credentials is not None else None

@@ -16,10 +16,9 @@ from fedn_py.runtime.logging import logger
 from fedn_py.transport.channels import Server
 from fedn_py.transport.links import Link
 from fedn_py.transport.reducer_channels import ReducerChannels
-from fedn_py.transport.reducer_link import ReducerLink
+from fedn_py.transport.reducer_link import LONGEST_REST_S, ReducerLink
 
 _BASE_S = 0.5
-_LONGEST_S = 5.0
 _LEAVE_WITHIN_S = 1.5
 
 _log = logger("fedn_py.combiner")
@@ -89,7 +88,7 @@ class Joining:
                 self._told.add(kind)
             if self._channels.turn():
                 failures += 1
-                await asyncio.sleep(delay_s(failures, random.random(), _BASE_S, _LONGEST_S))
+                await asyncio.sleep(delay_s(failures, random.random(), _BASE_S, LONGEST_REST_S))
         self._over.set()
 
     async def leave(self) -> None:

@@ -31,11 +31,12 @@ from fedn_py.reducer.masked_rounds import MaskedRounds
 from fedn_py.reducer.masked_sessions import MaskingWasSetUp
 from fedn_py.reducer.masking_credentials import MaskingCredentials
 from fedn_py.reducer.newest_attempt import FILE_NAME, NewestAttemptFile, follow, hold_back_restored
+from fedn_py.reducer.patience import WAITED_FOR
 from fedn_py.reducer.records import ClientRecord
 from fedn_py.reducer.registrations import Registrations
 from fedn_py.reducer.restored import what_was_lost
 from fedn_py.reducer.restoring import check_not_half_restored
-from fedn_py.reducer.roster import KnownClient, Roster
+from fedn_py.reducer.roster import KnownClient, Roster, RosterLimits
 from fedn_py.reducer.rounds import Rounds
 from fedn_py.reducer.service import Parts, StoredControl
 from fedn_py.reducer.sessions import Sessions
@@ -57,7 +58,7 @@ from fedn_py.settings.roles import MinIOSettings, ReducerSettings
 from fedn_py.store.disk import make_folder
 from fedn_py.store.lock import FolderLock
 from fedn_py.store.opening import EmbeddedStores, MinIO, MongoDB, Stores, open_documents, open_stores
-from fedn_py.store.ports import Documents, Objects, StoreUnavailable
+from fedn_py.store.ports import Documents, Objects
 from fedn_py.transport.certificates import (
     ServerCertificate,
     certificate_warnings,
@@ -65,6 +66,7 @@ from fedn_py.transport.certificates import (
     read_server_certificate,
 )
 from fedn_py.transport.channels import Server, Service, serve
+from fedn_py.transport.reducer_link import found_within_s
 from fedn_py.transport.reducer_server import ReducerService
 from fedn_py.transport.spool import open_spool
 from fedn_py.transport.transfer_server import TransferService
@@ -164,7 +166,8 @@ class Reducer:
         Raises:
             OtherStateKey, OtherCredential, MaskingMissing, ObjectsNotShared: it could not take over.
             RestoreUnfinished: the stores are half restored from a backup.
-            StoreUnavailable: the embedded stores cannot be read or written; others are waited for.
+            StoreUnavailable, StoreFull, StoreMisconfigured, DiskFull, NoFilesLeft: the embedded stores, or the disk
+                that they are on, cannot be read or written; with others these are waited for.
             AddressInUse: of its door.
         """
         async with self._closed_on_fault():
@@ -172,15 +175,15 @@ class Reducer:
             while True:
                 try:
                     await self._begin(self._opened, await self._held(self._opened))
-                except StoreUnavailable as fault:
+                except WAITED_FOR as fault:
                     if self._standby is None:
                         raise
                     await self._stand_back(self._standby, fault)
                 else:
                     return
 
-    async def _stand_back(self, standby: Standby, fault: StoreUnavailable) -> None:
-        """Undo what was begun of a takeover that lost its stores, so that it can be begun anew."""
+    async def _stand_back(self, standby: Standby, fault: FednError) -> None:
+        """Undo what was begun of a takeover that lost its stores or its disk, so that it can be begun anew."""
         standby.say(f"standby: {fault.message}")
         await self.hand_over()
         await self._working.aclose()
@@ -235,8 +238,8 @@ class Reducer:
         watching = Ledger(stores.documents, 0)
         newest_file = NewestAttemptFile(settings.state_dir / FILE_NAME)
 
-        async def keep_up() -> None:
-            await trail_head.follow(watching, heads)
+        async def keep_up(fence: int) -> None:
+            await trail_head.follow(watching, heads, fence)
             if state_key is not None:
                 await follow(watching, newest_file)
 
@@ -276,7 +279,11 @@ class Reducer:
         mailbox = Mailbox("reducer", State(told=await sessions.last_commit()), step, kept.perform)
         known, revoked = await _known_clients(ledger), await tokens.revoked()
         registrations = Registrations(credentials, await _known_chains(ledger)) if credentials is not None else None
-        roster = Roster(mailbox.post, events, opened.authority_pem, known, revoked=revoked, registrations=registrations)
+        heartbeat_s = settings.heartbeat_s
+        limits = RosterLimits(expected_grace_s=found_within_s(heartbeat_s))
+        roster = Roster(
+            mailbox.post, events, opened.authority_pem, known, limits, revoked=revoked, registrations=registrations
+        )
         masked: MaskedRounds | None = None
         if credentials is not None:
             assert opened.state_key is not None
@@ -297,7 +304,6 @@ class Reducer:
         rounds.attach(roster, mailbox, masked)
         sweep = Sweep(stores.documents, objects, events, fence=ledger.fence, every_s=every_s, in_use=rounds.in_use)
         progress: dict[CombinerName, RoundProgress] = {}
-        heartbeat_s = settings.heartbeat_s
         calls = Calls(
             ledger, events, tokens, roster, mailbox, progress=progress, heartbeat_s=heartbeat_s, masked=masked
         )

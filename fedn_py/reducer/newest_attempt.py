@@ -79,12 +79,13 @@ class NewestAttemptFile:
         self.path = path
 
     def read(self) -> NewestAttempt | None:
-        """Return what it names, None where there is no file; raises NewestAttemptUnreadable."""
-        try:
-            return NewestAttempt(**json.loads(self.path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        """Return what it names, None where there is none; raises NewestAttemptUnreadable, NoFilesLeft, DiskFailed."""
+        if not self.path.exists():
             return None
-        except (OSError, ValueError, TypeError) as fault:
+        try:
+            with disk_faults("reading the newest masked attempt"):
+                return NewestAttempt(**json.loads(self.path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as fault:
             raise NewestAttemptUnreadable(self.path, str(fault)) from fault
 
     async def write(self, named: NewestAttempt) -> None:

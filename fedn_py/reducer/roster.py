@@ -4,7 +4,7 @@ Rules it keeps:
 
 - One client at a time under a name; one life of a combiner at a time under a name.
 - A client is let in at a combiner by a ticket made for the two of them; the combiner learns only its hash.
-- A combiner that is away for longer than the grace is lost; until then nobody is sent to it.
+- A combiner that is away for longer than its grace is lost; until then nobody is sent to it.
 - Who came by a token that was revoked, or was sent elsewhere, is dismissed wherever it shows up, at any later time.
 - Who was moved out of a masked cell that was too small does not come back to that combiner while the session runs.
 """
@@ -95,14 +95,17 @@ class Moved:
     targets: frozenset[CombinerName]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RosterLimits:
     """How long things may take.
 
     Attributes:
+        expected_grace_s: a combiner that an earlier reducer knew has this long to notice that that one is gone, and
+            to come here.
         combiner_grace_s: a combiner whose stream broke has this long to come back.
     """
 
+    expected_grace_s: float
     combiner_grace_s: float = 20.0
 
 
@@ -123,7 +126,7 @@ class Roster:
         events: EventLog,
         authority_pem: bytes,
         known: Mapping[ClientId, KnownClient],
-        limits: RosterLimits | None = None,
+        limits: RosterLimits,
         *,
         revoked: Collection[TokenId] = (),
         registrations: Registrations | None = None,
@@ -131,7 +134,7 @@ class Roster:
         self._tell_machine = tell_machine
         self._events = events
         self._authority_pem = authority_pem
-        self._limits = limits or RosterLimits()
+        self._limits = limits
         self._combiners: dict[CombinerName, ConnectedCombiner] = {}
         self._clients: dict[ClientId, AssignedClient] = {}
         self._on_their_way: deque[tuple[ClientId, AssignedClient]] = deque()
@@ -187,7 +190,7 @@ class Roster:
             return
         entry.outbox = None
         grace_s = self._limits.combiner_grace_s
-        self._await(name, entry.hello.instance)
+        self._await(name, entry.hello.instance, grace_s)
         self._events.tell(
             "combiner.away", f"combiner {name} is away; it has {grace_s:g} s to come back", "warning", combiner=name
         )
@@ -268,10 +271,10 @@ class Roster:
         if name not in self._combiners:
             before = CombinerHello(name, instance, "", 0, "")
             self._combiners[name] = ConnectedCombiner(before, TokenId(""), None)
-            self._await(name, instance)
+            self._await(name, instance, self._limits.expected_grace_s)
 
-    def _await(self, name: CombinerName, instance: InstanceId) -> None:
-        later = self._loop.call_later(self._limits.combiner_grace_s, self._lose, name, instance)
+    def _await(self, name: CombinerName, instance: InstanceId, grace_s: float) -> None:
+        later = self._loop.call_later(grace_s, self._lose, name, instance)
         self._combiners[name].lost_timer = later
 
     # ---- clients

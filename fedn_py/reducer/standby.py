@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 
 from fedn_py.errors import OwnFault
 from fedn_py.reducer.lease import LOOK_EVERY_S, Holder, Lease, Seen
+from fedn_py.reducer.patience import WAITED_FOR
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.own_loop import OwnLoop
-from fedn_py.store.ports import StoreUnavailable
 
 FOLLOW_EVERY_S = 5.0
 
@@ -66,7 +66,8 @@ class Standby:
 
     Args:
         own_loop: where the lease lives.
-        follow: brings up to date what this reducer has to know by itself; called while another one is alive.
+        follow: brings up to date what this reducer has to know by itself; called while another one is alive, with
+            its fence.
         shares_objects: whether its objects are where other reducers put theirs.
 
     Attributes:
@@ -79,7 +80,7 @@ class Standby:
         lease: Lease,
         own_loop: OwnLoop,
         me: Holder,
-        follow: Callable[[], Awaitable[None]],
+        follow: Callable[[int], Awaitable[None]],
         *,
         shares_objects: bool,
     ) -> None:
@@ -91,7 +92,7 @@ class Standby:
         self.waited_for: Holder | None = None
 
     async def until_held(self) -> int:
-        """Wait until the lease is this reducer's, and return the fence.
+        """Wait until the lease is this reducer's, and return the fence; stores and a disk that fail are waited for.
 
         Raises:
             OtherStateKey, OtherCredential, MaskingMissing, ObjectsNotShared: it could never take over.
@@ -100,7 +101,7 @@ class Standby:
         while True:
             try:
                 fence = await self._try()
-            except StoreUnavailable as fault:
+            except WAITED_FOR as fault:
                 self.say(f"standby: {fault.message}")
                 fence = None
             if fence is not None:
@@ -110,14 +111,17 @@ class Standby:
     async def _try(self) -> int | None:
         seen = await self._own_loop.do(self._lease.look())
         if seen.free:
-            return await self._own_loop.do(self._lease.take(seen))
+            fence = await self._own_loop.do(self._lease.take(seen))
+            if fence is None:
+                self.say("standby: the lease could not be taken; looking at it again")
+            return fence
         assert seen.holder is not None
         if not seen.moved:
-            if self._followed_at is None:
+            if self.waited_for is None:
                 self.say(f"standby: waiting whether {seen.holder} is alive")
             return None
-        self.say(f"standby: {seen.holder} is active")
         await self._keep_up(seen)
+        self.say(f"standby: {seen.holder} is active")
         return None
 
     async def _keep_up(self, seen: Seen) -> None:
@@ -126,7 +130,7 @@ class Standby:
         check_fits(self._me, seen.holder, shares_objects=self._shares_objects)
         now = asyncio.get_running_loop().time()
         if self._followed_at is None or now - self._followed_at >= FOLLOW_EVERY_S:
-            await self._follow()
+            await self._follow(seen.fence)
             self._followed_at = now
 
     def say(self, reason: str) -> None:

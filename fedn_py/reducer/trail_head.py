@@ -54,7 +54,8 @@ class TrailHead:
         round: its last committed round; 0 where there was none yet.
         model: that round's.
         restored: when the stores were last set back, as it was written down there; 0 where they never were.
-        fence: the highest that this reducer has had; combiners that obeyed it obey none below.
+        fence: the highest that this reducer has had, or seen another one have; combiners that obeyed it obey none
+            below.
     """
 
     session: str = ""
@@ -79,12 +80,13 @@ class TrailHeadFile:
         self.path = path
 
     def read(self) -> TrailHead | None:
-        """Return what it names, None where there is no file; raises TrailHeadUnreadable."""
-        try:
-            return TrailHead(**json.loads(self.path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        """Return what it names, None where there is no file; raises TrailHeadUnreadable, NoFilesLeft, DiskFailed."""
+        if not self.path.exists():
             return None
-        except (OSError, ValueError, TypeError) as fault:
+        try:
+            with disk_faults("reading the head of the trail"):
+                return TrailHead(**json.loads(self.path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as fault:
             raise TrailHeadUnreadable(self.path, str(fault)) from fault
 
     async def write(self, head: TrailHead) -> None:
@@ -131,11 +133,16 @@ class HeadKept:
         await self._file.write(await head_of(self._ledger))
 
 
-async def follow(ledger: Ledger, file: TrailHeadFile) -> None:
-    """Name the head that another reducer has made; stores that lack what the file names are looked at when it ends."""
+async def follow(ledger: Ledger, file: TrailHeadFile, fence: int) -> None:
+    """Name the head that another reducer has made, and its fence.
+
+    Stores that lack what the file names are looked at when that reducer ends.
+    """
     seen, here = file.read(), await head_of(ledger)
-    here = replace(here, fence=seen.fence if seen is not None else 0)
-    if seen != here and (seen is None or await _has(ledger, seen)):
+    if seen is not None and not await _has(ledger, seen):
+        here = seen
+    here = replace(here, fence=max(fence, seen.fence if seen is not None else 0))
+    if seen != here:
         await file.write(here)
 
 

@@ -23,6 +23,9 @@ HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 _PING_EVERY_MS = 20_000
 _PING_TIMEOUT_MS = 10_000
+NOTICED_WITHIN_S = (_PING_EVERY_MS + _PING_TIMEOUT_MS) / 1000
+"""A peer that is cut off, or hangs, is noticed by its silence after so long."""
+
 _CONNECT_TIMEOUT_MS = 10_000
 _MOST_HEADER_BYTES = 16 * 1024
 _MOST_STREAMS_PER_CONNECTION = 64

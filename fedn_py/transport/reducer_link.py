@@ -14,7 +14,7 @@ from fedn_py.protocol.messages import (
     ToCombiner,
 )
 from fedn_py.transport import codec
-from fedn_py.transport.channels import Channel
+from fedn_py.transport.channels import NOTICED_WITHIN_S, Channel
 from fedn_py.transport.links import Link
 from fedn_py.transport.status import restored
 from fedn_py.transport.streams import HEARTBEATS_MISSED
@@ -22,6 +22,9 @@ from fedn_py.wire.v1 import network_pb2_grpc
 
 _ASSIGN_TIMEOUT_S = 30.0
 _ACCEPTED_WITHIN_S = 12.0
+
+LONGEST_REST_S = 5.0
+"""Between two turns of a combiner through the reducers' addresses."""
 
 
 class ReducerLink(Link[FromCombiner, ToCombiner]):
@@ -45,6 +48,17 @@ class ReducerLink(Link[FromCombiner, ToCombiner]):
                 self._silence_s = HEARTBEATS_MISSED * message.heartbeat_s
             if not isinstance(message, Heartbeat):
                 yield message
+
+
+def found_within_s(heartbeat_s: float) -> float:
+    """Return how long a combiner may take from when its reducer hangs to its hello to the one that took over.
+
+    It hears nothing until it takes the reducer for gone, rests, and meets one address that does not answer.
+
+    Args:
+        heartbeat_s: how often it hears from the reducer.
+    """
+    return max(HEARTBEATS_MISSED * heartbeat_s, NOTICED_WITHIN_S) + LONGEST_REST_S + _ACCEPTED_WITHIN_S
 
 
 async def assign(channel: Channel, request: AssignRequest) -> Assignment:

@@ -55,15 +55,15 @@ class Door:
     """A roster and what it tells."""
 
     grace_s: float = 1_000.0
+    expected_grace_s: float = 1_000.0
     known: dict[ClientId, KnownClient] = field(default_factory=dict)
     revoked: frozenset[TokenId] = frozenset()
     told: list[Event] = field(default_factory=list)
 
     def open(self) -> Roster:
         self.events = EventLog(Ledger(MemoryDocuments(), 1), 0)
-        self.roster = Roster(
-            self.told.append, self.events, b"PEM", self.known, RosterLimits(self.grace_s), revoked=self.revoked
-        )
+        limits = RosterLimits(expected_grace_s=self.expected_grace_s, combiner_grace_s=self.grace_s)
+        self.roster = Roster(self.told.append, self.events, b"PEM", self.known, limits, revoked=self.revoked)
         return self.roster
 
     def join(self, name: str, *, number: int = 1, places: int = 10, token: TokenId = TOKEN) -> Outbox[ToCombiner]:
@@ -175,7 +175,7 @@ def test_a_combiner_that_does_not_come_back_in_time_is_lost() -> None:
     at(door, story)
 
 
-def test_a_combiner_that_an_earlier_life_of_the_reducer_knew_has_the_same_time_to_come_back() -> None:
+def test_a_combiner_that_an_earlier_life_of_the_reducer_knew_has_its_own_time_to_come_here() -> None:
     async def story() -> None:
         door.roster.expect(NORTH, life("north"))
         door.roster.expect(SOUTH, life("south"))
@@ -187,7 +187,7 @@ def test_a_combiner_that_an_earlier_life_of_the_reducer_knew_has_the_same_time_t
         door.roster.expect(SOUTH, life("south"))  # it is here: it is not waited for again
         assert door.roster.combiners()[SOUTH].outbox is not None
 
-    door = Door(grace_s=0.01)
+    door = Door(expected_grace_s=0.01)
     at(door, story)
 
 

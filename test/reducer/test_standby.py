@@ -1,6 +1,7 @@
 """A second reducer on the same stores waits, says for whom, and takes over; one that could not is refused by name."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,23 +11,29 @@ import pytest
 from awaiting import until
 from grpc_network import AUTHORITY, CERTIFICATE
 from reducer_network import OperatorFiles
-from unruly_store import Trouble, UnrulyDocuments
+from unruly_store import Mischief, Trouble, UnrulyDocuments
 
+from fedn_py.errors import FednError
 from fedn_py.identity import InstanceId
 from fedn_py.reducer import assemble as assemble_module
 from fedn_py.reducer import lease as lease_module
 from fedn_py.reducer import standby as standby_module
+from fedn_py.reducer import trail_head as trail_head_module
 from fedn_py.reducer.assemble import NotStarted, Reducer, assemble
 from fedn_py.reducer.lease import Holder, Lease
 from fedn_py.reducer.ledger import Superseded
 from fedn_py.reducer.newest_attempt import FILE_NAME, NewestAttempt, NewestAttemptFile
+from fedn_py.reducer.service import StoredControl
 from fedn_py.reducer.standby import MaskingMissing, ObjectsNotShared, OtherCredential, OtherStateKey, check_fits
+from fedn_py.runtime.secret_files import write_secret
 from fedn_py.settings.roles import ReducerSettings
 from fedn_py.store.memory import MemoryDocuments, MemoryObjects
 from fedn_py.store.opening import Stores
-from fedn_py.store.ports import StoreInUse
+from fedn_py.store.ports import StoreFull, StoreInUse, StoreMisconfigured, StoreUnavailable
 from fedn_py.transport.certificates import write_pair
-from fedn_py.transport.channels import AddressInUse
+from fedn_py.transport.channels import NOTICED_WITHIN_S, AddressInUse
+from fedn_py.transport.reducer_link import LONGEST_REST_S
+from fedn_py.transport.streams import HEARTBEATS_MISSED
 
 NORTH = Holder("north", InstanceId("n1"), "north:8090", "key", "credential")
 
@@ -50,6 +57,7 @@ class Shared:
         monkeypatch.setattr(assemble_module, "open_stores", open_stores)
         monkeypatch.setattr(assemble_module, "open_documents", open_documents)
         monkeypatch.setattr(lease_module, "RENEW_EVERY_S", 0.02)
+        monkeypatch.setattr(assemble_module, "LOOK_EVERY_S", 0.0)
         monkeypatch.setattr(standby_module, "LOOK_EVERY_S", 0.01)
         monkeypatch.setattr(standby_module, "FOLLOW_EVERY_S", 0.01)
 
@@ -93,6 +101,10 @@ class Shared:
             becoming.cancel()
             await asyncio.gather(becoming, return_exceptions=True)
             await reducer.stop()
+
+    def fences(self) -> int:
+        """Return the fence that the lease has."""
+        return self.documents._collections["network"]["lease"].fence
 
     async def superseded(self) -> None:
         """Have another reducer take the lease without waiting for anybody."""
@@ -184,11 +196,20 @@ def test_two_reducers_with_one_state_folder_are_kept_apart(shared: Shared) -> No
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("call", [1, 3, 6, 10])
+@pytest.mark.parametrize(
+    ("mischief", "fault"),
+    [
+        ("fails", StoreUnavailable),
+        ("fails", StoreFull),
+        ("lost, applied", StoreUnavailable),
+        ("lost, not applied", StoreUnavailable),
+    ],
+)
 def test_a_takeover_that_loses_its_stores_in_the_middle_is_begun_anew(
-    shared: Shared, call: int, monkeypatch: pytest.MonkeyPatch
+    shared: Shared, mischief: Mischief, fault: type[FednError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trouble = Trouble()
+    """At each of its calls in turn, until one goes untouched."""
+    trouble = Trouble(lambda: fault("the store does not take it", remedy="Look at it."))
     unruly = UnrulyDocuments(shared.documents, trouble)
 
     async def open_stores(*_: object) -> Stores:
@@ -196,16 +217,104 @@ def test_a_takeover_that_loses_its_stores_in_the_middle_is_begun_anew(
 
     monkeypatch.setattr(assemble_module, "open_stores", open_stores)
 
-    async def story() -> None:
-        south = assemble(shared.settings("south"))
+    async def taken_over(call: int) -> bool:
+        """Have this call go wrong; returns whether there was one."""
+        south = assemble(shared.settings(f"south-{call}", masking=True))
         await south.open()
-        trouble.begin(call, "fails")
+        trouble.begin(call, mischief)
         try:
             await south.become_active()
-            assert trouble.struck
             assert south.grpc_port
+            return trouble.struck
         finally:
+            trouble.begin(0, mischief)
             await south.stop()
+
+    async def story() -> None:
+        call = 1
+        while await taken_over(call):
+            call += 1
+        assert call > 10
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("fault", [StoreFull, StoreMisconfigured])
+def test_a_standby_whose_store_takes_no_writes_says_so_and_waits(
+    shared: Shared, fault: type[FednError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trouble = Trouble()
+    trouble.away = lambda: fault("the store takes no writes", remedy="Look at it.")
+    writes = UnrulyDocuments(shared.documents, trouble)
+    with monkeypatch.context() as patched:
+        patched.setattr(shared.documents, "insert", writes.insert)
+
+        async def story() -> None:
+            async with shared.waiting(shared.settings("south")) as (south, task):
+                await until(lambda: task.done() or south.waits_for == "standby: the store takes no writes")
+                assert not task.done()
+                patched.undo()
+                await task
+                assert south.grpc_port
+
+        asyncio.run(story())
+
+
+def test_a_standby_whose_own_disk_is_full_says_so_and_follows_and_takes_over_when_it_has_room(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = True
+
+    def write(path: Path, text: str) -> None:
+        if full and path.parent.name == "south":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_secret(path, text)
+
+    monkeypatch.setattr(trail_head_module, "write_secret", write)
+
+    async def story() -> None:
+        nonlocal full
+        north = assemble(shared.settings("north"))
+        await north.start()
+        async with shared.waiting(shared.settings("south")) as (south, task):
+            await until(lambda: task.done() or "the disk is full" in south.waits_for)
+            full = False
+            await until(lambda: task.done() or "is active" in south.waits_for)
+            full = True
+            await north.stop()
+            await until(lambda: task.done() or shared.fences() >= 3)  # taken, given back and taken again
+            assert not task.done()
+            assert "the disk is full" in south.waits_for
+            full = False
+            await task
+            assert south.grpc_port
+
+    asyncio.run(story())
+
+
+def test_combiners_that_a_new_holder_expects_have_the_time_to_notice_that_the_one_before_hangs(shared: Shared) -> None:
+    async def story() -> None:
+        async with shared.running(shared.settings("north")) as north:
+            assert isinstance(north.control, StoredControl)
+            grace_s = north.control._parts.roster._limits.expected_grace_s
+            silence_s = HEARTBEATS_MISSED * shared.settings("north").heartbeat_s
+            assert grace_s > max(silence_s, NOTICED_WITHIN_S) + LONGEST_REST_S >= 35.0
+
+    asyncio.run(story())
+
+
+def test_a_standby_takes_a_fence_above_all_it_has_seen_when_the_stores_were_set_back(shared: Shared) -> None:
+    async def story() -> None:
+        for _ in range(4):
+            lease = Lease(shared.documents, NORTH)
+            await lease.take_at_once()
+            await lease.release()
+        north, south = shared.settings("north"), shared.settings("south")
+        async with shared.running(north), shared.waiting(south) as (waiting, _):  # for one with fence 5
+            await until(lambda: "is active" in waiting.waits_for)
+        shared.documents = MemoryDocuments()
+        async with shared.running(south):
+            assert shared.fences() == 6
 
     asyncio.run(story())
 

@@ -153,12 +153,27 @@ def test_a_first_start_has_seen_nothing(file: TrailHeadFile) -> None:
 def test_while_another_reducer_is_active_its_commits_are_followed_and_lost_ones_are_kept(file: TrailHeadFile) -> None:
     async def story() -> None:
         kept = await a_kept_network(status="running")
-        await follow(kept.ledger, file)
-        assert file.read() == replace(SEEN, fence=0)
-        ahead = TrailHead(FIRST, 1, 4, digest_of(b"5e55/4"))
+        await follow(kept.ledger, file, FENCE)
+        assert file.read() == SEEN
+        ahead = TrailHead(FIRST, 1, 4, digest_of(b"5e55/4"), fence=FENCE)
         await file.write(ahead)
-        await follow(kept.ledger, file)
+        await follow(kept.ledger, file, FENCE)
         assert file.read() == ahead
+
+    asyncio.run(story())
+
+
+def test_the_highest_fence_that_another_reducer_had_is_remembered_whatever_the_stores_have(file: TrailHeadFile) -> None:
+    async def story() -> None:
+        kept = await a_kept_network(status="running")
+        await follow(kept.ledger, file, FENCE + 3)
+        assert file.read() == replace(SEEN, fence=FENCE + 3)
+        await follow(kept.ledger, file, FENCE)
+        assert file.read() == replace(SEEN, fence=FENCE + 3)
+        ahead = TrailHead(FIRST, 1, 4, digest_of(b"5e55/4"), fence=FENCE + 3)
+        await file.write(ahead)
+        await follow(kept.ledger, file, FENCE + 4)
+        assert file.read() == replace(ahead, fence=FENCE + 4)
 
     asyncio.run(story())
 
