@@ -348,7 +348,7 @@ def test_an_attempt_at_a_round_that_another_reducer_committed_is_not_closed_as_f
     async def story() -> None:
         async with a_network(tmp_path, stored := Stored()) as network:
             combiner = await network.combiner(silent=True)
-            await network.start_session()
+            await network.start_session(max_attempts=1)
             await until(lambda: combiner.orders)
             order = combiner.orders[0]
             assert isinstance(order, CellOrder)
@@ -359,7 +359,7 @@ def test_an_attempt_at_a_round_that_another_reducer_committed_is_not_closed_as_f
             await other.change("rounds", key, RoundRecord, lambda _: theirs, status="committed")
             await combiner.give_up(order, "SpoolFull: no room")
             with pytest.raises(CommittedElsewhere, match="round 1"):
-                await network.running
+                await network.reaches(Paused)
             assert await stored.rounds() == [theirs]
 
     asyncio.run(story())
