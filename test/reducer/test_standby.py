@@ -24,7 +24,15 @@ from fedn_py.reducer.lease import Holder, Lease
 from fedn_py.reducer.ledger import Superseded
 from fedn_py.reducer.newest_attempt import FILE_NAME, NewestAttempt, NewestAttemptFile
 from fedn_py.reducer.service import StoredControl
-from fedn_py.reducer.standby import MaskingMissing, ObjectsNotShared, OtherCredential, OtherStateKey, check_fits
+from fedn_py.reducer.standby import (
+    MaskingMissing,
+    ObjectsNotShared,
+    OtherCredential,
+    OtherStateKey,
+    Standby,
+    check_fits,
+)
+from fedn_py.runtime.own_loop import OwnLoop
 from fedn_py.runtime.secret_files import write_secret
 from fedn_py.settings.roles import ReducerSettings
 from fedn_py.store.memory import MemoryDocuments, MemoryObjects
@@ -241,23 +249,29 @@ def test_a_takeover_that_loses_its_stores_in_the_middle_is_begun_anew(
 
 @pytest.mark.parametrize("fault", [StoreFull, StoreMisconfigured])
 def test_a_standby_whose_store_takes_no_writes_says_so_and_waits(
-    shared: Shared, fault: type[FednError], monkeypatch: pytest.MonkeyPatch
+    fault: type[FednError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trouble = Trouble()
+    documents, trouble = MemoryDocuments(), Trouble()
     trouble.away = lambda: fault("the store takes no writes", remedy="Look at it.")
-    writes = UnrulyDocuments(shared.documents, trouble)
-    with monkeypatch.context() as patched:
-        patched.setattr(shared.documents, "insert", writes.insert)
+    monkeypatch.setattr(standby_module, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(documents, "insert", UnrulyDocuments(documents, trouble).insert)
 
-        async def story() -> None:
-            async with shared.waiting(shared.settings("south")) as (south, task):
-                await until(lambda: task.done() or south.waits_for == "standby: the store takes no writes")
-                assert not task.done()
-                patched.undo()
-                await task
-                assert south.grpc_port
+    async def follow(fence: int) -> None:
+        raise AssertionError(fence)  # nobody else is alive
 
-        asyncio.run(story())
+    async def story() -> None:
+        own_loop = OwnLoop("lease")
+        try:
+            standby = Standby(Lease(documents, NORTH), own_loop, NORTH, follow, shares_objects=True)
+            held = asyncio.create_task(standby.until_held())
+            await until(lambda: held.done() or standby.reason == "standby: the store takes no writes")
+            assert not held.done()
+            monkeypatch.undo()
+            assert await held == 1
+        finally:
+            await own_loop.close()
+
+    asyncio.run(story())
 
 
 def test_a_standby_whose_own_disk_is_full_says_so_and_follows_and_takes_over_when_it_has_room(
