@@ -379,7 +379,7 @@ def test_an_order_taken_back_ends_a_masked_cell_without_an_answer() -> None:
     state = collecting_updates(*FIVE)
     state, _ = run(state, begins(CARL), arrives(CARL))
     state, effects = run(state, OrderCancelled(CellCancelled(GENERATION, "the session was stopped")))
-    assert state.work == NoWork(last=GENERATION)
+    assert state.work == NoWork(last=GENERATION, taken_back="the session was stopped")
     training = sorted(ids_of(*FIVE) - ids_of(CARL))
     assert effects == [
         AnswerUpload(arrival_of(CARL), UpdateReceipt(accepted=False, reason="Late: the session was stopped")),
@@ -387,7 +387,7 @@ def test_an_order_taken_back_ends_a_masked_cell_without_an_answer() -> None:
         Forget(GENERATION),
     ]
     state, effects = run(collecting_keys(ANNA, BERT, CARL), OrderCancelled(CellCancelled(GENERATION, "stopped")))
-    assert (state.work, effects[-1]) == (NoWork(last=GENERATION), Forget(GENERATION))
+    assert (state.work, effects[-1]) == (NoWork(GENERATION, taken_back="stopped"), Forget(GENERATION))
     assert {one.client for one in effects if isinstance(one, CancelTask)} == ids_of(ANNA, BERT, CARL)
 
 

@@ -95,7 +95,7 @@ def test_every_earlier_upload_has_to_be_released() -> None:
 def test_a_base_is_used_for_so_many_works_across_sessions() -> None:
     records = [sent(work=bytes([n]) * 32) for n in range(3)]
     check_base(WORK, b"b" * 32, records, 3)
-    with pytest.raises(BaseUsedUp, match="has done 3 works on this base model, the policy allows 3"):
+    with pytest.raises(BaseUsedUp, match="3 works were done on this base model already, the policy allows 3"):
         check_base(WORK, b"b" * 32, records, 2)
     check_base(records[0].work, b"b" * 32, records, 0)
     check_base(WORK, b"x" * 32, records, 0)
