@@ -38,7 +38,7 @@ def test_these_are_the_commands() -> None:
         textwrap.dedent("""\
         sandbox|new|status|config check|run reducer|run combiner|run client
         package create|package validate|package upload|package list|model upload|model list|model download|model verify
-            backup create|backup verify|backup restore
+        backup create|backup verify|backup restore
         session start|session wait|session pause|session resume|session stop|session list|session show
         round list|round show|client list|combiner list|event list
         token create|token list|token revoke|certificate authority|certificate issue|bench masking
