@@ -66,6 +66,7 @@ def test_a_reducer_that_was_replaced_is_refused_by_name_and_orders_nothing(
             await reducer.open()
             async with running(combiner_settings(tmp_path / "east", reducer.port)):
                 await reducer.heard("joined")
+                await reducer.told(AttachedClients)  # it has heard the fence
                 await reducer.close()
                 reducer.calls = with_fence(4)
                 await reducer.open()

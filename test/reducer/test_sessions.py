@@ -444,7 +444,7 @@ def test_orders_that_were_not_written_down_leave_room_for_their_generations(tmp_
         (record,) = await Ledger(stored.documents, 0).find("rounds", RoundRecord)
         assert validation.generation > record.generation  # it is in no document
         async with a_network(tmp_path, stored) as second:
-            again = await second.combiner(instance=InstanceId("north-2"), silent=True, samples={ANNA: 10})
+            again = await second.combiner(instance=InstanceId("north-2"), silent=True)
             await until(lambda: again.orders)
             assert again.orders[0].generation > validation.generation
 
