@@ -112,7 +112,7 @@ class HostileClient:
         token = read_token_file(self._settings.token_file)
         self._registration.enter(token.join)
         hello, authority = self._hello, read_authority_certificate(self._settings.authority_file)
-        async with secure_channel(self._settings.reducer, authority, token.bearer) as channel:
+        async with secure_channel(self._settings.reducer[0], authority, token.bearer) as channel:
             stub = network_pb2_grpc.ReducerStub(channel.grpc)
             request = AssignRequest(hello.client, hello.name, "", "0.1.0", hello.chain)
             for chain in self._wrong(hello.chain, self._looked_at):
