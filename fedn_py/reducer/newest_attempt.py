@@ -18,7 +18,7 @@ from fedn_py.protocol.masked.signing import Signed
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_documents import AttemptDocument, as_json, attempt_of, signed_of
-from fedn_py.reducer.records import RoundRecord, SessionRecord, round_key
+from fedn_py.reducer.records import UNDER_WAY, RoundRecord, SessionRecord, round_key
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.runtime.secret_files import write_secret
 from fedn_py.transport.completion import in_thread
@@ -159,7 +159,7 @@ async def hold_back_restored(ledger: Ledger, file: NewestAttemptFile, events: Ev
 async def _under_way(ledger: Ledger) -> Sequence[RoundRecord]:
     """Return the newest round of each session that is under way."""
     rounds: list[RoundRecord] = []
-    for status in ("running", "paused"):
+    for status in UNDER_WAY:
         for session in await ledger.find("sessions", SessionRecord, {"status": status}):
             where = {"session": session.terms.session}
             rounds += await ledger.find("rounds", RoundRecord, where, order_by="number", descending=True, limit=1)
@@ -167,7 +167,7 @@ async def _under_way(ledger: Ledger) -> Sequence[RoundRecord]:
 
 
 async def _has_session_under_way(ledger: Ledger) -> bool:
-    for status in ("running", "paused"):
+    for status in UNDER_WAY:
         if await ledger.find("sessions", SessionRecord, {"status": status}, limit=1):
             return True
     return False

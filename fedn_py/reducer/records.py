@@ -20,6 +20,8 @@ from fedn_py.store.ports import JSONValue
 from fedn_py.transport.authentication import TokenRecord
 
 SessionStatus = Literal["running", "paused", "finished", "stopped"]
+UNDER_WAY: tuple[SessionStatus, ...] = ("running", "paused")
+"""Statuses of sessions that somebody works on."""
 _NO_TOKEN = TokenId("")
 RoundStatus = Literal["running", "committed", "failed"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from fedn_py.identity import Digest
 from fedn_py.reducer.ledger import Ledger
-from fedn_py.reducer.records import FailedAttempt, RoundRecord, SessionRecord, round_key, with_failure
+from fedn_py.reducer.records import UNDER_WAY, FailedAttempt, RoundRecord, SessionRecord, round_key, with_failure
 
 KEY = "restored"
 KIND = "stores.restored"
@@ -77,7 +77,7 @@ async def stop_sessions(ledger: Ledger, why: str, now: float) -> Sequence[str]:
         why: the beginning of the reason that each of them shows.
     """
     told = []
-    for status in ("running", "paused"):
+    for status in UNDER_WAY:
         for session in await ledger.find("sessions", SessionRecord, {"status": status}):
             told.append(await _stop(ledger, session, why, now))
     return told

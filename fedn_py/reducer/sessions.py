@@ -21,6 +21,7 @@ from fedn_py.reducer.ledger import Fields, Ledger
 from fedn_py.reducer.masked_sessions import found_attempt, masked_terms, unfinished, with_history
 from fedn_py.reducer.planning import Speaker
 from fedn_py.reducer.records import (
+    UNDER_WAY,
     ClientRecord,
     FailedAttempt,
     RoundRecord,
@@ -36,7 +37,6 @@ INTERRUPTED = "ReducerRestarted: the reducer was started anew while the attempt 
 """Why a masked attempt failed that an earlier life of the reducer had not planned yet, or was giving up."""
 
 MOST_ROUNDS = 999_999
-_UNDER_WAY = ("running", "paused")
 _VALIDATIONS_AT_MOST = 1_000_000
 MOST_PARAMETER_BYTES = 64 * 1024
 
@@ -81,7 +81,7 @@ class Sessions:
         model = await self._catalogue.model(options.seed_model)
         if isinstance(model, RoundRecord) and model.model is None:
             raise UnknownModel(options.seed_model)
-        for status in _UNDER_WAY:
+        for status in UNDER_WAY:
             under_way = await self._ledger.find("sessions", SessionRecord, {"status": status}, limit=1)
             if under_way:
                 raise SessionUnderWay(under_way[0].terms.session)
@@ -131,7 +131,7 @@ class Sessions:
 
     async def under_way(self) -> SessionStarted | None:
         """Take over the session under way and return where it goes on, None where there is none."""
-        for status in _UNDER_WAY:
+        for status in UNDER_WAY:
             found = await self._ledger.find("sessions", SessionRecord, {"status": status}, limit=1)
             if found:
                 return await self._where_it_was(await self._take_over(found[0].terms.session))
@@ -219,7 +219,7 @@ class Sessions:
     async def forsake(self, session: SessionId, reason: str) -> bool:
         """Write a session as stopped that nobody works on; False where it has ended already."""
         record = await self.get(session)
-        if record.status not in _UNDER_WAY:
+        if record.status not in UNDER_WAY:
             return False
         await self._ledger.change(
             "sessions",

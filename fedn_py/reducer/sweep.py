@@ -24,8 +24,8 @@ from fedn_py.identity import Digest
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.lease import LEASE_KEY
 from fedn_py.reducer.ledger import Superseded
+from fedn_py.reducer.records import UNDER_WAY
 from fedn_py.reducer.swept_objects import SweptObjects
-from fedn_py.reducer.takeover import UNDER_WAY
 from fedn_py.store.ports import Documents, JSONValue, ObjectStat
 
 _MOST_IN_EVENT = 5

@@ -6,10 +6,7 @@ the lease, before anything follows from what it inserted, and finds the higher f
 """
 
 from fedn_py.reducer.ledger import Ledger
-from fedn_py.reducer.records import RoundRecord, SessionRecord, round_key
-
-UNDER_WAY = ("running", "paused")
-"""Statuses of sessions that somebody works on."""
+from fedn_py.reducer.records import UNDER_WAY, RoundRecord, SessionRecord, round_key
 
 
 async def stamp_live(ledger: Ledger) -> None:
