@@ -12,6 +12,7 @@ import pytest
 from pymongo import MongoClient
 from racers import Place, insert_and_die, open_place, race
 
+from fedn_py.store.measured import MeasuredDocuments
 from fedn_py.store.memory import MemoryDocuments
 from fedn_py.store.ports import Documents, NotStorable
 
@@ -81,14 +82,16 @@ def test_documents_are_there_when_the_store_is_opened_again(place: Place) -> Non
 
 # ---- the same steps on all of them ---------------------------------------------------------------------------
 
-ALL = [*SHARED, "memory"]
+ALL = [*SHARED, "memory", "measured"]
 Steps = Callable[[Documents], Awaitable[None]]
 Run = Callable[[Steps], None]
 
 
 @asynccontextmanager
 async def opened(place: Place) -> AsyncIterator[Documents]:
-    documents = MemoryDocuments() if place[0] == "memory" else await open_place(place)
+    documents: Documents = MemoryDocuments() if place[0] in {"memory", "measured"} else await open_place(place)
+    if place[0] == "measured":
+        documents = MeasuredDocuments(documents, lambda *_: None)
     try:
         yield documents
     finally:

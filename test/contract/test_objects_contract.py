@@ -17,6 +17,7 @@ from servers.running import S3Server
 
 from fedn_py.identity import Digest
 from fedn_py.store.folder import FolderObjects, open_folder
+from fedn_py.store.measured import MeasuredObjects
 from fedn_py.store.memory import MemoryObjects
 from fedn_py.store.minio import open_minio
 from fedn_py.store.ports import ObjectCorrupt, ObjectMissing, Objects
@@ -42,14 +43,15 @@ class Place:
 @pytest.fixture(
     params=[
         "memory",
+        "measured",
         "folder",
         pytest.param("minio", marks=pytest.mark.services),
         pytest.param("versitygw", marks=pytest.mark.services),
     ]
 )
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    if request.param == "memory":
-        yield memory_place()
+    if request.param in {"memory", "measured"}:
+        yield memory_place(measured=request.param == "measured")
     elif request.param == "folder":
         yield folder_place(tmp_path / "objects")
     else:
@@ -57,11 +59,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         yield s3_place(server, f"test-{uuid.uuid4().hex}")
 
 
-def memory_place() -> Place:
+def memory_place(*, measured: bool) -> Place:
     objects = MemoryObjects()
 
     async def reopen() -> Objects:
-        return objects
+        return MeasuredObjects(objects, lambda *_: None) if measured else objects
 
     def damage(_: Objects, digest: Digest, content: bytes) -> None:
         objects.contents[digest] = content
