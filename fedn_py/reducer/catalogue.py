@@ -122,8 +122,7 @@ class Catalogue:
         seed = await self._ledger.get("models", digest, SeedModelRecord)
         if seed is not None:
             return seed
-        # In the order of what is asked for: an index has just that.
-        made = await self._ledger.find("rounds", RoundRecord, {"model": digest}, order_by="model", limit=1)
+        made = await self._ledger.find("rounds", RoundRecord, {"model": digest}, limit=1)
         if not made:
             raise UnknownModel(digest)
         return made[0]

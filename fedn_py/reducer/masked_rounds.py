@@ -153,9 +153,7 @@ class MaskedRounds:
 
     async def restore(self, session: SessionId) -> None:
         """Take up the attempts at the newest round of a session; raises AttemptDamaged."""
-        found = await self._ledger.find(
-            "rounds", RoundRecord, {"session": session}, order_by="number", descending=True, limit=1
-        )
+        found = await self._ledger.find("rounds", RoundRecord, {"session": session}, descending=True, limit=1)
         for record in found:
             self._attempts.restore(record)
         for at in self._attempts.all():

@@ -14,7 +14,7 @@ async def is_named(ledger: Ledger, digest: Digest) -> bool:
         return True
     if await ledger.get("packages", digest, PackageRecord) is not None:
         return True
-    return bool(await ledger.find("rounds", RoundRecord, {"model": digest}, order_by="model", limit=1))
+    return bool(await ledger.find("rounds", RoundRecord, {"model": digest}, limit=1))
 
 
 async def look_after(objects: Objects, digest: Digest, store: Callable[[], Awaitable[ObjectStat]]) -> None:

@@ -162,7 +162,7 @@ async def _under_way(ledger: Ledger) -> Sequence[RoundRecord]:
     for status in UNDER_WAY:
         for session in await ledger.find("sessions", SessionRecord, {"status": status}):
             where = {"session": session.terms.session}
-            rounds += await ledger.find("rounds", RoundRecord, where, order_by="number", descending=True, limit=1)
+            rounds += await ledger.find("rounds", RoundRecord, where, descending=True, limit=1)
     return rounds
 
 

@@ -103,8 +103,7 @@ class Sweep:
             found = (
                 await documents.get("packages", digest) is not None
                 or await documents.get("models", digest) is not None
-                # In the order of what is asked for: an index has just that.
-                or bool(await documents.find("rounds", {"model": digest}, order_by="model", limit=1))
+                or bool(await documents.find("rounds", {"model": digest}, limit=1))
             )
             if not found:
                 return False
@@ -116,9 +115,7 @@ class Sweep:
         found: set[Digest] = set()
         for status in UNDER_WAY:
             for session in await self._documents.find("sessions", {"status": status}):
-                newest = await self._documents.find(
-                    "rounds", {"session": session.key}, order_by="number", descending=True, limit=1
-                )
+                newest = await self._documents.find("rounds", {"session": session.key}, descending=True, limit=1)
                 for document in (session, *newest):
                     found.update(hashes_in(document.content))
         return found

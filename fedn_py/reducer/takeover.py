@@ -20,5 +20,5 @@ async def stamp_live(ledger: Ledger) -> None:
         for session in await ledger.find("sessions", SessionRecord, {"status": status}):
             await ledger.stamp("sessions", session.terms.session)
             where = {"session": session.terms.session}
-            for newest in await ledger.find("rounds", RoundRecord, where, order_by="number", descending=True, limit=1):
+            for newest in await ledger.find("rounds", RoundRecord, where, descending=True, limit=1):
                 await ledger.stamp("rounds", round_key(session.terms.session, newest.plan.round_number))

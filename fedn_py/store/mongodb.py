@@ -17,6 +17,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
 from fedn_py.store.content import encode, field_name
+from fedn_py.store.indexes import INDEXES
 from fedn_py.store.mongodb_faults import AnswerLost, fault_of, not_acknowledged
 from fedn_py.store.ports import (
     Collection,
@@ -157,11 +158,12 @@ class MongoDocuments:
         await self._client.close()
 
     async def make_indexes(self) -> None:
-        """Make the indexes that frequent queries need; nothing happens when they are there."""
+        """Make the indexes of what documents are found by; nothing happens when they are there."""
         async with self._named_faults():
-            await self._collection("events").create_index([("content.seq", ASCENDING), ("_id", ASCENDING)])
-            for field in ("session", "created", "model"):
-                await self._collection("rounds").create_index([(f"content.{field}", ASCENDING), ("_id", ASCENDING)])
+            for collection, indexes in INDEXES.items():
+                for fields in indexes:
+                    places = [*(f"content.{name}" for name in fields), "_id"]
+                    await self._collection(collection).create_index([(place, ASCENDING) for place in places])
 
     def _collection(self, name: str) -> AsyncCollection[_Stored]:
         return self._database.get_collection(

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from fedn_py.store.content import decode, encode, field_name
 from fedn_py.store.disk import sync_folder
+from fedn_py.store.indexes import INDEXES, Fields, index_for
 from fedn_py.store.lock import FolderLock
 from fedn_py.store.ports import (
     Collection,
@@ -32,14 +33,8 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS documents (
         collection TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, fence INTEGER NOT NULL,
         operation TEXT NOT NULL, content TEXT NOT NULL, PRIMARY KEY (collection, key)) WITHOUT ROWID""",
-    "CREATE INDEX IF NOT EXISTS by_seq ON documents (collection, json_extract(content, '$.seq'), key)",
-    "CREATE INDEX IF NOT EXISTS by_session ON documents (collection, json_extract(content, '$.session'), key)",
-    "CREATE INDEX IF NOT EXISTS by_created ON documents (collection, json_extract(content, '$.created'), key)",
-    "CREATE INDEX IF NOT EXISTS by_model ON documents (collection, json_extract(content, '$.model'), key)",
     "CREATE TABLE IF NOT EXISTS probes (name TEXT PRIMARY KEY, written INTEGER NOT NULL)",
 )
-_EQUAL_BY_INDEX = ("model", "session")
-_ORDERED_BY_INDEX = frozenset({"seq", "created"})
 _JSON_TYPES = {bool: ("true", "false"), int: ("integer", "integer"), str: ("text", "text")}
 _BUSY_TIMEOUT_S = 10.0
 
@@ -106,7 +101,9 @@ class SqliteDocuments:
         if after is not None:
             where += f" AND {place} {'<' if descending else '>'} ?"
             values.append(after)
-        clause = f"{_index_for(equals or {}, order_by)} {where} ORDER BY {place} {direction}, key {direction}"
+        # The order by key alone is said once: said twice, SQLite would sort what an index has in order.
+        order = f"{place} {direction}, key {direction}" if order_by else f"key {direction}"
+        clause = f"{_index_for(collection, equals or {}, order_by)} {where} ORDER BY {order}"
         if limit:
             clause += " LIMIT ?"
             values.append(limit)
@@ -115,7 +112,7 @@ class SqliteDocuments:
     async def count(self, collection: Collection, equals: Mapping[str, str | int | bool] | None = None) -> int:
         """See Documents.count."""
         where, values = _where(collection, equals or {})
-        where = f"{_index_for(equals or {}, '')} {where}"
+        where = f"{_index_for(collection, equals or {}, '')} {where}"
 
         def work(connection: sqlite3.Connection) -> int:
             # The clause is put together from constants and checked field names; all values are bound.
@@ -229,7 +226,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
-        for statement in _TABLES:
+        for statement in (*_TABLES, *map(_make_index, {fields for indexes in INDEXES.values() for fields in indexes})):
             connection.execute(statement)
         sync_folder(path.parent)
     except BaseException:
@@ -245,11 +242,20 @@ def _connect_reading(path: Path) -> sqlite3.Connection:
     )  # fmt: skip
 
 
-def _index_for(equals: Mapping[str, str | int | bool], order_by: str) -> str:
+def _make_index(fields: Fields) -> str:
+    """Return the statement for an index over all collections: they are in one table."""
+    places = ", ".join(f"json_extract(content, '$.{name}')" for name in fields)
+    return f"CREATE INDEX IF NOT EXISTS {_index_name(fields)} ON documents (collection, {places}, key)"
+
+
+def _index_name(fields: Fields) -> str:
+    return f"by_{'_and_'.join(fields)}"
+
+
+def _index_for(collection: Collection, equals: Mapping[str, str | int | bool], order_by: str) -> str:
     """Return the index that answers a query, for SQLite itself would read a whole collection in its place."""
-    asked = next((name for name in _EQUAL_BY_INDEX if name in equals), None)
-    name = asked or (order_by if order_by in _ORDERED_BY_INDEX else None)
-    return f"INDEXED BY by_{name}" if name is not None else ""
+    fields = index_for(collection, equals, order_by)
+    return f"INDEXED BY {_index_name(fields)}" if fields is not None else ""
 
 
 def _where(collection: str, equals: Mapping[str, str | int | bool]) -> tuple[str, _Values]:

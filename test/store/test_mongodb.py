@@ -14,6 +14,7 @@ from pymongo import MongoClient
 from servers.running import free_port
 from wire_proxy import WireProxy, wire_proxy
 
+from fedn_py.store.indexes import INDEXES
 from fedn_py.store.mongodb import MongoDocuments, open_mongodb
 from fedn_py.store.ports import StoreFull, StoreMisconfigured, StoreUnavailable
 
@@ -77,6 +78,17 @@ def test_an_insert_and_a_delete_whose_answer_is_lost_are_unknown(
         proxy.lose = {"delete": lost}
         assert await documents.delete("rounds", "k", version=1, fence=1) == "unknown"
         assert (await documents.get("rounds", "k") is None) is is_applied
+
+    run_behind_proxy(mongodb_uri, steps)
+
+
+@services
+def test_what_documents_are_found_by_has_an_index(mongodb_uri: str) -> None:
+    async def steps(documents: MongoDocuments, _: WireProxy) -> None:
+        for collection, indexes in INDEXES.items():
+            there = await documents._collection(collection).index_information()
+            keys = [[name for name, _ in one["key"]] for one in there.values()]
+            assert all([*(f"content.{field}" for field in fields), "_id"] in keys for fields in indexes)
 
     run_behind_proxy(mongodb_uri, steps)
 

@@ -103,8 +103,11 @@ def test_frequent_queries_use_an_index(tmp_path: Path, collection: str, order_by
         ("events", {"kind": "round.failed"}, {"order_by": "seq", "after": 7, "limit": 3}),
         ("rounds", {"session": "s", "status": "committed"}, {"descending": True, "limit": 1}),
         ("rounds", {"session": "s"}, {"after": "s/000007", "limit": 3}),
-        ("rounds", {"model": "m"}, {"order_by": "model", "limit": 1}),
+        ("rounds", {"model": "m"}, {"limit": 1}),
         ("tokens", {}, {"order_by": "created", "descending": True, "after": 7, "limit": 3}),
+        ("sessions", {"status": "running"}, {"limit": 1}),
+        ("sessions", {}, {"order_by": "number", "descending": True, "limit": 1}),
+        ("clients", {}, {"order_by": "name", "limit": 3}),
     ],
 )
 def test_what_is_asked_for_often_is_found_by_an_index(
@@ -127,7 +130,7 @@ def test_what_is_asked_for_often_is_found_by_an_index(
             await documents.close()
         steps = " ".join(step[3] for step in plan)
         assert "USING INDEX by_" in steps
-        assert equals.keys() & {"session", "model"} or "TEMP B-TREE" not in steps
+        assert "TEMP B-TREE" not in steps
 
     asyncio.run(story())
 
