@@ -72,9 +72,9 @@ def stopped_for_a_while(stage: Stage, name: str) -> None:
 def client_killed_while_it_trains(stage: Stage) -> None:
     trainings = stage.await_training()
     stage.kill("client-3")
-    stage.until("the training has ended with its client", lambda: not exists(trainings["client-3"]), 5.0)
+    stage.until("the training has ended with its client", lambda: not exists(trainings["client-3"]))
     stage.start("client-3")
-    stage.until("all are attached", lambda: stage.network.network.status().clients == len(stage.network.clients))
+    stage.await_status("all are attached", lambda status: status.clients == len(stage.network.clients))
 
 
 def client_killed_while_it_uploads(stage: Stage) -> None:
@@ -123,7 +123,7 @@ def flapping(stage: Stage) -> None:
         for link in ("combiner-1", "combiner-2", "combiner-1 to reducer"):
             stage.history.fault(f"{link} cut")
             stage.network.links.cut(link)
-        stage.until("combiners are back", lambda: stage.network.network.status().combiners == 2)
+        stage.await_status("combiners are back", lambda status: status.combiners == 2)
     stage.open_gates()
 
 

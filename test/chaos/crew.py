@@ -14,7 +14,7 @@ from chaos.points import NAMES
 from fedn_py.execution.processes import not_outliving_this
 from fedn_py.sandbox.processes import Child, Children
 
-WAIT_S = 120.0
+WAIT_S = 240.0
 _LOOK_EVERY_S = 0.02
 
 

@@ -4,6 +4,7 @@ Results are "ok", "refused" and "unknown": of a write that may have happened or 
 Times are seconds of this machine's monotonic clock.
 """
 
+import itertools
 import json
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pymongo
+from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from fedn_py.api.faults import ReducerUnreachable, RemoteRefusal
@@ -81,14 +83,14 @@ def facts_of(collection: str, stored: Mapping[str, Any]) -> Entry:
 
 @contextmanager
 def observed(history: History, networks: Mapping[str, Network], mongodb_uri: str, session: str) -> Iterator[None]:
-    """Have the reducers' REST API, by two observers each, and the documents themselves looked at until the end."""
+    """Have a session looked at until the end: by two observers of each reducer's REST API, and in the documents."""
     end = threading.Event()
     looks: list[Callable[[], None]] = []
     for name, network in networks.items():
         for number in (1, 2):
             looks.append(lambda by=f"{name}-{number}", network=network: _look_at_rounds(history, by, network, session))  # type: ignore[misc]
     client = pymongo.MongoClient[Entry](mongodb_uri, serverSelectionTimeoutMS=500, socketTimeoutMS=2_000)
-    looks.append(lambda: _look_at_documents(history, client))
+    looks.append(lambda: _look_at_documents(history, client, session))
 
     def again(look: Callable[[], None]) -> None:
         while not end.wait(_LOOK_EVERY_S):
@@ -123,13 +125,26 @@ def _look_at_rounds(history: History, by: str, network: Network, session: str) -
     )
 
 
-def _look_at_documents(history: History, client: "pymongo.MongoClient[Entry]") -> None:
+def _look_at_documents(history: History, client: "pymongo.MongoClient[Entry]", session: str) -> None:
     start, seen = time.monotonic(), {}
     try:
-        for collection in WATCHED:
-            for stored in client["fedn_py"][collection].find():
-                seen[f"{collection}/{stored['_id']}"] = facts_of(collection, stored)
+        for collection, stored in _documents_of(client["fedn_py"], session):
+            seen[f"{collection}/{stored['_id']}"] = facts_of(collection, stored)
         result = "ok"
     except PyMongoError:
         seen, result = {}, "unknown"
     history.add(op="documents", by="store", seen=seen, start=start, end=time.monotonic(), result=result)
+
+
+def _documents_of(database: "Database[Entry]", session: str) -> Iterator[tuple[str, Entry]]:
+    """Yield what is stored of a session, each document asked for by its key, which every server has an index for."""
+    for stored in database["network"].find():
+        yield "network", stored
+    stored_session = database["sessions"].find_one({"_id": session})
+    if stored_session is not None:
+        yield "sessions", stored_session
+    for number in itertools.count(1):
+        stored_round = database["rounds"].find_one({"_id": f"{session}/{number:06d}"})
+        if stored_round is None:
+            return
+        yield "rounds", stored_round

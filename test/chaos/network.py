@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import minio
 import numpy as np
@@ -17,6 +18,7 @@ import yaml
 from chaos.crew import Crew
 from chaos.links import Links
 from chaos.store_watch import StoreWatch
+from pymongo.errors import PyMongoError
 from running_network import RunningNetwork
 from safetensors.numpy import save_file
 from servers.running import Process, free_port, minio_in, mongodb_in
@@ -47,7 +49,10 @@ class ChaosNetwork(RunningNetwork):
         kept: folder of the updates that clients keep for their owners.
         stores: the servers' processes, "mongodb" and "minio"; none where the stores are embedded in the reducer.
         reducers: the REST API of each.
+        judged: the objects whose bytes were seen to be those of their names.
     """
+
+    up_within_s = 240.0
 
     def __init__(
         self, folder: Path, *, clients: int, combiners: int = 2, standby: bool = False, embedded: bool = False
@@ -58,6 +63,7 @@ class ChaosNetwork(RunningNetwork):
         self.clients = [f"client-{number}" for number in range(1, clients + 1)]
         self.combiners = [f"combiner-{number}" for number in range(1, combiners + 1)]
         self.stores: dict[str, Process] = {}
+        self.judged: set[str] = set()
         try:
             where, keys = (Where(), {}) if embedded else self._start_stores(folder)
             environ = {**os.environ, **keys}
@@ -77,6 +83,7 @@ class ChaosNetwork(RunningNetwork):
         for name in ("mongodb", "minio"):
             (folder / name).mkdir()
         self.stores["mongodb"], self.mongodb_uri = mongodb_in(folder / "mongodb")
+        self._mongodb: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(self.mongodb_uri, connect=False)
         self.stores["minio"], self.s3 = minio_in(folder / "minio")
         for store in self.stores.values():
             store.start()
@@ -180,29 +187,58 @@ class ChaosNetwork(RunningNetwork):
 
     # ---- the stores, behind everybody's back
 
-    def objects(self) -> dict[str, bytes]:
-        """Return every object in the store, by name."""
+    def objects(self) -> set[str]:
+        """Return the names of all objects in the store."""
         if not self.stores:
             files = (self.folder.state("reducer") / "objects").rglob("[0-9a-f]" * 64)
-            return {file.name: file.read_bytes() for file in files}
-        found = self._s3().list_objects("fedn-py", recursive=True)
-        names = [str(one.object_name) for one in found]
-        return {name: self._s3().get_object("fedn-py", name).read() for name in names}
+            return {file.name for file in files}
+        return {str(one.object_name) for one in self._s3().list_objects("fedn-py", recursive=True)} - {"check"}
+
+    def content_of(self, name: str) -> bytes | None:
+        """Return an object's bytes as they are stored, None where it is not there any more."""
+        if not self.stores:
+            files = (self.folder.state("reducer") / "objects").rglob(name)
+            return next((file.read_bytes() for file in files), None)
+        try:
+            return bytes(self._s3().get_object("fedn-py", name).read())
+        except minio.S3Error as refusal:
+            if refusal.code == "NoSuchKey":
+                return None
+            raise
 
     def _s3(self) -> minio.Minio:
         url, server = self.s3.url.removeprefix("http://"), self.s3
         return minio.Minio(endpoint=url, access_key=server.access_key, secret_key=server.secret_key, secure=False)
 
-    def records(self, collection: str) -> dict[str, dict[str, object]]:
-        """Return the records of a collection as they are stored, by key."""
-        with pymongo.MongoClient[dict[str, object]](self.mongodb_uri) as client:
-            return {str(one["_id"]): one["content"]["record"] for one in client["fedn_py"][collection].find()}  # type: ignore[index]
+    def record(self, collection: str, key: str) -> dict[str, Any] | None:
+        """Return a record as it is stored, None where there is none or the server does not answer."""
+        try:
+            found = self._mongodb["fedn_py"][collection].find_one({"_id": key})
+        except PyMongoError:
+            return None
+        return found["content"]["record"] if found is not None else None
+
+    def forget_earlier_sessions(self) -> None:
+        """Remove what is stored of all sessions but the newest, and all events but the newest one.
+
+        The server that stands in for MongoDB reads a whole collection for whatever is not asked for by its key: without
+        this each trial would be slower than the one before.
+        """
+        with pymongo.MongoClient[dict[str, Any]](self.mongodb_uri) as client:
+            documents = client["fedn_py"]
+            if newest := documents["sessions"].find_one(sort=[("content.number", pymongo.DESCENDING)]):
+                documents["sessions"].delete_many({"_id": {"$ne": newest["_id"]}})
+                documents["rounds"].delete_many({"content.session": {"$ne": newest["_id"]}})
+            if newest := documents["events"].find_one(sort=[("content.seq", pymongo.DESCENDING)]):
+                documents["events"].delete_many({"content.seq": {"$lt": newest["content"]["seq"]}})
 
     def stop(self) -> None:
         """End everything."""
         self.crew.stop()
         for store in self.stores.values():
             store.stop()
+        if self.stores:
+            self._mongodb.close()
         self.links.close()
 
 

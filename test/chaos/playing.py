@@ -17,8 +17,6 @@ from fedn_py.errors import FednError
 from fedn_py.reducer.control import RoundView, SessionOptions
 
 ROUNDS = 3
-SESSION_S = 240.0
-"""So long only where the machine has much else to do."""
 
 
 def run(network: ChaosNetwork, trial: Trial, folder: Path) -> Outcome:
@@ -45,6 +43,7 @@ def run(network: ChaosNetwork, trial: Trial, folder: Path) -> Outcome:
 
 def _played(stage: Stage, trial: Trial, faults: list[str]) -> RoundView | None:
     network = stage.network
+    network.forget_earlier_sessions()
     package = network.uploaded_package()
     seed, seed_file = network.uploaded_seed(trial.size)
     if trial.gated:
@@ -68,7 +67,7 @@ def _played(stage: Stage, trial: Trial, faults: list[str]) -> RoundView | None:
             trial.play(stage)
         finally:
             stage.open_gates()
-        stage.until("the session has ended", stage.has_ended, SESSION_S)
+        stage.await_end()
         network.links.heal()
     faults += faults_of_session(network, stage.session, seed_file)
     hurt = network.network.round(stage.session, HURT)

@@ -11,11 +11,17 @@ from chaos.network import ChaosNetwork
 
 from fedn_py.api.faults import ReducerUnreachable, RemoteRefusal
 from fedn_py.api.network import ENDED
+from fedn_py.reducer.control import StatusView
 
 HURT = 2
 """The round that things happen in."""
 
+WITHIN_S, SESSION_S = 240.0, 480.0
+"""Waited for something, and for a session's end; so long only where the machine has much else to do."""
+
 _LOOK_EVERY_S = 0.02
+_ASK_EVERY_S = 0.1
+"""How often a file or one document is looked at, and how often a reducer is asked, which has to read for it."""
 
 
 @dataclass
@@ -123,7 +129,7 @@ class Stage:
                 return refusal.code == "StoreUnavailable" and kind in refusal.message
             return any(store.kind == kind and not store.healthy for store in stores)
 
-        self.until(f"the reducer says that {name} is away", said)
+        self.until(f"the reducer says that {name} is away", said, every_s=_ASK_EVERY_S)
 
     # ---- waiting
 
@@ -152,36 +158,56 @@ class Stage:
 
     def await_event(self, kind: str, containing: str = "") -> None:
         """Wait for an event since the session's start."""
+        seen = self.after
 
         def came() -> bool:
+            nonlocal seen
             try:
-                events = self.network.network.events(after=self.after, kind=kind, limit=500)
+                events = self.network.network.events(after=seen, kind=kind, limit=500)
             except (ReducerUnreachable, RemoteRefusal):
                 return False
+            seen = events[-1].seq if events else seen
             return any(containing in event.text for event in events)
 
-        self.until(f"event {kind} {containing!r} has come", came)
+        self.until(f"event {kind} {containing!r} has come", came, every_s=_ASK_EVERY_S)
 
     def await_commit(self, number: int) -> None:
         """Wait until a round is committed in the documents."""
         self.until(f"round {number} is committed", lambda: self.is_committed(number))
 
-    def has_ended(self) -> bool:
-        """Tell whether the session does nothing more by itself, as far as a reducer says so."""
-        try:
-            return self.network.network.session(self.session).status in ENDED
-        except (ReducerUnreachable, RemoteRefusal):
-            return False
+    def await_status(self, what: str, holds: Callable[[StatusView], bool]) -> None:
+        """Wait until something holds of a reducer's status."""
+
+        def said() -> bool:
+            try:
+                return holds(self.network.network.status())
+            except (ReducerUnreachable, RemoteRefusal):
+                return False
+
+        self.until(what, said, every_s=_ASK_EVERY_S)
+
+    def await_end(self) -> None:
+        """Wait until the session does nothing more by itself, as far as a reducer says so."""
+
+        def has_ended() -> bool:
+            try:
+                return self.network.network.session(self.session).status in ENDED
+            except (ReducerUnreachable, RemoteRefusal):
+                return False
+
+        self.until("the session has ended", has_ended, SESSION_S, every_s=_ASK_EVERY_S)
 
     def is_committed(self, number: int) -> bool:
         """Tell whether a round is committed in the documents, whatever the reducer says."""
-        record = self.network.records("rounds").get(f"{self.session}/{number:06d}")
+        record = self.network.record("rounds", f"{self.session}/{number:06d}")
         return record is not None and record["status"] == "committed"
 
-    def until(self, what: str, holds: Callable[[], bool], within_s: float = 120.0) -> None:
+    def until(
+        self, what: str, holds: Callable[[], bool], within_s: float = WITHIN_S, *, every_s: float = _LOOK_EVERY_S
+    ) -> None:
         """Wait until something holds."""
         deadline = time.monotonic() + within_s
         while not holds():
             if time.monotonic() > deadline:
                 raise AssertionError(f"{what}: not within {within_s:g} s")
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(every_s)

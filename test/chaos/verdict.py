@@ -21,22 +21,29 @@ def faults_of_session(network: ChaosNetwork, session: str, seed: Path) -> Iterat
     view = network.network.session(session)
     if view.status != "finished":
         yield f"the session is {view.status} after {view.rounds_done} rounds: {view.reason}"
-    rounds, objects = network.network.rounds(session), network.objects()
+    yield from _faults_of_objects(network)
+    rounds = network.network.rounds(session)
     done = [one for one in rounds if one.status == "done"]
     if [one.number for one in done] != list(range(1, view.rounds_wanted + 1)):
         yield f"the rounds that are done are {[one.number for one in done]}"
-    for name, content in objects.items():
-        if name != "check" and hashlib.sha256(content).hexdigest() != name:
-            yield f"object {name} does not hash to its name"
     base = load_file(seed)
     for one in done:
-        content = objects.get(str(one.model))
+        content = network.content_of(str(one.model))
         if content is None:
             yield f"the model of round {one.number} is not in the store"
             return
         model = load(content)
         yield from _faults_of_round(network, session, one, base, model)
         base = model
+
+
+def _faults_of_objects(network: ChaosNetwork) -> Iterator[str]:
+    """Read the objects that have come since the session before."""
+    for name in network.objects() - network.judged:
+        content = network.content_of(name)
+        if content is not None and hashlib.sha256(content).hexdigest() != name:
+            yield f"object {name} does not hash to its name"
+        network.judged.add(name)
 
 
 def _faults_of_round(network: ChaosNetwork, session: str, done: RoundView, base: Model, model: Model) -> Iterator[str]:

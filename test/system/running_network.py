@@ -27,7 +27,6 @@ from fedn_py.sandbox.processes import Children
 
 ROOT = Path(__file__).resolve().parents[2]
 UNEQUAL = Path(__file__).resolve().parent / "unequal-groups"
-UP_WITHIN_S = 60.0
 
 Found = TypeVar("Found")
 
@@ -68,6 +67,8 @@ def sandbox(folder: Path, *arguments: str, timeout_s: float = 240.0, **environ: 
 
 class RunningNetwork:
     """Processes on free ports of this machine, with settings that a test may change. End it with ``stop``."""
+
+    up_within_s = 60.0
 
     def __init__(
         self,
@@ -186,7 +187,7 @@ class RunningNetwork:
 
     def awaited(self, what: str, look: Callable[[], Found | None], *, check: bool = True) -> Found:
         """Look again and again until something is there."""
-        deadline = time.monotonic() + UP_WITHIN_S
+        deadline = time.monotonic() + self.up_within_s
         while time.monotonic() < deadline:
             if check:
                 self.children.check()
@@ -195,7 +196,7 @@ class RunningNetwork:
                 return found
             time.sleep(0.05)
         logs = "\n".join(f"== {log.name}\n{log.read_text()[-2000:]}" for log in self.folder.path.glob("logs/*.log"))
-        raise AssertionError(f"no {what} within {UP_WITHIN_S:g} s\n{logs}")
+        raise AssertionError(f"no {what} within {self.up_within_s:g} s\n{logs}")
 
     def stop(self) -> None:
         """End all processes."""
