@@ -184,7 +184,8 @@ class Sessions:
         return {record.client: record.name for record in await self._ledger.find("clients", ClientRecord)}
 
     async def _newest(self, equals: Fields) -> RoundRecord | None:
-        found = await self._ledger.find("rounds", RoundRecord, equals, order_by="number", descending=True, limit=1)
+        """Return the newest round of a session, by its key, which has the number in it."""
+        found = await self._ledger.find("rounds", RoundRecord, equals, descending=True, limit=1)
         return found[0] if found else None
 
     async def _take_over(self, session: SessionId) -> SessionRecord:
@@ -194,9 +195,7 @@ class Sessions:
         attempt that was to be masked and has no plan cannot be gone on with: it is closed as failed.
         """
         record = await self._ledger.change("sessions", session, SessionRecord, lambda old: old)
-        for newest in await self._ledger.find(
-            "rounds", RoundRecord, {"session": session}, order_by="number", descending=True, limit=1
-        ):
+        for newest in await self._ledger.find("rounds", RoundRecord, {"session": session}, descending=True, limit=1):
             key = round_key(session, newest.plan.round_number)
             seen = await self._ledger.change("rounds", key, RoundRecord, _with_room)
             if seen.status == "running" and seen.plan.masking != "none" and unfinished(seen) is None:
