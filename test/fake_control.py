@@ -40,6 +40,7 @@ from fedn_py.reducer.control import (
     VerificationView,
     WrongSessionStatus,
 )
+from fedn_py.reducer.validations import MetricView, ValidationView
 
 Item = TypeVar("Item")
 
@@ -64,6 +65,7 @@ class FakeControl:
         self.round_views: list[RoundView] = []
         self.objects: dict[str, bytes] = {}
         self.model_views: list[ModelView] = []
+        self.validation_views: list[ValidationView] = []
         self.package_views: list[PackageView] = []
         self.token_views: dict[str, TokenView] = {}
         self.event_views: list[EventView] = []
@@ -160,6 +162,13 @@ class FakeControl:
             model=Digest("ab" * 32),
         )
         self.round_views.append(view)
+        released = {"anna": accuracy - 0.25, "bert": accuracy + 0.25}
+        low, high = released.values()
+        metric = MetricView("accuracy", accuracy, 2, "", low, low, accuracy, high, high, released)
+        self.validation_views.append(
+            ValidationView(session, number, Digest("ab" * 32), validated=True, clients=2, samples=30, seconds=2.5,
+                           metrics=(metric,), training=(MetricView("loss", None, 1, "1 clients gave it"),))
+        )  # fmt: skip
         return view
 
     def mask_round(self, session: SessionId, number: int) -> RoundView:
@@ -191,6 +200,10 @@ class FakeControl:
             if (view.session, view.number) == (session, number):
                 return view
         raise UnknownRound(session, number)
+
+    async def validations(self, session: SessionId, *, after: str = "", limit: int = 100) -> Page[ValidationView]:
+        await self.session(session)
+        return page([view for view in self.validation_views if view.session == session], after, limit)
 
     async def models(self, session: SessionId | None, *, after: str = "", limit: int = 100) -> Page[ModelView]:
         chosen = [view for view in self.model_views if session is None or view.session == session]

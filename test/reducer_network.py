@@ -64,7 +64,7 @@ from fedn_py.transport.streams import Outbox
 
 ANNA, BERT = ClientId("a" * 32), ClientId("b" * 32)
 NORTH, NORTH_1 = CombinerName("north"), InstanceId("north-1")
-METRICS = MetricsSummary({"accuracy": 20.0}, {"accuracy": 40}, {ANNA: {"accuracy": 0.5}})
+METRICS = MetricsSummary({"accuracy": 20.0}, {"accuracy": 40}, {ANNA: {"accuracy": 0.5}}, {"accuracy": 2})
 
 
 @dataclass

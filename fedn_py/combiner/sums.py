@@ -47,8 +47,12 @@ def summary_of(told: dict[ClientId, ToldMetrics]) -> MetricsSummary:
         for client, one in told.items()
         if one.release == "client"
     }
+    counts = {name: sum(name in one.metrics for one in told.values() if one.release != "none") for name in names}
     return MetricsSummary(
-        {name: sums.weighted_sums[name] for name in names}, {name: sums.weights[name] for name in names}, by_client
+        {name: sums.weighted_sums[name] for name in names},
+        {name: sums.weights[name] for name in names},
+        by_client,
+        counts,
     )
 
 

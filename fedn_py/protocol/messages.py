@@ -114,11 +114,13 @@ class MetricsSummary:
         weighted_sums: metric to the sum of value * samples over the clients that gave it.
         weights: metric to the sum of their samples.
         by_client: the values of those clients whose site releases them one by one.
+        clients: metric to how many clients gave it.
     """
 
     weighted_sums: Metrics = field(default_factory=dict)
     weights: Mapping[str, int] = field(default_factory=dict)
     by_client: Mapping[ClientId, Metrics] = field(default_factory=dict)
+    clients: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,7 @@ class CellCommits:
         except InvalidMetrics as fault:
             self._events.tell("metrics.refused", fault.message, "warning", session=at.session)
             released = {}
-        return Measured(samples=model.samples, means=dict(model.metrics), by_client=released)
+        return Measured(samples=model.samples, means=dict(model.metrics), by_client=released, counts=dict(model.givers))
 
     async def _write(
         self, at: AttemptAtHand, ctxs: Sequence[bytes], model: MaskedModel, training: Measured, now: float

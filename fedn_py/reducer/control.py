@@ -12,6 +12,7 @@ from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, SessionId, TokenId
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.messages import Masking
+from fedn_py.reducer.validations import ValidationView
 
 Role = Literal["admin", "viewer", "combiner", "client"]
 """What a token is for: admin may all, viewer may look, combiner and client may join."""
@@ -334,6 +335,7 @@ class RoundView:
         reason: why it failed, empty otherwise.
         samples: over all clients in the model.
         metrics: of the validation, means weighted by samples.
+        metrics_hidden: those of the validation whose mean is not shown, and why.
         metrics_by_client: of the sites that release them one by one.
         training_metrics: means weighted by samples.
         model: the new global model, None before it is committed.
@@ -355,6 +357,7 @@ class RoundView:
     combiners: tuple[CombinerName, ...] = ()
     samples: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics_hidden: Mapping[str, str] = field(default_factory=dict)
     metrics_by_client: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     training_metrics: Mapping[str, float] = field(default_factory=dict)
     model: Digest | None = None
@@ -538,6 +541,10 @@ class Control(Protocol):
 
     async def round(self, session: SessionId, number: int) -> RoundView:
         """Return one round."""
+        ...
+
+    async def validations(self, session: SessionId, *, after: str = "", limit: int = 100) -> Page[ValidationView]:
+        """Return what was measured in a session's committed rounds, oldest first."""
         ...
 
     async def models(self, session: SessionId | None, *, after: str = "", limit: int = 100) -> Page[ModelView]:

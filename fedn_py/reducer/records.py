@@ -107,6 +107,7 @@ class Measured:
         samples: over how many samples in all.
         means: weighted by samples.
         by_client: of those whose site releases them, by client name.
+        counts: metric to how many clients gave it; without a metric where that is not known.
     """
 
     clients: int = 0
@@ -114,6 +115,7 @@ class Measured:
     means: Metrics = field(default_factory=dict)
     by_client: Mapping[ClientName, Metrics] = field(default_factory=dict)
     excluded: tuple[ExcludedClient, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

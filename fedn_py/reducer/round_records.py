@@ -1,5 +1,6 @@
 """What plain and masked rounds have in common where they are written down and told of."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -140,7 +141,9 @@ def measured(summaries: Sequence[MetricsSummary], name_of: Names) -> Measured:
     """
     sums = merge(MetricSums(dict(summary.weighted_sums), dict(summary.weights)) for summary in summaries)
     by_client: dict[ClientId, Mapping[str, float]] = {}
+    counts: Counter[str] = Counter()
     for summary in summaries:
         by_client.update(summary.by_client)
+        counts.update(summary.clients)
     released = {name_of(client): metrics for client, metrics in by_client.items()}
-    return Measured(means=sums.means(), by_client=released)
+    return Measured(means=sums.means(), by_client=released, counts=counts)

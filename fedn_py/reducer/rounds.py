@@ -70,6 +70,7 @@ from fedn_py.reducer.round_records import (
     write_attempt,
 )
 from fedn_py.reducer.token_book import now_ms
+from fedn_py.reducer.validations import means, validation_metrics
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.ports import Objects, ObjectStat
 
@@ -335,8 +336,9 @@ class Rounds:
             excluded=named(tuple(e for report in effect.reports for e in report.excluded), self._network.name_of),
         )
         key = round_key(effect.session, effect.round_number)
-        await self._ledger.change("rounds", key, RoundRecord, lambda record: replace(record, validation=result))
-        values = ", ".join(f"{name} {value:.4f}" for name, value in sorted(result.means.items())) or "no metrics"
+        record = await self._ledger.change("rounds", key, RoundRecord, lambda old: replace(old, validation=result))
+        shown = means(validation_metrics(record))
+        values = ", ".join(f"{name} {value:.4f}" for name, value in shown.items()) or "no metrics"
         text = f"round {effect.round_number} validated on {result.clients} clients: {values}"
         self._events.tell("round.validated", text, **where)
         for client in result.excluded:

@@ -47,6 +47,7 @@ from fedn_py.reducer.records import (
 from fedn_py.reducer.roster import Roster
 from fedn_py.reducer.sessions import Sessions, first_progress
 from fedn_py.reducer.token_book import TokenBook, now_ms
+from fedn_py.reducer.validations import ValidationView, validation_view
 from fedn_py.reducer.verifying import verified
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.ports import Documents, Objects
@@ -268,6 +269,14 @@ class StoredControl:
             "rounds", RoundRecord, {"session": session}, limit=limit + 1, after=beyond
         )
         return _page(found, limit, [self._round_view(one) for one in found[:limit]], lambda one: one.plan.round_number)
+
+    async def validations(self, session: SessionId, *, after: str = "", limit: int = 100) -> Page[ValidationView]:
+        """Return what was measured in a session's committed rounds, oldest first."""
+        await self._parts.sessions.get(session)
+        beyond = round_key(session, number_in(after)) if after else None
+        of_it = {"session": session, "status": "committed"}
+        found = await self._parts.ledger.find("rounds", RoundRecord, of_it, limit=limit + 1, after=beyond)
+        return _page(found, limit, [validation_view(one) for one in found[:limit]], lambda one: one.plan.round_number)
 
     async def round(self, session: SessionId, number: int) -> control.RoundView:
         """Return one round."""

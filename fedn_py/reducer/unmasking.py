@@ -8,8 +8,9 @@ MiB. A cell cannot be taken out of the total again, so a total holds what one ca
 model is made of exactly that: where other cells make the model, they are opened again, which gives the same sums.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,9 @@ from fedn_py.store.ports import ObjectCorrupt, ObjectMissing, Objects, ObjectSta
 from fedn_py.transport.completion import in_thread
 
 __all__ = ["CellOutcome", "CellToOpen", "MaskedModel", "OpenedCells", "OtherCellsOpened", "masked_model", "open_cells"]
+
+_ROUNDED_AWAY = 1e-3
+"""Of a share of the weight: what rounding under the masks may take from it or add to it."""
 
 
 class OtherCellsOpened(OwnFault):
@@ -57,6 +61,7 @@ class OpenedCells:
         except MemoryError as fault:
             raise TooLittleMemory(size * 8) from fault
         self._weight = 0
+        self._clients = 0
         self._metrics = (0,) * len(encoding.metric_bounds)
 
     @property
@@ -69,9 +74,10 @@ class OpenedCells:
         """Return the sum of the weights, in samples."""
         return self._weight * self.encoding.weight_unit
 
-    def add(self, sums: Sums, tail: OpenedTail) -> None:
-        """Add a cell that passed all checks."""
+    def add(self, sums: Sums, tail: OpenedTail, clients: int) -> None:
+        """Add a cell of so many clients that passed all checks."""
         np.add(self._total, sums, self._total)
+        self._clients += clients
         self._weight += tail.weight
         self._metrics = tuple(one + other for one, other in zip(self._metrics, tail.metrics, strict=True))
 
@@ -86,7 +92,7 @@ class OpenedCells:
         Args:
             names: of the plan's metrics, in order: each name is followed by its "has name".
         """
-        means = dict(zip(names, decoded_metrics(self.encoding, self._metrics, self._weight), strict=True))
+        means = self._decoded(names)
         bounds = dict(zip(names, self.encoding.metric_bounds, strict=True))
         shown = {}
         for name, mean in means.items():
@@ -96,6 +102,24 @@ class OpenedCells:
                 shown[name] = min(max(mean / given, -bounds[name]), bounds[name])
         return shown
 
+    def givers(self, names: Sequence[str]) -> dict[str, int]:
+        """Return how many clients gave each metric, at the least.
+
+        They are not counted but weighed: all gave it where the whole weight is of those who did; otherwise they are as
+        many as that weight takes, at ``weight_cap`` for each.
+        """
+        decoded = self._decoded(names)
+        shares = {name: decoded.get(GIVEN + name, 0.0) for name in names if not name.startswith(GIVEN)}
+        return {name: self._fewest(share) for name, share in shares.items() if share > 0}
+
+    def _fewest(self, share: float) -> int:
+        if share > 1 - _ROUNDED_AWAY:
+            return self._clients
+        return math.ceil((share - _ROUNDED_AWAY) * self._weight / self.encoding.weight_cap)
+
+    def _decoded(self, names: Sequence[str]) -> dict[str, float]:
+        return dict(zip(names, decoded_metrics(self.encoding, self._metrics, self._weight), strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class MaskedModel:
@@ -104,11 +128,13 @@ class MaskedModel:
     Attributes:
         samples: over all clients: the sum of their weights, which came out from under the masks.
         metrics: means over the clients that gave them, weighted like the updates.
+        givers: how many clients gave each of them, at the least.
     """
 
     stat: ObjectStat
     samples: int
     metrics: Mapping[str, float]
+    givers: Mapping[str, int] = field(default_factory=dict)
 
 
 async def open_cells(
@@ -141,7 +167,7 @@ async def open_cells(
                 continue
             outcome, tail = await in_thread(_tried, cell, encoding, rsk, files, sums)
         if tail is not None:
-            await in_thread(opened.add, sums, tail)
+            await in_thread(opened.add, sums, tail, cell.n)
         opened.outcomes[cell.ctx] = outcome
     return opened
 
@@ -196,7 +222,7 @@ async def masked_model(  # noqa: PLR0917 - what a round is made of, each of anot
         path = folder / "base"
         await fetch(objects, base, path)
         stat = await store_drawn(objects, lambda: _updated(path, opened))
-    return MaskedModel(stat, opened.samples, opened.metrics(metric_names))
+    return MaskedModel(stat, opened.samples, opened.metrics(metric_names), opened.givers(metric_names))
 
 
 def _updated(base: Path, opened: OpenedCells) -> Iterator[bytes]:

@@ -29,6 +29,7 @@ from fedn_py.reducer.records import (
     SessionRecord,
     TokenKept,
 )
+from fedn_py.reducer.validations import means, training_metrics, validation_metrics
 
 
 def phase_of(work: Work) -> str:
@@ -123,7 +124,7 @@ def round_view(
 ) -> control.RoundView:
     """Return a round as people see it, with what its combiners tell while it runs."""
     live = _is_at_hand(record, work)
-    validation = record.validation or Measured()
+    measured = validation_metrics(record)
     status = {"running": "running", "committed": "done", "failed": "failed"}[record.status]
     reason = record.failures[-1].reason if record.failures and record.status != "committed" else ""
     return control.RoundView(
@@ -142,9 +143,10 @@ def round_view(
         excluded=tuple(control.ExcludedView(c.name, c.reason, c.log) for c in record.excluded),
         combiners=tuple(sorted({cell.combiner for cell in record.cells})),
         samples=record.samples,
-        metrics=dict(validation.means),
-        metrics_by_client={name: dict(metrics) for name, metrics in validation.by_client.items()},
-        training_metrics=dict(record.training.means),
+        metrics=means(measured),
+        metrics_hidden={one.name: one.hidden for one in measured if one.hidden},
+        metrics_by_client={name: dict(values) for name, values in (record.validation or Measured()).by_client.items()},
+        training_metrics=means(training_metrics(record)),
         model=record.model,
         progress=tuple(_progress(record, progress)) if live else (),
         masking=_masking_view(record.masked) if record.masked else None,
@@ -194,7 +196,7 @@ def model_view(record: RoundRecord) -> control.ModelView:
         parent=record.plan.base_model,
         size=record.model_size,
         created_at=record.ended,
-        metrics=dict(record.validation.means) if record.validation else {},
+        metrics=means(validation_metrics(record)),
         samples=record.samples,
     )
 

@@ -101,6 +101,7 @@ def write_summary(summary: m.MetricsSummary) -> pb.MetricsSummary:
         weighted_sums=summary.weighted_sums,
         weights=summary.weights,
         by_client={client: pb.Metrics(values=values) for client, values in summary.by_client.items()},
+        clients=summary.clients,
     )
 
 
@@ -109,6 +110,8 @@ def read_summary(wire: pb.MetricsSummary, field: str) -> m.MetricsSummary:
     sums = reading.metrics(wire.weighted_sums, f"{field}.weighted_sums")
     if set(sums) != set(wire.weights):
         raise reading.malformed(f"{field}.weights", "names other metrics than weighted_sums")
+    if not set(wire.clients) <= set(sums):
+        raise reading.malformed(f"{field}.clients", "names other metrics than weighted_sums")
     by_client = reading.few(wire.by_client.items(), f"{field}.by_client")
     return m.MetricsSummary(
         weighted_sums=sums,
@@ -118,6 +121,9 @@ def read_summary(wire: pb.MetricsSummary, field: str) -> m.MetricsSummary:
         by_client={
             read_client(client, f"{field}.by_client"): reading.metrics(metrics.values, f"{field}.by_client[{client!r}]")
             for client, metrics in by_client
+        },
+        clients={
+            metric: reading.count(count, f"{field}.clients[{metric!r}]") for metric, count in wire.clients.items()
         },
     )
 

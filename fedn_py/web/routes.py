@@ -20,6 +20,7 @@ from fedn_py.reducer.control import (
     TokenView,
     VerificationView,
 )
+from fedn_py.reducer.validations import ValidationView
 from fedn_py.settings import LimitSettings
 from fedn_py.web.bridge import Bridge, upload
 from fedn_py.web.schemas import (
@@ -40,6 +41,7 @@ from fedn_py.web.schemas import (
     page_of,
     session_id,
 )
+from fedn_py.web.tables import VALIDATION_COLUMNS, validations_csv
 
 PREFIX = "/api/v1"
 
@@ -48,6 +50,7 @@ _STEPS: dict[str, Any] = {
     "description": "How far it is, one JSON object a line",
     "content": {"application/x-ndjson": {"schema": described(VerificationView).model_json_schema()}},
 }
+_TABLE: dict[str, Any] = {"description": f"Columns: {', '.join(VALIDATION_COLUMNS)}", "content": {"text/csv": {}}}
 _BYTES: dict[str, Any] = {"description": "The file", "content": {"application/octet-stream": {}}}
 
 
@@ -128,6 +131,20 @@ def session_routes(control: Control, bridge: Bridge) -> APIBlueprint:
     def show_round(path: RoundPath) -> Response:
         """One round."""
         return answer_json(bridge.call(control.round(session_id(path), path.number)))
+
+    @area.get("/sessions/<session>/validations", responses={200: page_of(ValidationView)})
+    def list_validations(path: SessionPath, query: Paging) -> Response:
+        """What was measured in a session's committed rounds, oldest first."""
+        return answer_json(bridge.call(control.validations(session_id(path), after=query.after, limit=query.limit)))
+
+    @area.get("/sessions/<session>/validations.csv", responses={200: _TABLE})
+    def table_validations(path: SessionPath) -> Response:
+        """The same of all rounds as a table: a row for each mean and each client's value."""
+        wanted = session_id(path)
+        bridge.call(control.session(wanted))  # refused before the answer begins
+        response = Response(bridge.download(validations_csv(control, wanted), request), mimetype="text/csv")
+        response.headers["Content-Disposition"] = f'attachment; filename="validations-{wanted[:12]}.csv"'
+        return response
 
     return area
 

@@ -346,6 +346,7 @@ def test_clients_metrics_of_a_model_come_back_as_their_sites_release_them(tmp_pa
         assert report.metrics.weighted_sums == {"accuracy": 10.0}
         assert report.metrics.weights == {"accuracy": 20}
         assert report.metrics.by_client == {ANNA: {"accuracy": 0.5}}
+        assert report.metrics.clients == {"accuracy": 2}
 
     story(tmp_path, told)
 

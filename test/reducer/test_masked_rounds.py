@@ -46,6 +46,8 @@ from fedn_py.protocol.messages import (
     MaskedPartial,
     MetricsSummary,
     PolicyNews,
+    ValidationOrder,
+    ValidationReport,
     WordForClients,
 )
 from fedn_py.protocol.reducer_work import Failed, Gathering, Paused
@@ -893,6 +895,27 @@ def test_clear_validation_is_ordered_only_where_metrics_may_be_seen_by_client(tm
 
     (tmp_path / "client").mkdir()
     in_a_masked_network(tmp_path / "client", open_story, world.a_policy(metrics="client"))
+
+
+@pytest.mark.parametrize(("clients", "told"), [(2, "no metrics"), (3, "accuracy 0.5000")])
+def test_the_mean_of_a_validation_by_too_few_is_shown_nowhere(tmp_path: Path, clients: int, told: str) -> None:
+    async def story(network: Network) -> None:
+        combiner = await a_masked_combiner(network)
+        session = (await start(network)).id
+        await until(lambda: any(isinstance(message, ValidationOrder) for message in combiner.heard))
+        (order,) = [message for message in combiner.heard if isinstance(message, ValidationOrder)]
+        measured = MetricsSummary({"accuracy": 10.0}, {"accuracy": 20}, {}, {"accuracy": clients})
+        await combiner.say(ValidationReport(order.generation, clients, 20, measured, ()))
+        await network.at_rest()
+        (event,) = [event.text for event in await network.told() if event.kind == "round.validated"]
+        assert event.endswith(told)
+        shown = {"accuracy": 0.5} if clients == 3 else {}
+        assert (await network.control.round(session, 1)).metrics == shown
+        assert (await network.control.models(session)).items[0].metrics == shown
+        (view,) = (await network.control.validations(session)).items
+        assert [metric.mean for metric in view.metrics] == [shown.get("accuracy")]
+
+    in_a_masked_network(tmp_path, story, world.a_policy(metrics="client"))
 
 
 # ---- policies that change

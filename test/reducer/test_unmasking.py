@@ -116,6 +116,26 @@ def test_metrics_are_the_means_over_those_who_gave_them(tmp_path: Path) -> None:
     assert made.metrics["loss"] == pytest.approx(sum(w * m for w, m in losses) / sum(w for w, _ in losses), abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("has", "fewest"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], 4),  # the whole weight: so all of them
+        ([1.0, 1.0, 1.0, 0.0], 3),
+        ([1.0, 1.0, 0.0, 0.0], 2),
+        ([1.0, 0.0, 0.0, 0.0], 1),
+        ([0.0, 0.0, 0.0, 1.0], 1),  # light as it is
+        ([0.0, 1.0, 1.0, 1.0], 3),
+    ],
+)
+def test_who_gave_a_metric_is_told_by_their_weight_and_never_as_more_than_they_are(
+    tmp_path: Path, has: list[float], fewest: int
+) -> None:
+    cell = ACell("north", an_encoding(weight_cap=100), n=4)
+    cell.samples, cell.metrics = [100, 100, 90, 40], [(0.5, 1.0, 1.0, one) for one in has]
+    _, made = the_model(tmp_path, [cell.made()], a_base(20))
+    assert made.givers == {"clip_fraction": 4, "loss": fewest}
+
+
 def test_a_metric_that_nobody_gave_is_absent(tmp_path: Path) -> None:
     cell = ACell("north", an_encoding())
     cell.metrics = [(0.5, 1.0, 0.0, 0.0)] * cell.n

@@ -221,7 +221,8 @@ def test_a_masked_round_shows_how_it_was_hidden_and_who_held_the_masks_but_no_co
     )
     masked = MaskedRoundRecord("pet", 2, 2, 3, "strict", cells)
     included = (IncludedClient(ANNA, ClientName("anna"), NORTH, 0, Digest("a" * 64)),)
-    record = replace(COMMITTED, masked=masked, included=included, samples=500)
+    training = Measured(samples=500, means={"loss": 0.25}, counts={"loss": 5})
+    record = replace(COMMITTED, masked=masked, included=included, samples=500, training=training)
     view = views.round_view(record, WORKS["idle"], {}, now=999.0)
     assert ([one.samples for one in view.clients], view.samples) == ([None], 500)
     assert view.training_metrics == {"loss": 0.25}

@@ -49,7 +49,9 @@ releases = st.sampled_from(["client", "mean", "none"])
 @st.composite
 def summaries(draw: st.DrawFn) -> m.MetricsSummary:
     sums = draw(metrics)
-    return m.MetricsSummary(sums, {key: draw(counts) for key in sums}, draw(st.dictionaries(ids, metrics, max_size=3)))
+    known = {key: draw(counts) for key in sums if draw(st.booleans())}
+    by_client = draw(st.dictionaries(ids, metrics, max_size=3))
+    return m.MetricsSummary(sums, {key: draw(counts) for key in sums}, by_client, known)
 
 
 # Bodies of masked rounds, real ones: what is in them has tests of its own (protocol/masked/test_encoding.py).

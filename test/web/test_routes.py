@@ -1,9 +1,13 @@
+import csv
 import hashlib
+import io
+from dataclasses import replace
 
 import pytest
 from web_server import Served
 
 from fedn_py.protocol.masked.options import MaskedOptions
+from fedn_py.reducer.validations import MetricView
 
 DIGEST = "ab" * 32
 
@@ -96,6 +100,53 @@ def test_rounds_come_in_pages(served: Served, admin: str) -> None:
     assert [view["number"] for view in second["items"]] == [3]
     assert second["next"] is None
     assert served.ask("GET", f"{path}/2", token=admin).json["clients"][0] == {"name": "anna", "samples": 10}
+
+
+def test_validations_come_in_pages_and_say_what_is_hidden(served: Served, admin: str) -> None:
+    session = a_session(served, admin)
+    for number in (1, 2, 3):
+        served.control.finish_round(session["id"], number, 0.5)  # type: ignore[arg-type]
+    path = f"/api/v1/sessions/{session['id']}/validations"
+    first = served.ask("GET", f"{path}?limit=2", token=admin).json
+    assert [view["number"] for view in first["items"]] == [1, 2]
+    (last,) = served.ask("GET", f"{path}?limit=2&after={first['next']}", token=admin).json["items"]
+    assert last["metrics"][0]["by_client"] == {"anna": 0.25, "bert": 0.75}
+    assert (last["training"][0]["mean"], last["training"][0]["hidden"]) == (None, "1 clients gave it")
+
+
+def test_validations_of_all_rounds_come_as_one_table(served: Served, admin: str) -> None:
+    session = a_session(served, admin)
+    for number in range(1, 301):
+        served.control.finish_round(session["id"], number, 0.5)  # type: ignore[arg-type]
+    answer = served.ask("GET", f"/api/v1/sessions/{session['id']}/validations.csv", token=admin)
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.headers["content-disposition"].endswith('.csv"')
+    rows = list(csv.DictReader(io.StringIO(answer.body.decode(), newline="")))
+    assert len(rows) == 300 * 4
+    assert [(row["round"], row["measured"], row["metric"], row["of"], row["value"]) for row in rows[:4]] == [
+        ("1", "validation", "accuracy", "mean", "0.5"),
+        ("1", "validation", "accuracy", "anna", "0.25"),
+        ("1", "validation", "accuracy", "bert", "0.75"),
+        ("1", "training", "loss", "mean", ""),
+    ]
+    assert rows[3]["hidden"] == "1 clients gave it"
+    assert served.ask("GET", "/api/v1/sessions/00/validations.csv", token=admin).status == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+1", "-1", "@sum(a1)", "\uff1d1", 'a",=1', "a;b", '=cmd|"/c calc"!a1', "\uff20a"]
+)
+def test_no_name_in_a_table_becomes_a_formula(served: Served, admin: str, name: str) -> None:
+    session = a_session(served, admin)
+    served.control.finish_round(session["id"], 1, -0.5)  # type: ignore[arg-type]
+    (view,) = served.control.validation_views
+    metric = MetricView(name, -0.5, 1, by_client={name: -0.5})
+    served.control.validation_views[0] = replace(view, metrics=(metric,), training=())
+    body = served.ask("GET", f"/api/v1/sessions/{session['id']}/validations.csv", token=admin).body.decode()
+    _, mean, client = list(csv.reader(io.StringIO(body, newline="")))
+    harmless = name if name.startswith("a") else f"'{name}"
+    assert (mean[4], client[4], client[5]) == (harmless, harmless, harmless)
+    assert (mean[6], client[6]) == ("-0.5", "-0.5")  # a number stays one
 
 
 def test_a_model_goes_up_and_down_unchanged(served: Served, admin: str) -> None:
@@ -253,6 +304,9 @@ def test_openapi_describes_every_route_and_its_answers(served: Served) -> None:
         "/api/v1/sessions/{session}/rounds",
         "/api/v1/sessions/{session}/rounds/{number}",
         "/api/v1/sessions/{session}/stop",
+        "/api/v1/sign-in-links",
+        "/api/v1/sessions/{session}/validations",
+        "/api/v1/sessions/{session}/validations.csv",
         "/api/v1/status",
         "/api/v1/tokens",
         "/api/v1/tokens/{token}",

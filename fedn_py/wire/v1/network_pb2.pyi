@@ -191,7 +191,7 @@ class Metrics(_message.Message):
     def __init__(self, values: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class MetricsSummary(_message.Message):
-    __slots__ = ("weighted_sums", "weights", "by_client")
+    __slots__ = ("weighted_sums", "weights", "by_client", "clients")
     class WeightedSumsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -213,13 +213,22 @@ class MetricsSummary(_message.Message):
         key: str
         value: Metrics
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Metrics, _Mapping]] = ...) -> None: ...
+    class ClientsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     WEIGHTED_SUMS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     BY_CLIENT_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
     weighted_sums: _containers.ScalarMap[str, float]
     weights: _containers.ScalarMap[str, int]
     by_client: _containers.MessageMap[str, Metrics]
-    def __init__(self, weighted_sums: _Optional[_Mapping[str, float]] = ..., weights: _Optional[_Mapping[str, int]] = ..., by_client: _Optional[_Mapping[str, Metrics]] = ...) -> None: ...
+    clients: _containers.ScalarMap[str, int]
+    def __init__(self, weighted_sums: _Optional[_Mapping[str, float]] = ..., weights: _Optional[_Mapping[str, int]] = ..., by_client: _Optional[_Mapping[str, Metrics]] = ..., clients: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class PartialAggregate(_message.Message):
     __slots__ = ("generation", "sum_object", "weight", "included", "excluded", "training_metrics")
