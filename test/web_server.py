@@ -40,6 +40,7 @@ class Served:
     control: FakeControl
     port: int
     authority_file: Path
+    loop: asyncio.AbstractEventLoop
     kept: threading.local = field(default_factory=threading.local)
 
     def connect(self) -> http.client.HTTPSConnection:
@@ -108,8 +109,14 @@ def served(certificate: CertificateSettings) -> Iterator[Served]:
     """Serve a fresh control."""
     control = FakeControl()
     limits = LimitSettings(max_model_bytes=4 << 20, max_package_bytes=1 << 20, max_json_bytes=4096)
-    with serving(lambda loop: create_app(control, loop, limits), certificate) as port:
-        served = Served(control, port, certificate.certificate_file.parent / "authority.pem")
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    def make(loop: asyncio.AbstractEventLoop) -> OpenAPI:
+        loops.append(loop)
+        return create_app(control, loop, limits)
+
+    with serving(make, certificate) as port:
+        served = Served(control, port, certificate.certificate_file.parent / "authority.pem", loops[0])
         try:
             yield served
         finally:

@@ -48,6 +48,11 @@ class Connection:
                 f"the authority {authority_file} cannot be read: {fault}", remedy="Correct authority_file."
             ) from fault
 
+    @property
+    def url(self) -> str:
+        """Of the reducer that answered last."""
+        return self._places[0].url
+
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """Make one request with JSON in and out; raises RemoteRefusal or ReducerUnreachable."""
         content = None if body is None else json.dumps(body).encode()

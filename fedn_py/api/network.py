@@ -215,6 +215,10 @@ class Network:
         made = self._connection.ask("POST", "/tokens", {"role": role, "label": label, "valid_s": valid_s})
         return made["text"], TypeAdapter(TokenView).validate_python(made["token"])
 
+    def sign_in_link(self) -> str:
+        """Return a link to the web pages that signs a browser in once, as whoever this token belongs to."""
+        return self._connection.url + str(self._connection.ask("POST", "/sign-in-links")["path"])
+
     def revoke_token(self, token: str) -> TokenView:
         """Make a token worthless from now on."""
         return self._one("DELETE", f"/tokens/{token}", TokenView)

@@ -40,6 +40,7 @@ def build() -> typer.Typer:
     app.command("sandbox")(projects.sandbox)
     app.command("new")(projects.new)
     app.command("status")(network.status)
+    app.command("open")(network.open_pages)
     app.add_typer(run.run, name="run")
     app.add_typer(projects.config, name="config")
     app.add_typer(artifacts.packages, name="package")

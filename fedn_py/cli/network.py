@@ -49,6 +49,24 @@ def status(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     print_data(view, human, as_json=as_json)
 
 
+def open_pages(
+    *,
+    browser: Annotated[bool, typer.Option("--browser", help="Open it in this machine's browser too.")] = False,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a link to the web pages that signs a browser in once, within a quarter of an hour.
+
+    Example: fedn-py open --browser
+    """
+    import webbrowser
+
+    link = open_network(profile).sign_in_link()
+    if browser and not webbrowser.open(link):
+        note("No browser was found here; open the link by hand.")
+    print_data({"link": link}, lambda: print(link), as_json=as_json)
+
+
 @clients.command("list")
 def list_clients(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """List all clients that ever joined, and where they are.

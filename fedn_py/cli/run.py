@@ -82,17 +82,25 @@ async def serve_reducer(settings: "ReducerSettings", stop: asyncio.Event) -> Non
     """
     from fedn_py.reducer.assemble import assemble
     from fedn_py.web import create_app, create_standby_app, serve_web
+    from fedn_py.web.sign_in import FIRST_LINK_VALID_S, SignInLinks, cookie_key
 
     reducer = assemble(settings)
     await reducer.open()
+    key = cookie_key(settings.state_dir / "web.key")
     try:
         web = await serve_web(create_standby_app(lambda: reducer.waits_for), settings.listen_web, settings.certificate)
         host, port = web.address
 
         async def work() -> None:
             await reducer.become_active()
-            web.show(create_app(reducer.control, asyncio.get_running_loop(), settings.limits))
-            note(f"reducer {settings.name}: https://{_called(host)}:{port} (REST API), {settings.listen_grpc} (gRPC)")
+            links = SignInLinks()
+            app = create_app(reducer.control, asyncio.get_running_loop(), settings.limits, key=key, links=links)
+            web.show(app)
+            address = f"https://{_called(host)}:{port}"
+            note(f"reducer {settings.name}: {address} (pages, REST API), {settings.listen_grpc} (gRPC)")
+            if reducer.new_admin is not None:
+                link = links.make(reducer.new_admin, FIRST_LINK_VALID_S)
+                note(f"sign in as admin, once and within a day: {address}{link}")
             await reducer.run()
 
         try:

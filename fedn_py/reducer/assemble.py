@@ -13,13 +13,14 @@ from nacl.signing import SigningKey
 
 import fedn_py
 from fedn_py.errors import FednError, OwnFault
-from fedn_py.identity import ClientId, CombinerName, InstanceId
+from fedn_py.identity import ClientId, CombinerName, InstanceId, TokenId
 from fedn_py.protocol.masked.certificates import Chain
 from fedn_py.protocol.messages import RoundProgress
 from fedn_py.protocol.reducer import step
 from fedn_py.protocol.reducer_work import Effect, Event, SessionStarted
 from fedn_py.protocol.reducer_work import Reducer as State
 from fedn_py.reducer import trail_head
+from fedn_py.reducer.bell import Bell
 from fedn_py.reducer.calls import Calls
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import Control
@@ -49,7 +50,7 @@ from fedn_py.reducer.token_book import TokenBook
 from fedn_py.reducer.trail_head import HeadKept, TrailHeadFile, notice_restored
 from fedn_py.runtime.credential_files import read_server
 from fedn_py.runtime.logging import logger
-from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.runtime.mailbox import Mailbox, MailboxClosed
 from fedn_py.runtime.own_loop import OwnLoop
 from fedn_py.runtime.scratch import empty_folder
 from fedn_py.runtime.start_checks import exposed, little_room, raised_file_limit, skewed, tell
@@ -124,6 +125,7 @@ class Reducer:
         self._events: EventLog | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._control: Control | None = None
+        self._new_admin: TokenId | None = None
         self._server: Server | None = None
 
     @property
@@ -132,6 +134,11 @@ class Reducer:
         if self._control is None:
             raise NotStarted("the reducer has not started")
         return self._control
+
+    @property
+    def new_admin(self) -> TokenId | None:
+        """The operator's token, where this start has made it."""
+        return self._new_admin
 
     @property
     def grpc_port(self) -> int:
@@ -263,11 +270,12 @@ class Reducer:
 
     async def _begin(self, opened: Opened, ledger: Ledger) -> None:
         settings, stores, scratch = self._settings, opened.stores, opened.scratch
-        events = await EventLog.open(ledger)
+        bell = Bell()
+        events = await EventLog.open(ledger, bell=bell)
         self._events = events
         self._working.push_async_callback(_flushed, events)
         tokens = TokenBook(ledger, events)
-        await tokens.write_admin(settings.state_dir / "admin.token")
+        self._new_admin = await tokens.write_admin(settings.state_dir / "admin.token")
         every_s, grace_s = settings.sweep.every_s, settings.sweep.grace_s
         objects = SweptObjects(stores.objects, grace_s, asyncio.get_running_loop().time)
         catalogue = Catalogue(ledger, objects, events, scratch)
@@ -305,7 +313,15 @@ class Reducer:
         sweep = Sweep(stores.documents, objects, events, fence=ledger.fence, every_s=every_s, in_use=rounds.in_use)
         progress: dict[CombinerName, RoundProgress] = {}
         calls = Calls(
-            ledger, events, tokens, roster, mailbox, progress=progress, heartbeat_s=heartbeat_s, masked=masked
+            ledger,
+            events,
+            tokens,
+            roster,
+            mailbox,
+            progress=progress,
+            heartbeat_s=heartbeat_s,
+            masked=masked,
+            bell=bell,
         )
         self._working.push_async_callback(calls.close)
         self._mailbox = mailbox
@@ -329,10 +345,13 @@ class Reducer:
                 patience=rounds.patience,
                 progress=progress,
                 masked=masked,
+                bell=bell,
                 lost=await what_was_lost(ledger),
             )
         )
-        self._tasks += [asyncio.create_task(work) for work in (mailbox.run(), events.run(), sweep.run())]
+        self._tasks += [
+            asyncio.create_task(work) for work in (mailbox.run(), events.run(), sweep.run(), _ring(bell, mailbox))
+        ]
         under_way = await sessions.under_way()
         if under_way is not None:
             await _take_up(under_way, masked)
@@ -432,6 +451,14 @@ async def _start_warnings(settings: ReducerSettings, stores: Stores, certificate
         *skewed("MongoDB", await stores.documents.now()),
         *skewed("MinIO", await stores.objects.now()),
     )
+
+
+async def _ring(bell: Bell, mailbox: Mailbox[State, Event, Effect]) -> None:
+    """Ring for every change of what the reducer does, until it stops."""
+    with contextlib.suppress(MailboxClosed):
+        while True:
+            await mailbox.changed()
+            bell.ring()
 
 
 async def _known_clients(ledger: Ledger) -> dict[ClientId, KnownClient]:

@@ -27,6 +27,7 @@ from fedn_py.protocol.messages import (
     WordPassedOn,
 )
 from fedn_py.protocol.reducer_work import CellGaveUp, Effect, Event, PartialArrived, Reducer, ValidationArrived
+from fedn_py.reducer.bell import Bell
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, NoRecord
 from fedn_py.reducer.masked_documents import body_text
@@ -45,6 +46,7 @@ class Calls:
     Args:
         progress: filled with what each combiner last told of its work.
         masked: takes what is said of masked rounds; None where there are none.
+        bell: rung when a combiner has told of its work.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Calls:
         progress: dict[CombinerName, RoundProgress],
         heartbeat_s: float,
         masked: MaskedRounds | None = None,
+        bell: Bell | None = None,
     ) -> None:
         self._ledger = ledger
         self._events = events
@@ -67,6 +70,7 @@ class Calls:
         self._progress = progress
         self._heartbeat_s = heartbeat_s
         self._masked = masked
+        self._bell = bell or Bell()
         self._writing: set[asyncio.Task[None]] = set()
 
     async def combiner_joined(self, hello: CombinerHello, caller: Caller, outbox: Outbox[ToCombiner]) -> None:
@@ -93,6 +97,7 @@ class Calls:
                 self._mailbox.post(ValidationArrived(name, instance, message))
             case RoundProgress():
                 self._progress[name] = message
+                self._bell.ring()
             case CommitteeFormed() | MaskedPartial() | WordPassedOn():
                 if self._masked is not None:
                     self._masked.heard(name, instance, message)

@@ -499,8 +499,22 @@ class Control(Protocol):
         """Return whose token this is, or raise NotAuthenticated."""
         ...
 
+    async def recognise(self, token: TokenId) -> Caller:
+        """Return whose token this is, of which the holder has proved before that it is theirs.
+
+        Raises NotAuthenticated once it is revoked or expired.
+        """
+        ...
+
     async def not_ready(self) -> tuple[str, ...]:
         """Return why this reducer cannot work now, nothing where it can."""
+        ...
+
+    async def changed(self, after: int) -> int:
+        """Wait until the number of changes in the network is another one than ``after``, and return it.
+
+        It begins anew with each start of a reducer; -1 is never one, so it waits for nothing.
+        """
         ...
 
     async def status(self) -> StatusView:

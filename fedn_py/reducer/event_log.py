@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from fedn_py.errors import FednError
+from fedn_py.reducer.bell import Bell
 from fedn_py.reducer.ledger import Ledger, RecordExists
 from fedn_py.reducer.records import EventRecord
 from fedn_py.runtime.logging import logger
@@ -33,22 +34,26 @@ class EventLog:
     Args:
         last: number of the newest event that is stored.
         clock: seconds since 1970.
+        bell: rung when events have been written.
     """
 
-    def __init__(self, ledger: Ledger, last: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, ledger: Ledger, last: int, clock: Callable[[], float] = time.time, *, bell: Bell | None = None
+    ) -> None:
         self._ledger = ledger
         self._last = last
         self._clock = clock
+        self._bell = bell or Bell()
         self._waiting: deque[EventRecord] = deque()
         self._dropped = 0
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
 
     @classmethod
-    async def open(cls, ledger: Ledger) -> "EventLog":
+    async def open(cls, ledger: Ledger, *, bell: Bell | None = None) -> "EventLog":
         """Go on behind the newest stored event."""
         newest = await ledger.find("events", EventRecord, order_by="seq", descending=True, limit=1)
-        return cls(ledger, newest[0].seq if newest else 0)
+        return cls(ledger, newest[0].seq if newest else 0, bell=bell)
 
     @property
     def last(self) -> int:
@@ -85,6 +90,7 @@ class EventLog:
                 event = self._waiting[0]
                 if await self._written(event) and self._waiting and self._waiting[0] is event:
                     self._waiting.popleft()
+                    self._bell.ring()
                 if not self._waiting and self._dropped:
                     dropped, self._dropped = self._dropped, 0
                     self.tell("events.dropped", f"{dropped} events could not be stored in time and are lost", "error")

@@ -15,7 +15,7 @@ from fedn_py.reducer.ledger import Ledger, NoRecord
 from fedn_py.reducer.records import TokenKept
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.runtime.secret_files import write_secret
-from fedn_py.transport.authentication import Caller, TokenRecord, check, new_token, token_id_of
+from fedn_py.transport.authentication import Caller, TokenRecord, check, check_record, new_token, token_id_of
 
 ROLES: tuple[Role, ...] = ("admin", "viewer", "combiner", "client")
 
@@ -63,6 +63,11 @@ class TokenBook:
         await self._note_use(record.id)
         return record
 
+    async def still_good(self, token: TokenId) -> TokenRecord:
+        """Return the record of a token that was found before and is good now, or raise the refusal that says why not."""
+        kept = await self._ledger.get("tokens", token, TokenKept)
+        return check_record(token, kept.token if kept is not None else None, self._clock(), ROLES)
+
     async def authenticate(self, bearer: str, method: str) -> Caller:  # noqa: ARG002 - the door's table decides
         """Return who shows this token, for the gRPC servers."""
         record = await self.find(bearer)
@@ -89,17 +94,18 @@ class TokenBook:
         except FednError as fault:
             self._events.tell("token.use_not_noted", fault.message, "warning", token=token)
 
-    async def write_admin(self, file: Path) -> None:
-        """Have a good admin token in a file that the owner of this process alone can read.
+    async def write_admin(self, file: Path) -> TokenId | None:
+        """Have a good admin token in a file that the owner of this process alone can read; return it where it is new.
 
         Who starts a reducer has its stores and may do anything; the file says so in a form that REST takes.
         """
         with contextlib.suppress(PeerFault):  # unknown here, revoked or expired: it gets a new one
             if (await self.find(await asyncio.to_thread(_text_of, file))).role == "admin":
-                return
-        text, _ = await self.create("admin", "reducer's operator", ADMIN_VALID_S)
+                return None
+        text, kept = await self.create("admin", "reducer's operator", ADMIN_VALID_S)
         with disk_faults("writing the operator's token"):
             await asyncio.to_thread(write_secret, file, text + "\n")
+        return kept.token.id
 
 
 def _text_of(file: Path) -> str:

@@ -98,6 +98,7 @@ class Sandbox:
         self._say(f"operator      its key is in {self.folder.operator.key}; a real network keeps it off the servers")
         network = self._start_reducer(ports)
         self._say(f"reducer       https://localhost:{ports.web}   (gRPC localhost:{ports.grpc})")
+        self._say(f"web pages     {network.sign_in_link()}   (signs you in, once)")
         self._start_combiners(network, ports)
         data = self._prepare_data(project)
         # All combiners first: the earliest clients would all go to the first of them otherwise.

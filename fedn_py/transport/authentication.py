@@ -128,10 +128,19 @@ def check(text: str, record: TokenRecord | None, now: float, roles: Collection[R
         now: unix seconds.
     """
     token_id, secret = _parse(text)
+    if (
+        record is not None
+        and record.id == token_id
+        and not hmac.compare_digest(secret_sha256(secret), record.secret_sha256)
+    ):
+        raise WrongTokenSecret(f"token {token_id} has another secret", remedy="Copy the whole token, unchanged.")
+    return check_record(token_id, record, now, roles)
+
+
+def check_record(token_id: TokenId, record: TokenRecord | None, now: float, roles: Collection[Role]) -> TokenRecord:
+    """Return the record of a token whose secret has been shown before; arguments and refusals as ``check`` has them."""
     if record is None or record.id != token_id:
         raise UnknownToken(f"token {token_id} is not known here", remedy="Ask the operator for a new token.")
-    if not hmac.compare_digest(secret_sha256(secret), record.secret_sha256):
-        raise WrongTokenSecret(f"token {token_id} has another secret", remedy="Copy the whole token, unchanged.")
     if record.revoked:
         raise TokenRevoked(f"token {token_id} was revoked", remedy="Ask the operator for a new token.")
     if now > record.not_after:

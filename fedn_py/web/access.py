@@ -1,32 +1,38 @@
-"""Who may call what: every route asks for a token unless it stands in the list of public ones here.
+"""Who may call what: every route asks who calls unless it stands in the list of public ones here.
 
-To look takes a token of role viewer or admin, to change anything one of role admin. A route that is added is closed
-until somebody opens it here.
+A program shows a token with each request, a browser the cookie that it was signed in with. To look takes a token of
+role viewer or admin, to change anything one of role admin. A route that is added is closed until somebody opens it
+here.
 """
 
 from flask import Flask, g, request
+from flask_wtf.csrf import CSRFProtect
 
 from fedn_py.errors import PeerFault
 from fedn_py.reducer.control import Caller, Control, NotAllowed, NotAuthenticated
 from fedn_py.web.bridge import Bridge
+from fedn_py.web.sign_in import check_csrf, signed_in
 
-PUBLIC = frozenset({"front_page", "healthz", "readyz", "openapi"})
-"""Endpoints without a token: they say nothing of the network but whether it is up."""
+PUBLIC = frozenset({"healthz", "readyz", "openapi", "ui.static", "ui.enter", "ui.show_sign_in", "ui.sign_in_by_token"})
+"""Endpoints for everybody: they say nothing of the network but whether it is up."""
 
-ADMIN_ONLY = frozenset({"tokens.list_tokens"})
+ADMIN_ONLY = frozenset({"tokens.list_tokens", "ui.clients"})
 """Endpoints that only look, and still need an admin."""
+
+FOR_VIEWERS = frozenset({"sign_in.make_link", "ui.leave"})
+"""Endpoints that change nothing of the network, whatever their method."""
 
 _LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def install_access(app: Flask, control: Control, bridge: Bridge) -> None:
-    """Check the token of every request before anything of it is read."""
+def install_access(app: Flask, control: Control, bridge: Bridge, csrf: CSRFProtect) -> None:
+    """Check who makes a request before anything of it is read."""
 
     def check() -> None:
         if request.url_rule is None or request.endpoint in PUBLIC:
             return
-        caller = _authenticate(control, bridge)
-        looking = request.method in _LOOKING and request.endpoint not in ADMIN_ONLY
+        caller = _who_calls(control, bridge, csrf)
+        looking = request.endpoint in FOR_VIEWERS or (request.method in _LOOKING and request.endpoint not in ADMIN_ONLY)
         if caller.role != "admin" and not (looking and caller.role == "viewer"):
             raise NotAllowed(
                 f"a token of role {caller.role} cannot do this",
@@ -37,16 +43,30 @@ def install_access(app: Flask, control: Control, bridge: Bridge) -> None:
     app.before_request(check)
 
 
-def _authenticate(control: Control, bridge: Bridge) -> Caller:
-    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+def _who_calls(control: Control, bridge: Bridge, csrf: CSRFProtect) -> Caller:
+    if "Authorization" in request.headers:
+        return by_token(control, bridge, _bearer())
+    caller = bridge.call(control.recognise(signed_in()))
+    if request.method not in _LOOKING:
+        check_csrf(csrf)
+    return caller
+
+
+def by_token(control: Control, bridge: Bridge, bearer: str) -> Caller:
+    """Return whose token this is, or raise NotAuthenticated."""
+    try:
+        return bridge.call(control.authenticate(bearer))
+    except NotAuthenticated:
+        raise
+    except PeerFault as refused:
+        raise NotAuthenticated(refused.message, remedy=refused.remedy) from refused
+
+
+def _bearer() -> str:
+    scheme, _, bearer = request.headers["Authorization"].partition(" ")
     if scheme.lower() != "bearer" or not bearer.strip():
         raise NotAuthenticated(
             "the request shows no token",
             remedy="Send the header Authorization: Bearer TOKEN; make one: fedn-py token create.",
         )
-    try:
-        return bridge.call(control.authenticate(bearer.strip()))
-    except NotAuthenticated:
-        raise
-    except PeerFault as refused:
-        raise NotAuthenticated(refused.message, remedy=refused.remedy) from refused
+    return bearer.strip()

@@ -1,6 +1,7 @@
-"""The Flask application of the reducer: REST API, front page, probes."""
+"""The Flask application of the reducer: REST API, pages, probes."""
 
 import asyncio
+import secrets
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -15,7 +16,8 @@ from fedn_py.settings import LimitSettings
 from fedn_py.web.access import install_access
 from fedn_py.web.answers import add_headers
 from fedn_py.web.bridge import Bridge
-from fedn_py.web.pages import install_pages
+from fedn_py.web.live import LIVE, Live, changed_soon, polled
+from fedn_py.web.live import PATH as LIVE_PATH
 from fedn_py.web.probes import install_probes
 from fedn_py.web.problems import MEDIA_TYPE, Problem, answer_problem, install_problems, located
 from fedn_py.web.routes import (
@@ -24,16 +26,33 @@ from fedn_py.web.routes import (
     network_routes,
     package_routes,
     session_routes,
+    sign_in_routes,
     token_routes,
 )
-from fedn_py.web.schemas import StrictJSON
+from fedn_py.web.schemas import StrictJSON, answer_json
+from fedn_py.web.sign_in import SignInLinks, install_sign_in
+from fedn_py.web.throttle import install_throttle
+from fedn_py.web.ui import install_pages
 
 _UPLOADS = frozenset({"models.upload_model", "packages.upload_package"})
 
 
-def create_app(control: Control, loop: asyncio.AbstractEventLoop, limits: LimitSettings) -> OpenAPI:
-    """Return the application that answers for ``control``, which lives in ``loop``."""
+def create_app(
+    control: Control,
+    loop: asyncio.AbstractEventLoop,
+    limits: LimitSettings,
+    *,
+    key: bytes | None = None,
+    links: SignInLinks | None = None,
+) -> OpenAPI:
+    """Return the application that answers for ``control``, which lives in ``loop``.
+
+    Args:
+        key: what cookies are signed with; None for one that no restart survives.
+        links: one-time links that others make too.
+    """
     bridge = Bridge(loop)
+    links = links or SignInLinks()
     app = OpenAPI(
         "fedn_py.web",
         info=Info(title="fedn_py", version=__version__, description="The REST API of a reducer."),
@@ -48,16 +67,25 @@ def create_app(control: Control, loop: asyncio.AbstractEventLoop, limits: LimitS
     app.config["MAX_CONTENT_LENGTH"] = limits.max_json_bytes
     app.url_map.strict_slashes = False
     install_problems(app)
-    install_access(app, control, bridge)
+    csrf = install_sign_in(app, key or secrets.token_bytes(32))
+    install_throttle(app)
+    install_access(app, control, bridge, csrf)
     app.before_request(_check_body)
     app.after_request(add_headers)
-    install_pages(app, control, bridge)
+    install_pages(app, control, bridge, limits, links)
     install_probes(app, lambda: bridge.call(control.not_ready()))
     app.register_api(network_routes(control, bridge))
     app.register_api(session_routes(control, bridge))
     app.register_api(model_routes(control, bridge, limits))
     app.register_api(package_routes(control, bridge, limits))
     app.register_api(token_routes(control, bridge))
+    app.register_api(sign_in_routes(links))
+
+    app.extensions[LIVE] = Live(app, control)
+
+    @app.route(f"{LIVE_PATH}/poll")
+    def poll_changes() -> Response:
+        return answer_json({"changes": bridge.call(changed_soon(control, polled(request)))})
 
     @app.route(f"{PREFIX}/openapi.json")
     def openapi() -> Response:
@@ -71,7 +99,8 @@ def _refuse_request(invalid: ValidationError) -> Response:
 
 
 def _check_body() -> None:
-    if request.endpoint in _UPLOADS or request.method not in {"POST", "PUT", "PATCH"} or not request.content_length:
+    is_json_due = request.endpoint not in _UPLOADS and request.blueprint != "ui"
+    if not is_json_due or request.method not in {"POST", "PUT", "PATCH"} or not request.content_length:
         return
     if not request.is_json:
         raise UnsupportedMediaType("the body must be JSON, with Content-Type: application/json")

@@ -85,17 +85,21 @@ def located(invalid: ValidationError) -> InvalidRequest:
     )
 
 
+def status_of(fault: FednError) -> int:
+    """Return the HTTP status of a fault."""
+    return next(_STATUS[family] for family in type(fault).__mro__ if family in _STATUS)
+
+
 def answer_problem(fault: FednError) -> Response:
     """Return the answer that tells a peer of a fault."""
-    status = next(_STATUS[family] for family in type(fault).__mro__ if family in _STATUS)
     faults = fault.faults if isinstance(fault, InvalidRequest) else []
-    return _respond(status, fault.code, fault.message, fault.remedy, faults)
+    return _respond(status_of(fault), fault.code, fault.message, fault.remedy, faults)
 
 
 def install_problems(app: Flask) -> None:
     """Make an application answer every error with problem details."""
     app.register_error_handler(FednError, _on_fault)
-    app.register_error_handler(HTTPException, _on_http)
+    app.register_error_handler(HTTPException, answer_http)
     app.register_error_handler(Exception, _on_bug)
 
 
@@ -105,7 +109,8 @@ def _on_fault(fault: FednError) -> Response:
     return answer_problem(fault)
 
 
-def _on_http(fault: HTTPException) -> Response:
+def answer_http(fault: HTTPException) -> Response:
+    """Return the answer for what Flask refuses by itself."""
     if fault.response is not None and isinstance(fault.response, Response):
         return fault.response
     response = _respond(fault.code or 500, type(fault).__name__, fault.description or fault.name, "", [])

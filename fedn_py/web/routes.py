@@ -41,7 +41,6 @@ from fedn_py.web.schemas import (
     page_of,
     session_id,
 )
-from fedn_py.web.tables import VALIDATION_COLUMNS, validations_csv
 
 PREFIX = "/api/v1"
 

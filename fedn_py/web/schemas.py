@@ -165,6 +165,19 @@ class NewToken:
     token: TokenView
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class SignInLink:
+    """A link that signs a browser in, once.
+
+    Attributes:
+        path: to be put behind the reducer's address.
+        valid_s: seconds from now.
+    """
+
+    path: str = dataclasses.field(repr=False)
+    valid_s: float
+
+
 def session_id(path: SessionPath) -> SessionId:
     """Return the id in a path."""
     return SessionId(path.session)

@@ -13,6 +13,8 @@ from flask import Flask
 from fedn_py.errors import OwnFault
 from fedn_py.settings import CertificateSettings, split_address
 from fedn_py.web.bridge import EXCHANGE, Exchange, Message
+from fedn_py.web.live import LIVE, Live
+from fedn_py.web.live import PATH as LIVE_PATH
 
 IDLE_S = 60.0
 """A connection that moves no byte of its request or answer for so long is given up."""
@@ -45,6 +47,7 @@ class WebServer:
 
     async def stop(self) -> None:
         """Take no more requests, let those under way end for a few seconds, and close."""
+        self._shown.close()
         self._server.should_exit = True
         await self._serving
 
@@ -98,13 +101,22 @@ class _Shown:
 
     def __init__(self, app: Flask) -> None:
         self._app: Any = None
+        self._live: Live | None = None
         self.show(app)
 
     def show(self, app: Flask) -> None:
         self._app = WSGIMiddleware(cast("Any", app), workers=VIEW_THREADS)
+        self._live = app.extensions.get(LIVE)
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.close()
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
-        await self._app(scope, receive, send)
+        if self._live is not None and scope["type"] == "http" and scope["path"] == LIVE_PATH:
+            await self._live(scope, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class _Server(uvicorn.Server):

@@ -22,14 +22,21 @@ def routes() -> list[tuple[str, str, str]]:
 
 
 CLOSED = [(method, path) for endpoint, method, path in routes() if endpoint not in PUBLIC]
+PAGES = {(method, path) for endpoint, method, path in routes() if endpoint.startswith("ui.")}
+
+
+FOR_ADMINS = {"/api/v1/tokens", "/clients"}
+FOR_VIEWERS = {"/api/v1/sign-in-links", "/sign-out"}
 
 
 def test_only_these_routes_are_public() -> None:
     assert {path for endpoint, _, path in routes() if endpoint in PUBLIC} == {
-        "/",
+        "/enter",
         "/healthz",
         "/readyz",
         "/api/v1/openapi.json",
+        "/sign-in",
+        f"/static/{'ab' * 32}",
     }
 
 
@@ -38,8 +45,12 @@ def test_every_other_route_asks_for_a_token(served: Served) -> None:
     for method, path in CLOSED:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp4"}):
             answer = served.ask(method, path, headers=headers)
-            assert answer.status == 401, (method, path)
-            assert answer.headers["www-authenticate"] == "Bearer"
+            if (method, path) in PAGES:
+                assert answer.status == 303, (method, path)
+                assert answer.headers["location"].startswith("/sign-in"), (method, path)
+            else:
+                assert answer.status == 401, (method, path)
+                assert answer.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("role", ["client", "combiner"])
@@ -53,7 +64,8 @@ def test_a_viewer_may_look_and_change_nothing(served: Served) -> None:
     token = served.control.let_in("viewer")
     for method, path in CLOSED:
         status = served.ask(method, path, token=token).status
-        if method in {"GET", "HEAD"} and not path.endswith("/tokens"):
+        looks = method in {"GET", "HEAD"} and path not in FOR_ADMINS
+        if looks or path in FOR_VIEWERS:
             assert status not in {401, 403}, (method, path)
         else:
             assert status == 403, (method, path)

@@ -1,0 +1,8 @@
+"""One module a page; each adds its routes to the site."""
+
+from collections.abc import Callable
+
+from fedn_py.web.ui.pages import sign_in, start
+from fedn_py.web.ui.site import Site
+
+PAGES: tuple[Callable[[Site], None], ...] = (sign_in.install, start.install)

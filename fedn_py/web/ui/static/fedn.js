@@ -1,0 +1,157 @@
+// What pages do in the browser beside htmx: listen for changes, draw curves, copy, upload with progress, local times.
+"use strict";
+
+const body = document.body;
+
+// ---- changes: a stream where the network lets one through, else a question every second
+
+const POLL_EVERY_MS = 1500;
+let seen = -1;
+
+function changed(changes) {
+  document.getElementById("lost").hidden = true;
+  if (changes === seen) return;
+  const first = seen === -1;
+  seen = changes;
+  if (!first) body.dispatchEvent(new CustomEvent("fedn-change"));
+}
+
+function lost() {
+  document.getElementById("lost").hidden = false;
+}
+
+async function poll() {
+  try {
+    const answer = await fetch(`${body.dataset.live}/poll?after=${seen}`, { cache: "no-store" });
+    if (answer.status === 401) { location.reload(); return; }
+    if (!answer.ok) throw new Error(answer.statusText);
+    changed((await answer.json()).changes);
+  } catch { lost(); }
+  setTimeout(poll, POLL_EVERY_MS);
+}
+
+function listen() {
+  if (!window.EventSource) { poll(); return; }
+  let failed = 0;
+  const stream = new EventSource(body.dataset.live);
+  stream.addEventListener("change", (event) => { failed = 0; changed(JSON.parse(event.data).changes); });
+  stream.addEventListener("error", () => {
+    failed += 1;
+    // Once: the reducer starts again, and the browser comes back by itself. Thrice: streams do not get through here.
+    if (failed > 2 || stream.readyState === EventSource.CLOSED) { stream.close(); poll(); }
+  });
+}
+
+if (body.dataset.live) listen();
+
+// ---- curves
+
+const COLOURS = ["--curve-1", "--curve-2", "--curve-3", "--curve-4", "--curve-5", "--curve-6"];
+const drawn = new WeakMap();
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function draw(place) {
+  const before = drawn.get(place);
+  if (before && before.told === place.dataset.chart && before.width === place.clientWidth) return;
+  if (before) before.plot.destroy();
+  const told = JSON.parse(place.dataset.chart);
+  const line = { stroke: colour("--ink"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
+  const plot = new uPlot({
+    width: Math.max(place.clientWidth, 240), height: 240,
+    scales: { x: { time: false } },
+    axes: [{ ...line, label: told.x_label, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] }, line],
+    series: [{ label: told.x_label }, ...told.series.map((one, place) => ({
+      label: one.name, stroke: colour(COLOURS[place % COLOURS.length]), width: 2, points: { show: told.x.length < 60 },
+      ...(one.dashed ? { dash: [6, 4] } : {}),
+    }))],
+  }, [told.x, ...told.series.map((one) => one.values)], place);
+  drawn.set(place, { plot, told: place.dataset.chart, width: place.clientWidth });
+}
+
+function drawAll() {
+  document.querySelectorAll("[data-chart]").forEach(draw);
+}
+
+// ---- local times, copying
+
+function localTimes() {
+  document.querySelectorAll("time[datetime]:not([title])").forEach((time) => {
+    time.title = time.textContent;
+    time.textContent = new Date(time.dateTime).toLocaleString();
+  });
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
+  const label = button.textContent;
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = label; }, 1500);
+});
+
+// ---- uploads: one file, sent as it is, with its progress; <form data-upload="/api/v1/packages" data-then="/...?d={digest}">
+
+function upload(form, file) {
+  const bar = form.querySelector("progress");
+  const said = form.querySelector("[data-said]");
+  const request = new XMLHttpRequest();
+  const say = (text, bad) => { said.textContent = text; said.className = bad ? "notice bad" : "notice"; said.hidden = !text; };
+  bar.hidden = false;
+  say("", false);
+  request.upload.addEventListener("progress", (event) => { bar.max = event.total; bar.value = event.loaded; });
+  request.addEventListener("error", () => { bar.hidden = true; say("The upload broke off. Try again.", true); });
+  request.addEventListener("load", () => {
+    bar.hidden = true;
+    let answer = {};
+    try { answer = JSON.parse(request.responseText); } catch { /* told below */ }
+    if (request.status >= 300) {
+      say(`${answer.detail || "The reducer refused it"}. ${answer.remedy || ""}`, true);
+      return;
+    }
+    say("", false);
+    if (form.dataset.then) location.href = form.dataset.then.replace("{digest}", answer.digest);
+    else body.dispatchEvent(new CustomEvent("fedn-change"));
+  });
+  request.open("POST", form.dataset.upload);
+  request.setRequestHeader("X-CSRFToken", body.dataset.csrf);
+  request.setRequestHeader("Content-Type", "application/octet-stream");
+  request.send(file);
+}
+
+document.addEventListener("submit", (event) => {
+  const form = event.target.closest("form[data-upload]");
+  if (!form) return;
+  event.preventDefault();
+  const file = form.querySelector("input[type=file]").files[0];
+  if (file) upload(form, file);
+});
+
+document.addEventListener("change", (event) => {
+  const form = event.target.closest("form[data-upload]");
+  if (form && event.target.type === "file" && event.target.files[0]) upload(form, event.target.files[0]);
+});
+
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    const form = event.target.closest && event.target.closest("form[data-upload]");
+    if (!form) return;
+    event.preventDefault();
+    form.classList.toggle("over", kind === "dragover");
+    if (kind === "drop" && event.dataTransfer.files[0]) upload(form, event.dataTransfer.files[0]);
+  });
+}
+
+// ---- now, after every change of the page, and when its width changes
+
+function settle() {
+  drawAll();
+  localTimes();
+}
+
+document.addEventListener("htmx:after:swap", settle);
+window.addEventListener("resize", drawAll);
+settle();
