@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Response, request
+from flask import Response, g, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
@@ -33,6 +33,7 @@ from fedn_py.web.schemas import (
     ResumeQuery,
     RoundPath,
     SessionPath,
+    SignInLink,
     StartSession,
     TokenPath,
     answer_json,
@@ -41,6 +42,8 @@ from fedn_py.web.schemas import (
     page_of,
     session_id,
 )
+from fedn_py.web.sign_in import LINK_VALID_S, SignInLinks
+from fedn_py.web.tables import VALIDATION_COLUMNS, validations_csv
 
 PREFIX = "/api/v1"
 
@@ -233,6 +236,18 @@ def token_routes(control: Control, bridge: Bridge) -> APIBlueprint:
     def revoke_token(path: TokenPath) -> Response:
         """Make a token worthless from now on."""
         return answer_json(bridge.call(control.revoke_token(TokenId(path.token))))
+
+    return area
+
+
+def sign_in_routes(links: SignInLinks) -> APIBlueprint:
+    """Return the route that makes one-time links to sign in a browser."""
+    area = _area("sign_in", "Signing in a browser")
+
+    @area.post("/sign-in-links", responses={201: described(SignInLink)})
+    def make_link() -> Response:
+        """Make a link that signs in once, as whoever asks for it; its text is in this answer and nowhere else."""
+        return answer_json(SignInLink(links.make(g.caller.token), LINK_VALID_S), 201)
 
     return area
 
