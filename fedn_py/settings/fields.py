@@ -1,5 +1,6 @@
 """The kinds of values that settings are made of, each checked where it is read."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,15 @@ def split_address(text: str) -> tuple[str, int]:
     if ":" in host or "/" in host:
         raise ValueError("must be host:port without a scheme; put an IPv6 host in brackets")
     return host, int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether host:port can be reached from this host alone."""
+    host = split_address(address)[0]
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _listen_address(text: str) -> str:

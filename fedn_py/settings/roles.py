@@ -7,7 +7,7 @@ Every key stands in ``config/<role>.yaml`` too, with its default and unit; a tes
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from fedn_py.settings.fields import (
     DialAddress,
@@ -20,6 +20,7 @@ from fedn_py.settings.fields import (
     Location,
     Name,
     Section,
+    is_loopback,
 )
 
 MIB = 1024 * 1024
@@ -156,7 +157,24 @@ class CombinerSettings(Section):
     reconnect_grace_s: float = Field(default=30.0, ge=0, le=3600, description="seconds a lost client has to come back")
     spool: SpoolSettings = Field(default=SpoolSettings(), description="where updates wait to be added")
     minio: MinIOSettings | None = Field(default=None, description="objects in MinIO or S3; absent: through the reducer")
+    # Before listen_metrics, whose check looks at it.
+    metrics_token_file: ExistingFile | None = Field(
+        default=None, description="file that holds the token that /metrics takes; absent: none is asked for"
+    )
+    listen_metrics: ListenAddress | None = Field(
+        default=None,
+        description="host:port of its metrics and probes (HTTPS), of this host alone without metrics_token_file; "
+        "absent: none",
+    )
     logging: LoggingSettings = Field(default=LoggingSettings(), description="how it logs")
+
+    @field_validator("listen_metrics")
+    @classmethod
+    def _metrics_are_guarded(cls, listen: str | None, context: ValidationInfo) -> str | None:
+        unguarded = context.data.get("metrics_token_file", "wrong, which is told already") is None
+        if listen is not None and unguarded and not is_loopback(listen):
+            raise ValueError("lets other hosts read the metrics: set metrics_token_file, or listen on 127.0.0.1")
+        return listen
 
 
 class ClientSettings(Section):

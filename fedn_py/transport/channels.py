@@ -162,16 +162,19 @@ class Server:
 
     Attributes:
         port: the one it listens on, which matters when 0 was asked for.
+        is_serving: whether probes are told that it can do its work.
     """
 
     def __init__(
         self, port: int, server: grpc.aio.Server, services: Sequence[Service], probe: Any, calls: CallsUnderWay
     ) -> None:
         self.port = port
+        self.is_serving = True
         self._server, self._services, self._probe, self._calls = server, services, probe, calls
 
     async def tell_probes(self, *, serving: bool) -> None:
         """Say to health probes whether this server can do its work; it says so until told otherwise."""
+        self.is_serving = serving
         status = health_pb2.HealthCheckResponse
         await self._probe.set("", status.SERVING if serving else status.NOT_SERVING)
 

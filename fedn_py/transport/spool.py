@@ -60,6 +60,7 @@ class Spool:
 
     Attributes:
         receiving: held while an upload is received.
+        received_bytes: all that came in so far.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Spool:
     ) -> None:
         self._folder = folder
         self.receiving = asyncio.Semaphore(most_receiving)
+        self.received_bytes = 0
         self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
         self._most_uploads, self._idle_s, self._clock = most_uploads, idle_s, clock
         self._uploads: dict[tuple[str, str], _Upload] = {}
@@ -236,6 +238,7 @@ class Incoming:
         except OSError as fault:
             await self._spool.drop(self._upload)
             raise _disk_fault(fault) from fault
+        self._spool.received_bytes += len(chunk)
 
     async def finish(self) -> "SpooledUpload":
         """Return the whole upload.

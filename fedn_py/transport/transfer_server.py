@@ -78,6 +78,9 @@ class TransferService(transfer_pb2_grpc.TransferServicer):
         roles: who may download; the same may upload where there is a sink, and ask for their uploads' state.
         status: how many bytes of (owner, upload id) are held; the spool's own answer unless given.
         admit: raises why an upload is not wanted, before a byte of it is taken.
+
+    Attributes:
+        sent_bytes: all that went out so far.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class TransferService(transfer_pb2_grpc.TransferServicer):
         self._places = places or TransferPlaces()
         self._stall_s = stall_s
         self._roles = roles
+        self.sent_bytes = 0
 
     @property
     def roles(self) -> Mapping[str, frozenset[Role]]:
@@ -149,6 +153,7 @@ class TransferService(transfer_pb2_grpc.TransferServicer):
             async for data in stream:
                 for chunk in pieces(data):
                     await self._write(context, pb.DownloadPart(chunk=chunk))
+                    self.sent_bytes += len(chunk)
         finally:
             await _close(stream)
 

@@ -2,7 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from fedn_py.settings import ClientSettings, InvalidSettings, ReducerSettings, explain_settings, load_settings
+from fedn_py.settings import (
+    ClientSettings,
+    CombinerSettings,
+    InvalidSettings,
+    ReducerSettings,
+    explain_settings,
+    load_settings,
+)
 from fedn_py.settings.fields import Section
 
 
@@ -201,3 +208,28 @@ def test_every_setting_can_be_shown_with_its_origin_and_no_secret(folder: Path) 
 def test_a_section_is_frozen_and_refuses_unknown_keys() -> None:
     assert Section.model_config["frozen"] is True
     assert Section.model_config["extra"] == "forbid"
+
+
+def load_combiner(folder: Path, text: str) -> CombinerSettings:
+    file = folder / "combiner.yaml"
+    file.write_text(
+        "{name: east, advertise: 'localhost:12080', reducer: 'localhost:12070', authority_file: authority.pem, "
+        f"certificate: {{certificate_file: reducer.pem, key_file: reducer.key}}, token_file: token, {text}}}\n"
+    )
+    return load_settings(CombinerSettings, file, {})
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:12090", "localhost:12090", "[::1]:12090"])
+def test_a_combiner_s_metrics_may_be_read_without_a_token_on_its_own_host(folder: Path, listen: str) -> None:
+    assert load_combiner(folder, f"listen_metrics: '{listen}'").listen_metrics == listen
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:12090", "combiner.example.org:12090", "[::]:12090", "10.0.0.1:12090"])
+def test_metrics_that_other_hosts_can_read_need_a_token(folder: Path, listen: str) -> None:
+    with pytest.raises(InvalidSettings, match=r"listen_metrics: .*set metrics_token_file"):
+        load_combiner(folder, f"listen_metrics: '{listen}'")
+    settings = load_combiner(folder, f"listen_metrics: '{listen}', metrics_token_file: token")
+    assert settings.metrics_token_file == folder / "token"
+    with pytest.raises(InvalidSettings) as caught:
+        load_combiner(folder, f"listen_metrics: '{listen}', metrics_token_file: nowhere")
+    assert [fault.key for fault in caught.value.faults] == ["metrics_token_file"]
