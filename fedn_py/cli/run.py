@@ -82,19 +82,23 @@ async def serve_reducer(settings: "ReducerSettings", stop: asyncio.Event) -> Non
     """
     from fedn_py.reducer.assemble import assemble
     from fedn_py.web import create_app, create_standby_app, serve_web
+    from fedn_py.web.metrics import install_metrics, install_standby_metrics
     from fedn_py.web.sign_in import FIRST_LINK_VALID_S, SignInLinks, cookie_key
 
     reducer = assemble(settings)
     await reducer.open()
     key = cookie_key(settings.state_dir / "web.key")
+    standby = create_standby_app(lambda: reducer.waits_for)
+    install_standby_metrics(standby, reducer.registry, reducer.known, asyncio.get_running_loop())
     try:
-        web = await serve_web(create_standby_app(lambda: reducer.waits_for), settings.listen_web, settings.certificate)
+        web = await serve_web(standby, settings.listen_web, settings.certificate)
         host, port = web.address
 
         async def work() -> None:
             await reducer.become_active()
             links = SignInLinks()
             app = create_app(reducer.control, asyncio.get_running_loop(), settings.limits, key=key, links=links)
+            install_metrics(app, reducer.registry)
             web.show(app)
             address = f"https://{_called(host)}:{port}"
             note(f"reducer {settings.name}: {address} (pages, REST API), {settings.listen_grpc} (gRPC)")

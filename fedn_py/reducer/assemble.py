@@ -5,11 +5,13 @@ import contextlib
 import secrets
 import socket
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nacl.signing import SigningKey
+from prometheus_client import CollectorRegistry
 
 import fedn_py
 from fedn_py.errors import FednError, OwnFault
@@ -31,6 +33,7 @@ from fedn_py.reducer.masked_documents import bytes_of
 from fedn_py.reducer.masked_rounds import MaskedRounds
 from fedn_py.reducer.masked_sessions import MaskingWasSetUp
 from fedn_py.reducer.masking_credentials import MaskingCredentials
+from fedn_py.reducer.metering import ReducerMetrics
 from fedn_py.reducer.newest_attempt import FILE_NAME, NewestAttemptFile, follow, hold_back_restored
 from fedn_py.reducer.patience import WAITED_FOR
 from fedn_py.reducer.records import ClientRecord
@@ -46,11 +49,12 @@ from fedn_py.reducer.state_key import StateKey
 from fedn_py.reducer.sweep import Sweep
 from fedn_py.reducer.swept_objects import SweptObjects
 from fedn_py.reducer.takeover import stamp_live
-from fedn_py.reducer.token_book import TokenBook
+from fedn_py.reducer.token_book import TokenBook, good_token
 from fedn_py.reducer.trail_head import HeadKept, TrailHeadFile, notice_restored
 from fedn_py.runtime.credential_files import read_server
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox, MailboxClosed
+from fedn_py.runtime.metrics import StoreMetrics, measure_certificate, measure_disk
 from fedn_py.runtime.own_loop import OwnLoop
 from fedn_py.runtime.scratch import empty_folder
 from fedn_py.runtime.start_checks import exposed, little_room, raised_file_limit, skewed, tell
@@ -58,11 +62,14 @@ from fedn_py.settings.fields import split_address
 from fedn_py.settings.roles import MinIOSettings, ReducerSettings
 from fedn_py.store.disk import make_folder
 from fedn_py.store.lock import FolderLock
+from fedn_py.store.measured import MeasuredDocuments, MeasuredObjects
 from fedn_py.store.opening import EmbeddedStores, MinIO, MongoDB, Stores, open_documents, open_stores
 from fedn_py.store.ports import Documents, Objects
+from fedn_py.transport.authentication import TokenRecord
 from fedn_py.transport.certificates import (
     ServerCertificate,
     certificate_warnings,
+    expires_at,
     read_authority_certificate,
     read_server_certificate,
 )
@@ -127,6 +134,12 @@ class Reducer:
         self._control: Control | None = None
         self._new_admin: TokenId | None = None
         self._server: Server | None = None
+        self._metrics = ReducerMetrics()
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """What this process measures."""
+        return self._metrics.registry
 
     @property
     def control(self) -> Control:
@@ -212,8 +225,10 @@ class Reducer:
         lock = FolderLock(settings.state_dir)
         self._closing.callback(lock.release)
         documents_at, objects_at = places(settings)
-        stores = await open_stores(documents_at, objects_at)
+        stores = _measured(await open_stores(documents_at, objects_at), self._metrics.stores)
         self._closing.push_async_callback(stores.close)
+        measure_certificate(self.registry, expires_at(certificate.certificate_pem))
+        measure_disk(self.registry, settings.state_dir)
         # Only now: where another reducer has these stores open, its files are none of ours.
         scratch = empty_folder(settings.state_dir / "scratch")
         self._warnings = tell(await _start_warnings(settings, stores, certificate))
@@ -284,7 +299,8 @@ class Reducer:
         rounds = Rounds(ledger, objects, events, scratch)
         await notice_restored(ledger, opened.heads, events)
         kept = HeadKept(rounds.perform, opened.heads, ledger, rounds.patience)
-        mailbox = Mailbox("reducer", State(told=await sessions.last_commit()), step, kept.perform)
+        measured = self._metrics.rounds.measured(step)
+        mailbox = Mailbox("reducer", State(told=await sessions.last_commit()), measured, kept.perform)
         known, revoked = await _known_clients(ledger), await tokens.revoked()
         registrations = Registrations(credentials, await _known_chains(ledger)) if credentials is not None else None
         heartbeat_s = settings.heartbeat_s
@@ -310,7 +326,15 @@ class Reducer:
                 mailbox=mailbox,
             )
         rounds.attach(roster, mailbox, masked)
-        sweep = Sweep(stores.documents, objects, events, fence=ledger.fence, every_s=every_s, in_use=rounds.in_use)
+        sweep = Sweep(
+            stores.documents,
+            objects,
+            events,
+            fence=ledger.fence,
+            every_s=every_s,
+            in_use=rounds.in_use,
+            on_end=self._metrics.sweep.ended,
+        )
         progress: dict[CombinerName, RoundProgress] = {}
         calls = Calls(
             ledger,
@@ -350,7 +374,14 @@ class Reducer:
             )
         )
         self._tasks += [
-            asyncio.create_task(work) for work in (mailbox.run(), events.run(), sweep.run(), _ring(bell, mailbox))
+            asyncio.create_task(work)
+            for work in (
+                mailbox.run(),
+                events.run(),
+                sweep.run(),
+                _ring(bell, mailbox),
+                self._metrics.loop_lag.watch(),
+            )
         ]
         under_way = await sessions.under_way()
         if under_way is not None:
@@ -361,9 +392,16 @@ class Reducer:
         if self._standby is not None and self._standby.waited_for is not None:
             text = f"reducer {settings.name} has taken over from {self._standby.waited_for}"
             events.tell("reducer.took_over", text, "warning")
+        self._metrics.now_active()
         for warning in self._warnings:
             events.tell("start.warning", warning, "warning")
         events.tell("reducer.started", f"reducer {settings.name} {fedn_py.__version__} is active, fence {ledger.fence}")
+
+    async def known(self, bearer: str) -> TokenRecord:
+        """Return whose token this is, whether this reducer is active or not; raises the refusal of any other."""
+        if self._opened is None:
+            raise NotStarted("the reducer has not started")
+        return await good_token(Ledger(self._opened.stores.documents, 0), bearer, time.time())
 
     async def run(self) -> None:
         """Work until cancelled; raises the fault that ends the reducer, if one does."""
@@ -377,6 +415,7 @@ class Reducer:
     async def hand_over(self) -> None:
         """End the work in good order and give the lease back: a standby may take over from here on."""
         tasks, self._tasks = self._tasks, []
+        self._metrics.no_longer_active()
         if self._mailbox is not None:
             self._mailbox.close()
         await _ended(tasks)
@@ -414,6 +453,7 @@ class Reducer:
         self._working.push_async_callback(spool.close)
         # Combiners without an object store of their own get and put through here.
         transfer = TransferService(objects, spool, sink=objects, roles=frozenset({"combiner"}))
+        self._metrics.transfer.read(received=lambda: spool.received_bytes, sent=lambda: transfer.sent_bytes)
         services: list[Service] = [ReducerService(calls, heartbeat_s=self._settings.heartbeat_s), transfer]
         return await serve(self._settings.listen_grpc, services, opened.certificate, tokens)
 
@@ -437,6 +477,14 @@ def minio_place(settings: MinIOSettings) -> MinIO:
     """Return where the settings' objects are."""
     secret = settings.secret_key.get_secret_value()
     return MinIO(str(settings.url), settings.access_key, secret, settings.bucket, settings.ca_file)
+
+
+def _measured(stores: Stores, metrics: StoreMetrics) -> Stores:
+    """Return the same stores, whose operations are measured."""
+    return Stores(
+        MeasuredDocuments(stores.documents, metrics.observer("documents")),
+        MeasuredObjects(stores.objects, metrics.observer("objects")),
+    )
 
 
 async def _start_warnings(settings: ReducerSettings, stores: Stores, certificate: ServerCertificate) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ class Sweep:
         fence: this reducer's.
         every_s: between the end of a sweep and the next one.
         in_use: names what the reducer works with, whether a document names it yet or not.
+        on_end: told of the end of each sweep: what broke it off, None for a good one.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class Sweep:
         fence: int,
         every_s: float,
         in_use: Callable[[], Collection[Digest]],
+        on_end: Callable[[FednError | None], None] = lambda _: None,
     ) -> None:
         self._documents, self._objects, self._events = documents, objects, events
         self._fence, self._every_s, self._in_use = fence, every_s, in_use
+        self._on_end = on_end
         self._named: set[Digest] = set()
 
     async def run(self) -> None:
@@ -66,6 +69,9 @@ class Sweep:
             except FednError as fault:
                 text = f"the sweep of unnamed objects broke off and is done again later: {fault.message}"
                 self._events.tell("sweep.failed", text, "warning")
+                self._on_end(fault)
+            else:
+                self._on_end(None)
 
     async def once(self) -> Sequence[ObjectStat]:
         """Remove what is old and unnamed, tell of it, and return it.

@@ -58,8 +58,7 @@ class TokenBook:
 
     async def find(self, bearer: str) -> TokenRecord:
         """Return the record of a token that is good now, or raise the refusal that names what is wrong with it."""
-        kept = await self._ledger.get("tokens", token_id_of(bearer), TokenKept)
-        record = check(bearer, kept.token if kept is not None else None, self._clock(), ROLES)
+        record = await good_token(self._ledger, bearer, self._clock())
         await self._note_use(record.id)
         return record
 
@@ -106,6 +105,12 @@ class TokenBook:
         with disk_faults("writing the operator's token"):
             await asyncio.to_thread(write_secret, file, text + "\n")
         return kept.token.id
+
+
+async def good_token(ledger: Ledger, bearer: str, now: float) -> TokenRecord:
+    """Return the record of a token that is good now, or raise the refusal that names what is wrong with it."""
+    kept = await ledger.get("tokens", token_id_of(bearer), TokenKept)
+    return check(bearer, kept.token if kept is not None else None, now, ROLES)
 
 
 def _text_of(file: Path) -> str:

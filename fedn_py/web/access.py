@@ -45,7 +45,7 @@ def install_access(app: Flask, control: Control, bridge: Bridge, csrf: CSRFProte
 
 def _who_calls(control: Control, bridge: Bridge, csrf: CSRFProtect) -> Caller:
     if "Authorization" in request.headers:
-        return by_token(control, bridge, _bearer())
+        return by_token(control, bridge, shown_bearer())
     caller = bridge.call(control.recognise(signed_in()))
     if request.method not in _LOOKING:
         check_csrf(csrf)
@@ -62,8 +62,9 @@ def by_token(control: Control, bridge: Bridge, bearer: str) -> Caller:
         raise NotAuthenticated(refused.message, remedy=refused.remedy) from refused
 
 
-def _bearer() -> str:
-    scheme, _, bearer = request.headers["Authorization"].partition(" ")
+def shown_bearer() -> str:
+    """Return the token that a request shows, or raise NotAuthenticated."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not bearer.strip():
         raise NotAuthenticated(
             "the request shows no token",

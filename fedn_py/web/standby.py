@@ -1,4 +1,4 @@
-"""What a reducer answers while it is not the active one: its probes, and for everything else who is."""
+"""What a reducer answers while it is not the active one: probes and metrics, and for everything else who is."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from fedn_py.web.answers import add_headers
 from fedn_py.web.probes import install_probes
 from fedn_py.web.problems import install_problems
 
-_PROBES = frozenset({"healthz", "readyz"})
+_ANSWERED = frozenset({"healthz", "readyz", "metrics"})
 
 
 def create_standby_app(waits_for: Callable[[], str]) -> OpenAPI:
@@ -35,5 +35,5 @@ def create_standby_app(waits_for: Callable[[], str]) -> OpenAPI:
 
 
 def _refuse(reason: str) -> None:
-    if request.endpoint not in _PROBES:
+    if request.endpoint not in _ANSWERED:
         raise NotActive(reason)

@@ -20,6 +20,7 @@ from masked_world import CLIENTS, POLICY
 from reducer_network import ANNA, BERT, Network, OperatorFiles, Stored, a_network
 from unruly_store import Trouble, UnrulyObjects
 
+from fedn_py.errors import FednError
 from fedn_py.identity import CombinerName, Digest, InstanceId, SessionId
 from fedn_py.protocol.reducer_terms import SessionTerms
 from fedn_py.reducer.event_log import EventLog
@@ -59,13 +60,20 @@ class Shelves:
     stored: AgingObjects = field(default_factory=AgingObjects)
     trouble: Trouble = field(default_factory=Trouble)
     in_use: set[Digest] = field(default_factory=set)
+    ends: list[FednError | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.documents, 5)
         self.events = EventLog(self.ledger, 0)
         self.objects = SweptObjects(UnrulyObjects(self.stored, self.trouble), GRACE_S, lambda: self.stored.now)
         self.sweep = Sweep(
-            self.documents, self.objects, self.events, fence=5, every_s=0.001, in_use=lambda: self.in_use
+            self.documents,
+            self.objects,
+            self.events,
+            fence=5,
+            every_s=0.001,
+            in_use=lambda: self.in_use,
+            on_end=self.ends.append,
         )
 
     async def put(self, content: bytes) -> Digest:
@@ -411,6 +419,9 @@ def test_a_store_that_fails_breaks_a_sweep_off_which_is_told_and_the_next_one_go
         running.cancel()
         kinds = [event.kind for event in await shelves.told()]
         assert sorted(kinds) == ["objects.swept", "objects.swept", "sweep.failed"]
+        broken_off, finished = shelves.ends[:2]
+        assert isinstance(broken_off, StoreUnavailable)
+        assert finished is None
 
     on_shelves(story)
 
