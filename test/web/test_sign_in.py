@@ -1,45 +1,10 @@
-import re
-from http.cookies import SimpleCookie
 from pathlib import Path
 
 import pytest
-from web_server import Answer, Served
+from browser import Browser
+from web_server import Served
 
 from fedn_py.web.sign_in import LinkSpent, SignInLinks, cookie_key
-
-
-class Browser:
-    """Keeps cookies, as a browser does."""
-
-    def __init__(self, served: Served) -> None:
-        self.served = served
-        self.cookies: dict[str, str] = {}
-        self.set_cookie = ""
-
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        sent = {"Cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items()), **headers}
-        if body is not None:
-            sent.setdefault("Content-Type", "application/x-www-form-urlencoded")
-        answer = self.served.ask(method, path, body, headers=sent)
-        self.set_cookie = answer.headers.get("set-cookie", self.set_cookie)
-        for name, morsel in SimpleCookie(answer.headers.get("set-cookie", "")).items():
-            self.cookies[name] = morsel.value
-        return answer
-
-    def enter(self, token: str) -> None:
-        link = self.served.ask("POST", "/api/v1/sign-in-links", token=token).json["path"]
-        assert self.ask("GET", link).status == 200
-
-    @property
-    def csrf(self) -> str:
-        found = re.search(r'data-csrf="([^"]+)"', self.ask("GET", "/").body.decode())
-        assert found is not None
-        return found[1]
-
-
-@pytest.fixture
-def browser(served: Served) -> Browser:
-    return Browser(served)
 
 
 def test_without_a_cookie_every_page_leads_to_the_one_to_sign_in(browser: Browser) -> None:
