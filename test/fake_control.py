@@ -40,6 +40,7 @@ from fedn_py.reducer.control import (
     VerificationView,
     WrongSessionStatus,
 )
+from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.reducer.validations import MetricView, ValidationView
 
 Item = TypeVar("Item")
@@ -231,6 +232,13 @@ class FakeControl:
         self.objects[digest] = content
         return digest
 
+    async def model_tensors(self, digest: Digest) -> tuple[TensorView, ...]:
+        await self.model(digest)
+        return (
+            TensorView("b", "F32", (), 4, 0.5, 0.5, 0.5, 0.0, 0.0, 0),
+            TensorView("w", "F32", (2, 3), 24, None, None, None, None, 0.0, 6),
+        )
+
     async def upload_model(self, chunks: AsyncIterator[bytes]) -> ModelView:
         first = await anext(chunks, b"")
         if first.startswith(b"not a model"):
@@ -254,6 +262,10 @@ class FakeControl:
             if view.digest == digest:
                 return view
         raise UnknownPackage(digest)
+
+    async def package_files(self, digest: Digest) -> tuple[PackageFileView, ...]:
+        await self.package(digest)
+        return (PackageFileView("fedn.yaml", 120), PackageFileView("src/train.py", 2048))
 
     async def upload_package(self, chunks: AsyncIterator[bytes]) -> PackageView:
         digest = await self._store(chunks)

@@ -42,6 +42,19 @@ FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 """The types that are averaged."""
 
 _STORED: Mapping[str, str] = MappingProxyType({"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"})
+_INTEGERS: Mapping[str, str] = MappingProxyType(
+    {
+        "BOOL": "<u1",
+        "U8": "<u1",
+        "I8": "<i1",
+        "U16": "<u2",
+        "I16": "<i2",
+        "U32": "<u4",
+        "I32": "<i4",
+        "U64": "<u8",
+        "I64": "<i8",
+    }
+)
 _BF16_EXPONENT = 0x7F80
 
 
@@ -52,6 +65,13 @@ def read_floats(buffer: Buffer, dtype: str, offset: int, count: int) -> Floats:
         stored = (stored.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(invalid="ignore"):  # a signalling NaN; whoever reads checks for NaN
         return stored.astype(np.float64)
+
+
+def read_numbers(buffer: Buffer, dtype: str, offset: int, count: int) -> Floats:
+    """Copy ``count`` elements of any type into float64; integers beyond 2**53 become the nearest one."""
+    if dtype in FLOATS:
+        return read_floats(buffer, dtype, offset, count)
+    return np.frombuffer(buffer, dtype=_INTEGERS[dtype], count=count, offset=offset).astype(np.float64)
 
 
 def round_floats(values: Floats, dtype: str) -> bytes | None:

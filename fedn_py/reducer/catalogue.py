@@ -117,6 +117,15 @@ class Catalogue:
             raise UnknownPackage(digest)
         return record
 
+    async def package_contents(self, digest: Digest) -> PackageContents:
+        """Look through a package's archive again, by the same rules as when it was uploaded.
+
+        Raises:
+            ObjectMissing, ObjectCorrupt, StoreUnavailable: of the store.
+        """
+        async with self._received(self._objects.get(digest)) as path:
+            return await in_thread(inspect_archive, path)
+
     async def model(self, digest: Digest) -> SeedModelRecord | RoundRecord:
         """Return the record of a seed model or of the round that made a model, or raise UnknownModel."""
         seed = await self._ledger.get("models", digest, SeedModelRecord)

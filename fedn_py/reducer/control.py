@@ -12,6 +12,7 @@ from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, SessionId, TokenId
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.messages import Masking
+from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.reducer.validations import ValidationView
 
 Role = Literal["admin", "viewer", "combiner", "client"]
@@ -573,6 +574,10 @@ class Control(Protocol):
         """Return a model's size in bytes and a stream of them."""
         ...
 
+    async def model_tensors(self, digest: Digest) -> tuple[TensorView, ...]:
+        """Return the tensors of a model and what their numbers are like, in the order of their bytes."""
+        ...
+
     async def upload_model(self, chunks: AsyncIterator[bytes]) -> ModelView:
         """Store a seed model; refused unless it is a safetensors file."""
         ...
@@ -583,6 +588,10 @@ class Control(Protocol):
 
     async def package(self, digest: Digest) -> PackageView:
         """Return what is known of one compute package."""
+        ...
+
+    async def package_files(self, digest: Digest) -> tuple[PackageFileView, ...]:
+        """Return the files of a compute package and their sizes, in the archive's order."""
         ...
 
     async def upload_package(self, chunks: AsyncIterator[bytes]) -> PackageView:

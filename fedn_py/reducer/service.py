@@ -27,6 +27,7 @@ from fedn_py.protocol.reducer_work import (
 )
 from fedn_py.reducer import control, views
 from fedn_py.reducer.catalogue import Catalogue
+from fedn_py.reducer.contents import Contents
 from fedn_py.reducer.control import Page
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
@@ -47,6 +48,7 @@ from fedn_py.reducer.records import (
 from fedn_py.reducer.roster import Roster
 from fedn_py.reducer.sessions import Sessions, first_progress
 from fedn_py.reducer.token_book import TokenBook, now_ms
+from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.reducer.validations import ValidationView, validation_view
 from fedn_py.reducer.verifying import verified
 from fedn_py.runtime.mailbox import Mailbox
@@ -127,6 +129,7 @@ class StoredControl:
         self._started = time.time()
         self._starting = asyncio.Lock()
         self._health = Health(parts)
+        self._contents = Contents(parts.catalogue)
         self._lost = parts.lost
 
     # ---- who asks
@@ -307,6 +310,10 @@ class StoredControl:
         """Return a model's size in bytes and a stream of them."""
         return await self._parts.catalogue.open_model(digest)
 
+    async def model_tensors(self, digest: Digest) -> tuple[TensorView, ...]:
+        """Return the tensors of a model and what their numbers are like."""
+        return await self._contents.model_tensors(digest)
+
     async def upload_model(self, chunks: AsyncIterator[bytes]) -> control.ModelView:
         """Store a seed model."""
         return views.seed_view(await self._parts.catalogue.add_seed_model(chunks))
@@ -318,6 +325,10 @@ class StoredControl:
     async def package(self, digest: Digest) -> control.PackageView:
         """Return what is known of one compute package."""
         return views.package_view(await self._parts.catalogue.package(digest))
+
+    async def package_files(self, digest: Digest) -> tuple[PackageFileView, ...]:
+        """Return the files of a compute package and their sizes."""
+        return await self._contents.package_files(digest)
 
     async def upload_package(self, chunks: AsyncIterator[bytes]) -> control.PackageView:
         """Store a compute package."""

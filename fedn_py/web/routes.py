@@ -20,6 +20,7 @@ from fedn_py.reducer.control import (
     TokenView,
     VerificationView,
 )
+from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.reducer.validations import ValidationView
 from fedn_py.settings import LimitSettings
 from fedn_py.web.bridge import Bridge, upload
@@ -184,6 +185,11 @@ def model_routes(control: Control, bridge: Bridge, limits: LimitSettings) -> API
         response.headers["Content-Disposition"] = f'attachment; filename="{path.digest[:12]}.safetensors"'
         return response
 
+    @area.get("/models/<digest>/tensors", responses={200: page_of(TensorView)})
+    def list_tensors(path: DigestPath) -> Response:
+        """A model's tensors and what their numbers are like. Of a large model the first answer takes a while."""
+        return answer_json({"items": bridge.call(control.model_tensors(Digest(path.digest))), "next": None})
+
     @area.post("/objects/<digest>/verify", responses={200: _STEPS})
     def verify_object(path: DigestPath) -> Response:
         """Read a model's or package's object to its end: one JSON object a line, how far it is, at last the outcome."""
@@ -212,6 +218,11 @@ def package_routes(control: Control, bridge: Bridge, limits: LimitSettings) -> A
     def show_package(path: DigestPath) -> Response:
         """What is known of one compute package."""
         return answer_json(bridge.call(control.package(Digest(path.digest))))
+
+    @area.get("/packages/<digest>/files", responses={200: page_of(PackageFileView)})
+    def list_files(path: DigestPath) -> Response:
+        """A compute package's files and their sizes."""
+        return answer_json({"items": bridge.call(control.package_files(Digest(path.digest))), "next": None})
 
     return area
 

@@ -162,6 +162,17 @@ def test_a_model_goes_up_and_down_unchanged(served: Served, admin: str) -> None:
     assert (again.status, again.body) == (304, b"")
 
 
+def test_a_package_shows_its_files_and_a_model_its_tensors(served: Served, admin: str) -> None:
+    options = a_session(served, admin)["options"]
+    files = served.ask("GET", f"/api/v1/packages/{options['package']}/files", token=admin).json  # type: ignore[index]
+    assert files["items"][1] == {"path": "src/train.py", "size": 2048}
+    tensors = served.ask("GET", f"/api/v1/models/{options['seed_model']}/tensors", token=admin).json  # type: ignore[index]
+    assert [(one["name"], one["shape"], one["mean"], one["not_finite"]) for one in tensors["items"]] == [
+        ("b", [], 0.5, 0),
+        ("w", [2, 3], None, 6),
+    ]
+
+
 def test_combiners_clients_packages_and_events_are_listed(served: Served, admin: str) -> None:
     a_session(served, admin)
     for path, name in (("combiners", "combiner-1"), ("clients", "anna"), ("packages", "digits")):
@@ -186,7 +197,9 @@ def test_a_token_is_shown_once_and_can_be_revoked(served: Served, admin: str) ->
         "/api/v1/sessions/00/rounds/1",
         f"/api/v1/models/{DIGEST}",
         f"/api/v1/models/{DIGEST}/content",
+        f"/api/v1/models/{DIGEST}/tensors",
         f"/api/v1/packages/{DIGEST}",
+        f"/api/v1/packages/{DIGEST}/files",
         "/api/v1/nowhere",
         "/nowhere",
     ],
@@ -294,9 +307,11 @@ def test_openapi_describes_every_route_and_its_answers(served: Served) -> None:
         "/api/v1/models",
         "/api/v1/models/{digest}",
         "/api/v1/models/{digest}/content",
+        "/api/v1/models/{digest}/tensors",
         "/api/v1/objects/{digest}/verify",
         "/api/v1/packages",
         "/api/v1/packages/{digest}",
+        "/api/v1/packages/{digest}/files",
         "/api/v1/sessions",
         "/api/v1/sessions/{session}",
         "/api/v1/sessions/{session}/pause",
