@@ -372,7 +372,7 @@ class ModelView:
 
     Attributes:
         number: the round that made it; 0 for a seed model.
-        session, parent: None for a seed model.
+        session, parent, package: None for a seed model.
         size: bytes.
     """
 
@@ -426,6 +426,8 @@ class VerificationView:
 class CombinerView:
     """One combiner; ``clients`` are attached to it now."""
 
+        metrics_hidden: those of the validation whose mean is not shown, and why.
+        clients: how many clients' updates are in it, of ``samples`` samples together.
     name: CombinerName
     address: str
     clients: int
@@ -436,6 +438,9 @@ class CombinerView:
 
 
 @dataclass(frozen=True, slots=True)
+    metrics_hidden: Mapping[str, str] = field(default_factory=dict)
+    clients: int = 0
+    package: Digest | None = None
 class ClientView:
     """One client.
 

@@ -29,7 +29,7 @@ from fedn_py.reducer.records import (
     SessionRecord,
     TokenKept,
 )
-from fedn_py.reducer.validations import means, training_metrics, validation_metrics
+from fedn_py.reducer.validations import MetricView, means, training_metrics, validation_metrics
 
 
 def phase_of(work: Work) -> str:
@@ -144,7 +144,7 @@ def round_view(
         combiners=tuple(sorted({cell.combiner for cell in record.cells})),
         samples=record.samples,
         metrics=means(measured),
-        metrics_hidden={one.name: one.hidden for one in measured if one.hidden},
+        metrics_hidden=_hidden(measured),
         metrics_by_client={name: dict(values) for name, values in (record.validation or Measured()).by_client.items()},
         training_metrics=means(training_metrics(record)),
         model=record.model,
@@ -191,18 +191,26 @@ def model_view(record: RoundRecord) -> control.ModelView:
     assert record.model is not None
     return control.ModelView(
         digest=record.model,
+    measured = validation_metrics(record)
         number=record.plan.round_number,
         session=record.plan.session,
         parent=record.plan.base_model,
         size=record.model_size,
         created_at=record.ended,
-        metrics=means(validation_metrics(record)),
+        metrics=means(measured),
         samples=record.samples,
     )
 
+        metrics_hidden=_hidden(measured),
+        clients=len(record.included),
+        package=record.plan.package,
 
 def seed_view(record: SeedModelRecord) -> control.ModelView:
     """Return a seed model."""
+def _hidden(metrics: Iterable[MetricView]) -> dict[str, str]:
+    return {one.name: one.hidden for one in metrics if one.hidden}
+
+
     return control.ModelView(record.digest, 0, None, None, record.size, record.created)
 
 

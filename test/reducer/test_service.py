@@ -80,6 +80,7 @@ def test_sessions_rounds_and_models_come_in_order_over_all_pages(tmp_path: Path,
         trail = await all_of(lambda **how: control.models(session.id, **how), limit)
         assert [one.number for one in trail] == [5, 4, 3, 2, 1]
         assert [one.parent for one in trail[:-1]] == [one.digest for one in trail[1:]]
+        assert {(one.package, one.clients) for one in trail} == {(session.options.package, 2)}
         everything = await all_of(lambda **how: control.models(None, **how), limit)
         assert len(everything) == 11
         assert [one.created_at for one in everything] == sorted((one.created_at for one in everything), reverse=True)
