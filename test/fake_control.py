@@ -31,6 +31,7 @@ from fedn_py.reducer.control import (
     StoreView,
     SumParticipantView,
     TokenView,
+    UnknownEvent,
     UnknownModel,
     UnknownObject,
     UnknownPackage,
@@ -70,6 +71,8 @@ class FakeControl:
         self.package_views: list[PackageView] = []
         self.token_views: dict[str, TokenView] = {}
         self.event_views: list[EventView] = []
+        self.events_at_once = 1_000
+        self.events_asked = 0
         self.healthy = True
         self.new_works = 0
         self._ids = itertools.count(1)
@@ -304,15 +307,46 @@ class FakeControl:
         return page(views, after, limit)
 
     async def events(
-        self, *, after: int | None = None, limit: int = 100, kind: str = "", severity: Severity | None = None
+        self,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int = 100,
+        kind: str = "",
+        severity: Severity | None = None,
+        text: str = "",
+        session: str = "",
+        round_number: int | None = None,
+        client: str = "",
+        combiner: str = "",
     ) -> Page[EventView]:
+        self.events_asked += 1
+        about = {"session": session, "round": str(round_number or ""), "client": client, "combiner": combiner}
         chosen = [
             view
             for view in self.event_views
-            if kind in {"", view.kind} and severity in {None, view.severity} and view.seq > (after or 0)
+            if kind in {"", view.kind}
+            and severity in {None, view.severity}
+            and text.lower() in f"{view.kind} {view.text}".lower()
+            and all(view.subject.get(name) == value for name, value in about.items() if value)
         ]
-        items = chosen[-limit:] if after is None else chosen[:limit]
-        return Page(tuple(items), str(items[-1].seq) if items else None)
+        # A search that looks at events_at_once of them and says where to go on.
+        if before is not None:
+            looked = [view for view in self.event_views[::-1] if view.seq < before][: self.events_at_once]
+            items = [view for view in looked if view in chosen][:limit]
+        else:
+            looked = [view for view in self.event_views if view.seq > (after or 0)]
+            looked = looked[-self.events_at_once :] if after is None else looked[: self.events_at_once]
+            items = [view for view in looked if view in chosen]
+            items = items[-limit:] if after is None else items[:limit]
+        mark = items[-1].seq if len(items) == limit else looked[-1].seq if len(looked) == self.events_at_once else None
+        return Page(tuple(items), None if mark is None else str(mark))
+
+    async def event(self, seq: int) -> EventView:
+        for view in self.event_views:
+            if view.seq == seq:
+                return view
+        raise UnknownEvent(seq)
 
     async def tokens(self, *, after: str = "", limit: int = 100) -> Page[TokenView]:
         return page(list(self.token_views.values())[::-1], after, limit)

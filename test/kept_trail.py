@@ -63,7 +63,7 @@ class Kept:
 
     async def tell(self, seq: int, kind: str) -> None:
         event = EventRecord(seq, 1.0, kind, "info", kind)
-        await self.ledger.add("events", event_key(event), event, **indexed(event))
+        await self.ledger.add("events", event_key(event.seq), event, **indexed(event))
 
     async def put(self, content: bytes) -> Digest:
         return (await self.objects.put(chunked(content))).digest

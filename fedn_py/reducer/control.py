@@ -68,6 +68,13 @@ class UnknownObject(Unknown):
         super().__init__("model or package", digest, "List them: fedn-py model list, fedn-py package list.")
 
 
+class UnknownEvent(Unknown):
+    """No event has this number, or it is not stored yet."""
+
+    def __init__(self, seq: int) -> None:
+        super().__init__("event", seq, "List them: fedn-py event list.")
+
+
 class UnknownToken(Unknown):
     """No token has this id."""
 
@@ -616,9 +623,32 @@ class Control(Protocol):
         ...
 
     async def events(
-        self, *, after: int | None = None, limit: int = 100, kind: str = "", severity: Severity | None = None
+        self,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int = 100,
+        kind: str = "",
+        severity: Severity | None = None,
+        text: str = "",
+        session: str = "",
+        round_number: int | None = None,
+        client: str = "",
+        combiner: str = "",
     ) -> Page[EventView]:
-        """Return events, oldest first: those behind ``after``, or the newest ``limit`` when it is None."""
+        """Return events; a search reads a bounded number of them, so a page may hold fewer than there are behind it.
+
+        Args:
+            after: those behind this number, oldest first; the page's ``next`` goes on as ``after``.
+            before: those below this number, newest first; the page's ``next`` goes on as ``before``. Without either,
+                the newest ones come, oldest first, and ``next`` is what follows them as ``after``.
+            text: stands somewhere in the text or the kind, in upper or lower case.
+            session, round_number, client, combiner: what they are about; clients and combiners by name.
+        """
+        ...
+
+    async def event(self, seq: int) -> EventView:
+        """Return one event; raises UnknownEvent."""
         ...
 
     async def tokens(self, *, after: str = "", limit: int = 100) -> Page[TokenView]:

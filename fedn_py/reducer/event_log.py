@@ -97,7 +97,7 @@ class EventLog:
 
     async def _written(self, event: EventRecord) -> bool:
         """Write one event; False where another reducer has taken its number and it waits for a higher one."""
-        key = event_key(event)
+        key = event_key(event.seq)
         try:
             await self._ledger.add("events", key, event, **indexed(event))
         except RecordExists:
@@ -116,9 +116,9 @@ class EventLog:
         self._last = first + len(self._waiting) - 1
 
 
-def event_key(event: EventRecord) -> str:
+def event_key(seq: int) -> str:
     """Return the key of an event's document: keys are in the order of the events."""
-    return f"{event.seq:012d}"
+    return f"{seq:012d}"
 
 
 def indexed(event: EventRecord) -> dict[str, str | int | bool]:

@@ -204,7 +204,7 @@ async def _finish(backup: Backup, documents: Documents, ledger: Ledger, by: str,
     record = Restored(now, by, manifest.id, text, (newest.terms.number if newest else 0) + 1 + NUMBERS_SKIPPED)
     told = EventRecord(event, now, KIND, "error", text, {"backup": manifest.id})
     with contextlib.suppress(RecordExists):  # told by a try that was broken off
-        await ledger.add("events", event_key(told), told, **indexed(told))
+        await ledger.add("events", event_key(told.seq), told, **indexed(told))
     await write_restored(ledger, record)
     await _unmark(documents)
     return record

@@ -29,7 +29,8 @@ from fedn_py.reducer import control, views
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.contents import Contents
 from fedn_py.reducer.control import Page
-from fedn_py.reducer.event_log import EventLog
+from fedn_py.reducer.event_log import EventLog, event_key
+from fedn_py.reducer.event_search import EventFilter, search
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.listing import Listing, Source, number_in
 from fedn_py.reducer.masked_rounds import MaskedRounds
@@ -47,8 +48,8 @@ from fedn_py.reducer.records import (
 )
 from fedn_py.reducer.roster import Roster
 from fedn_py.reducer.sessions import Sessions, first_progress
-from fedn_py.reducer.token_book import TokenBook, now_ms
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
+from fedn_py.reducer.token_book import TokenBook, now_ms
 from fedn_py.reducer.validations import ValidationView, validation_view
 from fedn_py.reducer.verifying import verified
 from fedn_py.runtime.mailbox import Mailbox
@@ -188,17 +189,37 @@ class StoredControl:
         )
 
     async def events(
-        self, *, after: int | None = None, limit: int = 100, kind: str = "", severity: control.Severity | None = None
+        self,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int = 100,
+        kind: str = "",
+        severity: control.Severity | None = None,
+        text: str = "",
+        session: str = "",
+        round_number: int | None = None,
+        client: str = "",
+        combiner: str = "",
     ) -> Page[control.EventView]:
-        """Return events, oldest first: those behind ``after``, or the newest ``limit`` when it is None."""
-        equals = {**({"kind": kind} if kind else {}), **({"severity": severity} if severity else {})}
-        found = await self._parts.ledger.find(
-            "events", EventRecord, equals, order_by="seq", descending=after is None, limit=limit, after=after
-        )
-        if after is None:
-            found = list(reversed(found))
-        following = str(found[-1].seq) if found and (after is None or len(found) == limit) else None
-        return Page(tuple(views.event_view(record) for record in found), following)
+        """Return events behind or below a number, or the newest ones."""
+        about = {"session": session, "round": "" if round_number is None else str(round_number), "client": client}
+        subject = {name: value for name, value in {**about, "combiner": combiner}.items() if value}
+        wanted = EventFilter(kind=kind, severity=severity, text=text, subject=subject)
+        backwards = after is None
+        begin = before if backwards else after
+        found = await search(self._parts.ledger, wanted, begin=begin, backwards=backwards, limit=limit)
+        seen = tuple(views.event_view(record) for record in found.events)
+        if not backwards or before is not None:
+            return Page(seen, None if found.next is None else str(found.next))
+        return Page(seen[::-1], None if found.first is None else str(found.first))
+
+    async def event(self, seq: int) -> control.EventView:
+        """Return one event."""
+        record = await self._parts.ledger.get("events", event_key(seq), EventRecord)
+        if record is None:
+            raise control.UnknownEvent(seq)
+        return views.event_view(record)
 
     # ---- sessions and rounds
 

@@ -27,6 +27,7 @@ from fedn_py.web.bridge import Bridge, upload
 from fedn_py.web.schemas import (
     CreateToken,
     DigestPath,
+    EventPath,
     EventQuery,
     ModelQuery,
     NewToken,
@@ -83,8 +84,13 @@ def network_routes(control: Control, bridge: Bridge) -> APIBlueprint:
 
     @area.get("/events", responses={200: page_of(EventView)})
     def list_events(query: EventQuery) -> Response:
-        """The event log, oldest first."""
-        return answer_json(bridge.call(control.events(**dict(query))))
+        """The event log: the newest, oldest first; or those behind a number, or below one with the newest first."""
+        return answer_json(bridge.call(control.events(**query.asked())))
+
+    @area.get("/events/<int:seq>", responses={200: described(EventView)})
+    def show_event(path: EventPath) -> Response:
+        """One event."""
+        return answer_json(bridge.call(control.event(path.seq)))
 
     return area
 

@@ -3,11 +3,11 @@
 import dataclasses
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from flask import Response
 from flask.json.provider import DefaultJSONProvider
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 from pydantic_core import to_json
 from werkzeug.exceptions import BadRequest
 
@@ -58,12 +58,36 @@ class ModelQuery(Paging):
 
 
 class EventQuery(Request):
-    """Which events."""
+    """Which events; a page may hold fewer than there are behind it, ask with its next until that is null."""
 
-    after: int | None = Field(default=None, ge=0, description="only events behind this number; absent: the newest")
+    after: int | None = Field(default=None, ge=0, le=2**53, description="only events behind this number, oldest first")
+    before: int | None = Field(
+        default=None, ge=0, le=2**53, description="only events below this number, newest first; not with after"
+    )
     limit: int = Field(default=100, ge=1, le=1_000, description="how many at most")
     kind: str = Field(default="", max_length=100, description="of this kind only")
     severity: Severity | None = Field(default=None, description="of this severity only")
+    text: str = Field(default="", max_length=200, description="with this in text or kind, in upper or lower case")
+    session: SessionText | None = Field(default=None, description="about this session only")
+    round_number: int | None = Field(default=None, alias="round", ge=1, le=2**31, description="about this round only")
+    client: str = Field(default="", max_length=63, description="about the client of this name only")
+    combiner: str = Field(default="", max_length=63, description="about the combiner of this name only")
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> Self:
+        if self.after is not None and self.before is not None:
+            raise ValueError("after and before lead in opposite directions; give one of them")
+        return self
+
+    def asked(self) -> dict[str, Any]:
+        """Return what is asked for, by the names of ``Control.events``."""
+        return {**dict(self), "session": self.session or ""}
+
+
+class EventPath(Request):
+    """Which event."""
+
+    seq: int = Field(ge=1, le=2**53, description="the event's number")
 
 
 class ResumeQuery(Request):

@@ -7,6 +7,7 @@ import pytest
 from web_server import Served
 
 from fedn_py.protocol.masked.options import MaskedOptions
+from fedn_py.reducer.control import EventView
 from fedn_py.reducer.validations import MetricView
 
 DIGEST = "ab" * 32
@@ -180,6 +181,28 @@ def test_combiners_clients_packages_and_events_are_listed(served: Served, admin:
     assert served.ask("GET", "/api/v1/events?severity=error&limit=5", token=admin).json == {"items": [], "next": None}
 
 
+def test_events_are_searched_paged_backwards_and_shown_one_by_one(served: Served, admin: str) -> None:
+    served.control.event_views = [
+        EventView(
+            seq, 1.0, "a.kind", "info", f"Number {seq}", {"round": str(seq % 2), "session": "5e55", "client": "c"}
+        )
+        for seq in range(1, 31)
+    ]
+    served.control.events_at_once = 4
+
+    def seen(query: str) -> list[int]:
+        return [event["seq"] for event in served.ask("GET", f"/api/v1/events?{query}", token=admin).json["items"]]
+
+    assert seen("before=31&limit=2") == [30, 29]
+    assert seen("before=31&round=1&session=5e55&client=c&text=NUMBER") == [29, 27]
+    assert seen("before=31&combiner=north") == []
+    assert served.ask("GET", "/api/v1/events?before=31&combiner=north", token=admin).json["next"] == "27"
+    assert seen("after=3&limit=2") == [4, 5]
+    assert served.ask("GET", "/api/v1/events/17", token=admin).json["text"] == "Number 17"
+    for wrong in ("before=1&after=2", "round=0", "session=X", "before=-1", "text=" + "x" * 201, "client=" + "x" * 64):
+        assert served.ask("GET", f"/api/v1/events?{wrong}", token=admin).status == 422, wrong
+
+
 def test_a_token_is_shown_once_and_can_be_revoked(served: Served, admin: str) -> None:
     body = {"role": "client", "label": "hospital", "valid_s": 3600}
     made = served.ask("POST", "/api/v1/tokens", body, token=admin).json
@@ -195,6 +218,7 @@ def test_a_token_is_shown_once_and_can_be_revoked(served: Served, admin: str) ->
     [
         "/api/v1/sessions/00",
         "/api/v1/sessions/00/rounds/1",
+        "/api/v1/events/17",
         f"/api/v1/models/{DIGEST}",
         f"/api/v1/models/{DIGEST}/content",
         f"/api/v1/models/{DIGEST}/tensors",
@@ -304,6 +328,7 @@ def test_openapi_describes_every_route_and_its_answers(served: Served) -> None:
         "/api/v1/clients",
         "/api/v1/combiners",
         "/api/v1/events",
+        "/api/v1/events/{seq}",
         "/api/v1/models",
         "/api/v1/models/{digest}",
         "/api/v1/models/{digest}/content",
