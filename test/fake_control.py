@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 from fedn_py.errors import PeerFault
@@ -41,6 +41,7 @@ from fedn_py.reducer.control import (
     VerificationView,
     WrongSessionStatus,
 )
+from fedn_py.reducer.session_limits import SessionChanges
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.reducer.validations import MetricView, ValidationView
 
@@ -146,7 +147,20 @@ class FakeControl:
         self.new_works += new_work
         return await self.become(session, "running", "resumed")
 
-    async def stop_session(self, session: SessionId) -> SessionView:
+    async def change_session(self, session: SessionId, changes: SessionChanges) -> SessionView:
+        old = await self.session(session)
+        if old.status == "stopped":
+            raise WrongSessionStatus(session, old.status, "changed")
+        given = {name: value for name, value in asdict(changes).items() if value is not None}
+        options = replace(old.options, **given)
+        view = replace(old, options=options, rounds_wanted=options.rounds)
+        self.session_views[session] = view
+        return view
+
+    async def stop_session(self, session: SessionId, *, after_round: bool = False) -> SessionView:
+        if after_round:
+            self.session_views[session] = replace(await self.session(session), intent="end")
+            return self.session_views[session]
         return await self.become(session, "stopped", "stopped")
 
     def finish_round(self, session: SessionId, number: int, accuracy: float) -> RoundView:

@@ -89,9 +89,22 @@ class Network:
         query = _query(new_work="true" if new_work else None)
         return self._one("POST", f"/sessions/{session}/resume{query}", SessionView)
 
-    def stop_session(self, session: str) -> SessionView:
-        """End a session for good."""
-        return self._one("POST", f"/sessions/{session}/stop", SessionView)
+    def change_session(self, session: str, **changes: float) -> SessionView:
+        """Let other limits hold from the next attempt on; the one under way keeps those it began with.
+
+        Args:
+            changes: of ``SessionChanges``, such as rounds or clients_required; what is not given stays.
+        """
+        return self._one("PATCH", f"/sessions/{session}", SessionView, changes)
+
+    def stop_session(self, session: str, *, after_round: bool = False) -> SessionView:
+        """End a session for good.
+
+        Args:
+            after_round: finish the round under way; otherwise it is given up.
+        """
+        query = _query(after_round="true" if after_round else None)
+        return self._one("POST", f"/sessions/{session}/stop{query}", SessionView)
 
     def rounds(self, session: str, *, after: int = 0) -> list[RoundView]:
         """Return a session's rounds, oldest first: those behind number ``after``."""

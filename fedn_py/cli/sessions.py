@@ -176,7 +176,11 @@ def pause_session(session: SessionArgument = None, profile: ProfileOption = None
 
     Example: fedn-py session pause
     """
-    _change("pause", session, profile, as_json=as_json)
+    from fedn_py.cli.finding import find_session
+
+    network = open_network(profile)
+    view = network.pause_session(find_session(network, session).id)
+    print_data(view, lambda: _print_status(view), as_json=as_json)
 
 
 @sessions.command("resume")
@@ -203,13 +207,71 @@ def resume_session(
     print_data(view, lambda: _print_status(view), as_json=as_json)
 
 
+@sessions.command("change")
+def change_session(
+    session: SessionArgument = None,
+    *,
+    rounds_wanted: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="Rounds to run in all; not fewer than are done.")
+    ] = None,
+    clients_wanted: Annotated[
+        int | None, typer.Option(min=0, help="Close a round with so many updates; 0: all.")
+    ] = None,
+    clients_required: Annotated[int | None, typer.Option(min=1, help="With fewer, a round fails.")] = None,
+    update_timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds a client has for a round.")] = None,
+    validation_timeout: Annotated[float | None, typer.Option(metavar="S", help="Seconds for a validation.")] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(min=1, help="Attempts at a round before the session fails.")
+    ] = None,
+    retry_delay: Annotated[float | None, typer.Option(metavar="S", help="Seconds between two attempts.")] = None,
+    gather_timeout: Annotated[
+        float | None, typer.Option(metavar="S", help="Seconds to wait for the wanted clients.")
+    ] = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a session's limits from its next attempt on; the one under way keeps its own.
+
+    Example: fedn-py session change --rounds 20 --clients-required 3
+    """
+    from fedn_py.cli.finding import find_session
+
+    asked = {
+        "rounds": rounds_wanted,
+        "clients_wanted": clients_wanted,
+        "clients_required": clients_required,
+        "update_timeout_s": update_timeout,
+        "validation_timeout_s": validation_timeout,
+        "max_attempts": max_attempts,
+        "retry_delay_s": retry_delay,
+        "gather_timeout_s": gather_timeout,
+    }
+    changes = {name: value for name, value in asked.items() if value is not None}
+    if not changes:
+        raise typer.BadParameter("say what to change, such as --rounds 20")
+    network = open_network(profile)
+    view = network.change_session(find_session(network, session).id, **changes)
+    print_data(view, lambda: _print_session(view), as_json=as_json)
+
+
 @sessions.command("stop")
-def stop_session(session: SessionArgument = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+def stop_session(
+    session: SessionArgument = None,
+    after_round: Annotated[
+        bool, typer.Option("--after-round", help="Finish the round under way; otherwise it is given up.")
+    ] = False,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """End a session for good; its models stay.
 
-    Example: fedn-py session stop
+    Example: fedn-py session stop --after-round
     """
-    _change("stop", session, profile, as_json=as_json)
+    from fedn_py.cli.finding import find_session
+
+    network = open_network(profile)
+    view = network.stop_session(find_session(network, session).id, after_round=after_round)
+    print_data(view, lambda: _print_status(view), as_json=as_json)
 
 
 def _package(network: "Network", text: str) -> Any:
@@ -253,18 +315,13 @@ def _watch(network: "Network", session: "SessionView", timeout: float | None, *,
     hint(f"fedn-py model download {short(ended.final_model)}")
 
 
-def _change(change: str, session: str | None, profile: Path | None, *, as_json: bool) -> None:
-    from fedn_py.cli.finding import find_session
-
-    network = open_network(profile)
-    found = find_session(network, session).id
-    changes = {"pause": network.pause_session, "stop": network.stop_session}
-    view = changes[change](found)
-    print_data(view, lambda: _print_status(view), as_json=as_json)
+_COMES = {"pause": "rests", "stop": "ends", "end": "ends"}
+"""What a session does when its round under way has ended, by the wish that is open."""
 
 
 def _print_status(view: "SessionView") -> None:
-    print(f"session {view.name} is {view.status}")
+    comes = f"; it {_COMES[view.intent]} after the round under way" if view.intent in _COMES else ""
+    print(f"session {view.name} is {view.status}{comes}")
 
 
 def _print_session(view: "SessionView") -> None:
@@ -274,7 +331,9 @@ def _print_session(view: "SessionView") -> None:
             ("id", view.id),
             ("status", view.status),
             ("reason", view.reason),
+            ("after the round", _COMES.get(view.intent, "")),
             ("rounds", f"{view.rounds_done} of {view.rounds_wanted}"),
+            ("clients", f"{view.options.clients_required} or more, {view.options.clients_wanted or 'all'} wanted"),
             ("created", instant(view.created_at)),
             ("package", view.options.package),
             ("seed model", view.options.seed_model),

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
+from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, CombinerName, Generation, SessionId
 from fedn_py.protocol import masked_rounds, waves
 from fedn_py.protocol.drawing import attached, cells_of, plan_of
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
 from fedn_py.protocol.masked.differencing import BaseUsedUp
 from fedn_py.protocol.masked.outlook import Failed as RoundFailed
-from fedn_py.protocol.masked.outlook import PrivacyHold, Retry
+from fedn_py.protocol.masked.outlook import PrivacyHold
 from fedn_py.protocol.masked_rounds import ANSWER_MARGIN_S, LOST, MOVING_S, STOPPED
 from fedn_py.protocol.masked_rounds_work import (
     AnswerDeadlinePassed,
@@ -44,10 +45,13 @@ from fedn_py.protocol.reducer_terms import (
     Roster,
     arrivals,
     each,
+    limits_of,
     places,
+    with_limits,
 )
 from fedn_py.protocol.reducer_work import (
     CellGaveUp,
+    ChangeRequested,
     ClientsChanged,
     CloseFailedAttempt,
     CombinerJoined,
@@ -67,7 +71,9 @@ from fedn_py.protocol.reducer_work import (
     PartialArrived,
     Paused,
     PauseRequested,
+    RecordChange,
     RecordIntent,
+    RecordLimits,
     RecordNewWork,
     RecordSession,
     RecordValidation,
@@ -113,6 +119,16 @@ BY_OPERATOR = "by its operator"
 _GENERATIONS_PER_SESSION = 2**32
 
 
+class FewerRoundsThanDone(PeerFault):
+    """A session's rounds cannot be set below those that are done."""
+
+    def __init__(self, rounds: int, done: int) -> None:
+        super().__init__(
+            f"rounds is to be {rounds}, but {done} are done",
+            remedy="Ask for as many as are done, or more; or stop the session after the round under way.",
+        )
+
+
 def first_generation(session_number: int) -> Generation:
     """Return a generation above all of the sessions before: combiners outlive sessions."""
     return Generation(session_number * _GENERATIONS_PER_SESSION)
@@ -124,12 +140,15 @@ def step(state: Reducer, event: Event) -> Result:
     Raises:
         UnexpectedEvent: the event does not belong to the work at hand; nothing has changed.
         BaseUsedUp: the operator's policy allows no further work on the base model; nothing has changed.
+        FewerRoundsThanDone: the operator wants fewer rounds than there are; nothing has changed.
     """
     match event:
         case SessionStarted():
             return _started(state, event)
         case PauseRequested() | ResumeRequested() | StopRequested():
             return _obey(state, event)
+        case ChangeRequested():
+            return _change(state, event)
         case CombinerJoined(combiner, instance, max_clients):
             return _joined(state, combiner, Joined(instance, max_clients=max_clients))
         case ClientsChanged(combiner, instance, clients, registered):
@@ -199,7 +218,8 @@ def _started(state: Reducer, event: SessionStarted) -> Result:
         case Validating(away=away):
             return _await_validation(state, progress, away)
         case None if event.paused:
-            return replace(state, work=Paused(progress, event.paused)), []
+            progress, renewed = _renewed(progress)
+            return replace(state, work=Paused(progress, event.paused)), renewed
         case None:
             return _next_attempt(state, progress)
 
@@ -218,6 +238,8 @@ def _obey(state: Reducer, event: PauseRequested | ResumeRequested | StopRequeste
     if isinstance(work, Idle) or work.progress.terms.session != event.session:
         raise UnexpectedEvent(work, event)
     match event, work:
+        case StopRequested(after_round=True), Planning() | Updating() | Masked() | Committing() | Validating():
+            return (state, []) if work.progress.intent == "stop" else _intending(state, work, "end")
         case StopRequested(), Updating():
             return _stop_updating(state, work)
         case StopRequested(), Masked():
@@ -227,7 +249,7 @@ def _obey(state: Reducer, event: PauseRequested | ResumeRequested | StopRequeste
             return _intending(state, work, "stop")
         case StopRequested(), _:
             return _end_session(state, work.progress, "stopped", BY_OPERATOR)
-        case PauseRequested(), _ if isinstance(work, Paused) or work.progress.intent == "stop":
+        case PauseRequested(), _ if isinstance(work, Paused) or work.progress.intent in {"stop", "end"}:
             raise UnexpectedEvent(work, event)  # it rests already, or is ending: a stop is not taken back
         case PauseRequested(), Gathering() | Failed():
             return _pause(state, work.progress, BY_OPERATOR)
@@ -247,6 +269,37 @@ def _intending(state: Reducer, work: _AtWork, intent: Intent) -> Result:
     """Keep a wish until the running round ends, over a new start of the reducer too."""
     wish = RecordIntent(work.progress.terms.session, intent)
     return replace(state, work=replace(work, progress=replace(work.progress, intent=intent))), [wish]
+
+
+def _change(state: Reducer, event: ChangeRequested) -> Result:
+    """Take other limits over: at once where no attempt is under way, and otherwise when it has ended."""
+    work, limits = state.work, event.limits
+    if isinstance(work, Idle) or work.progress.terms.session != event.session:
+        raise UnexpectedEvent(work, event)
+    progress = work.progress
+    if limits.rounds < progress.committed:
+        raise FewerRoundsThanDone(limits.rounds, progress.committed)
+    before = progress.changed or limits_of(progress.terms)
+    if limits == before:
+        return state, []
+    recorded: list[Effect] = [RecordChange(event.session, before, limits)]
+    progress = replace(progress, changed=limits)
+    if not isinstance(work, Gathering | Failed | Paused):
+        return replace(state, work=replace(work, progress=progress)), recorded
+    progress, renewed = _renewed(progress)
+    if progress.committed >= limits.rounds and not isinstance(work, Paused):
+        state, more = _next_attempt(state, progress)
+    else:
+        state, more = _released(replace(state, work=replace(work, progress=progress)))
+    return state, recorded + renewed + more
+
+
+def _renewed(progress: Progress) -> tuple[Progress, list[Effect]]:
+    """Let limits that were changed hold, now that no attempt runs that began with others."""
+    if progress.changed is None:
+        return progress, []
+    terms = with_limits(progress.terms, progress.changed)
+    return replace(progress, terms=terms, changed=None), [RecordLimits(terms.session, progress.changed)]
 
 
 def _stop_updating(state: Reducer, work: Updating) -> Result:
@@ -349,13 +402,18 @@ def _lost(state: Reducer, combiner: CombinerName, event: CombinerLost) -> Result
 
 def _next_attempt(state: Reducer, progress: Progress) -> Result:
     """Go on to the next attempt, or end the session, as its intent and its rounds say."""
+    progress, renewed = _renewed(progress)
     if progress.intent == "stop":
-        return _end_session(state, progress, "stopped", BY_OPERATOR)
-    if progress.committed >= progress.terms.rounds:
-        return _end_session(state, progress, "finished", "")
-    if progress.intent == "pause":
-        return _pause(state, progress, BY_OPERATOR)
-    return _try_to_begin(replace(state, work=Gathering(progress, "")))
+        state, effects = _end_session(state, progress, "stopped", BY_OPERATOR)
+    elif progress.committed >= progress.terms.rounds:
+        state, effects = _end_session(state, progress, "finished", "")
+    elif progress.intent == "end":
+        state, effects = _end_session(state, progress, "stopped", BY_OPERATOR)
+    elif progress.intent == "pause":
+        state, effects = _pause(state, progress, BY_OPERATOR)
+    else:
+        state, effects = _try_to_begin(replace(state, work=Gathering(progress, "")))
+    return state, renewed + effects
 
 
 def _try_to_begin(state: Reducer) -> Result:
@@ -490,16 +548,18 @@ def _fail(state: Reducer, progress: Progress, plan: RoundPlan, cells: Cells, rea
 
 def _again(state: Reducer, progress: Progress, plan: RoundPlan, reason: str) -> Result:
     """Go on after a failed attempt: with another one, after a while, or not."""
+    progress, renewed = _renewed(replace(progress, attempt=plan.attempt + 1, moved=False))
     terms = progress.terms
-    progress = replace(progress, attempt=plan.attempt + 1, moved=False)
     if progress.intent != "run":
-        return _next_attempt(state, progress)
-    if terms.max_attempts and plan.attempt % terms.max_attempts == 0:
+        state, effects = _next_attempt(state, progress)
+    elif terms.max_attempts and plan.attempt % terms.max_attempts == 0:
         why = f"round {plan.round_number} failed {terms.max_attempts} times, at last with: {reason}"
-        return _pause(state, progress, why)
-    delay_s = min(terms.retry_delay_s * 2 ** min(plan.attempt - 1, 16), LONGEST_RETRY_S)
-    retry = RetryDue(terms.session, plan.round_number, progress.attempt)
-    return replace(state, work=Failed(progress, reason)), [StartTimer(delay_s, retry)]
+        state, effects = _pause(state, progress, why)
+    else:
+        delay_s = min(terms.retry_delay_s * 2 ** min(plan.attempt - 1, 16), LONGEST_RETRY_S)
+        retry = RetryDue(terms.session, plan.round_number, progress.attempt)
+        state, effects = replace(state, work=Failed(progress, reason)), [StartTimer(delay_s, retry)]
+    return state, renewed + effects
 
 
 # ---- masked attempts
@@ -566,16 +626,16 @@ def _advanced(state: Reducer, advanced: masked_rounds.Advanced) -> Result:
 
 def _after_masked(state: Reducer, progress: Progress, work: Masked) -> Result:
     """Go on after a masked attempt that failed, as far as nobody's update can come to light by it."""
-    if progress.intent == "run":
-        rested = replace(progress, attempt=work.plan.attempt + 1, moved=False)
-        match masked_rounds.what_next(progress, state.roster):
-            case PrivacyHold() as hold:
-                return _pause(state, rested, masked_rounds.hold_reason(progress, hold))
-            case RoundFailed() as failed:
-                return _pause(state, rested, masked_rounds.failed_reason(progress, failed, work.reason))
-            case Retry():
-                pass
-    return _again(state, progress, work.plan, work.reason)
+    progress, renewed = _renewed(progress)
+    rested = replace(progress, attempt=work.plan.attempt + 1, moved=False)
+    match masked_rounds.what_next(progress, state.roster):
+        case PrivacyHold() as hold if progress.intent == "run":
+            state, effects = _pause(state, rested, masked_rounds.hold_reason(progress, hold))
+        case RoundFailed() as failed if progress.intent == "run":
+            state, effects = _pause(state, rested, masked_rounds.failed_reason(progress, failed, work.reason))
+        case _:
+            state, effects = _again(state, progress, work.plan, work.reason)
+    return state, renewed + effects
 
 
 # ---- time

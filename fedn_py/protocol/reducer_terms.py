@@ -4,7 +4,7 @@ The reducer's machine keeps these in its state; what becomes of them is in ``red
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Literal
 
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId
@@ -15,7 +15,10 @@ from fedn_py.protocol.messages import Masking, PartialAggregate
 
 @dataclass(frozen=True, slots=True)
 class SessionTerms:
-    """What a session was started with; never changes.
+    """What a session's next attempt is run by.
+
+    Its operator may change the limits (``SessionLimits``), and a new work has other parameters; all else stays as the
+    session was started with. An attempt keeps the terms that it began with.
 
     Attributes:
         number: counts the sessions of this network, from 1.
@@ -50,7 +53,32 @@ class SessionTerms:
     rework_max: int = 20
 
 
-Intent = Literal["run", "pause", "stop"]
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """Those of a session's terms that its operator may change while it is under way; see ``SessionTerms``."""
+
+    rounds: int
+    clients_wanted: int
+    clients_required: int
+    update_timeout_s: float
+    validation_timeout_s: float
+    max_attempts: int
+    retry_delay_s: float
+    gather_timeout_s: float
+
+
+def limits_of(terms: SessionTerms) -> SessionLimits:
+    """Return the limits in a session's terms."""
+    return SessionLimits(**{one.name: getattr(terms, one.name) for one in fields(SessionLimits)})
+
+
+def with_limits(terms: SessionTerms, limits: SessionLimits) -> SessionTerms:
+    """Return a session's terms with other limits."""
+    return replace(terms, **asdict(limits))
+
+
+Intent = Literal["run", "pause", "stop", "end"]
+"""stop: end as soon as nothing is left half done; end: end when the running round has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +92,7 @@ class Progress:
         generation: the last one given out.
         drawn: how many clients the last attempt had; where all are wanted, so many are waited for, for a while.
         intent: what the operator wants to happen when the running round ends.
+        changed: the limits that hold from the next attempt on, where they were changed during this one.
         moved: clients of cells that were too small have been sent elsewhere for this attempt.
         history: the masked attempts at this round and its present work that have ended; empty after a commit.
         works: how many other works were done on this base model before the present one.
@@ -81,6 +110,7 @@ class Progress:
     history: tuple[Attempt, ...] = ()
     works: int = 0
     names: Mapping[ClientId, ClientName] = field(default_factory=dict)
+    changed: SessionLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from fedn_py.protocol.messages import (
     ValidationOrder,
     ValidationReport,
 )
-from fedn_py.protocol.reducer_terms import Cells, Intent, Progress, Roster
+from fedn_py.protocol.reducer_terms import Cells, Intent, Progress, Roster, SessionLimits
 
 # ---- state
 
@@ -164,9 +164,26 @@ class ResumeRequested:
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """The operator wants the session to end, with the rounds it has."""
+    """The operator wants the session to end, with the rounds it has.
+
+    Attributes:
+        after_round: the round under way is not given up; it still makes its model, or fails.
+    """
 
     session: SessionId
+    after_round: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRequested:
+    """The operator wants other limits to hold from the next attempt on.
+
+    Attributes:
+        limits: all of them, those that stay as they are too.
+    """
+
+    session: SessionId
+    limits: SessionLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +310,7 @@ Event = (
     | PauseRequested
     | ResumeRequested
     | StopRequested
+    | ChangeRequested
     | CombinerJoined
     | ClientsChanged
     | CombinerLost
@@ -403,6 +421,23 @@ class RecordIntent:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordChange:
+    """Write down which limits the operator wants to hold from the next attempt on, and say so in the event log."""
+
+    session: SessionId
+    before: SessionLimits
+    limits: SessionLimits
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLimits:
+    """Write down that limits that were changed hold now: no attempt runs that began with others."""
+
+    session: SessionId
+    limits: SessionLimits
+
+
+@dataclass(frozen=True, slots=True)
 class RecordValidation:
     """Write down the metrics of a round's model."""
 
@@ -476,6 +511,8 @@ Effect = (
     | TellCommitted
     | TellCommittedAgain
     | RecordIntent
+    | RecordChange
+    | RecordLimits
     | RecordValidation
     | RecordSession
     | RecordNewWork

@@ -12,6 +12,8 @@ from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, SessionId, TokenId
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.messages import Masking
+from fedn_py.protocol.reducer_terms import Intent
+from fedn_py.reducer.session_limits import SessionChanges
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.reducer.validations import ValidationView
 
@@ -97,7 +99,7 @@ class SessionUnderWay(Conflict):
 
 
 class WrongSessionStatus(Conflict):
-    """A session cannot be paused, resumed or stopped in the status it has."""
+    """A session cannot be paused, resumed, changed or stopped in the status it has."""
 
     def __init__(self, session: object, status: str, wanted: str) -> None:
         super().__init__(f"session {session} is {status} and cannot be {wanted}", remedy="See fedn-py session show.")
@@ -193,7 +195,7 @@ class StatusView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
-    """What a session shall be; it cannot be changed once it has begun.
+    """What a session shall be; once it has begun, ``SessionChanges`` says what of it can be changed.
 
     Attributes:
         name: what people call it; empty for one made up.
@@ -233,8 +235,11 @@ class SessionView:
 
     Attributes:
         number: counts the sessions of this network, from 1.
+        rounds_wanted, options: as last changed; an attempt under way keeps the limits it began with.
         reason: why it waits, was stopped or failed; empty otherwise.
         final_model: the newest global model; None before the first round is done.
+        intent: what happens when the round under way ends: it goes on ("run"), rests ("pause") or ends ("end", and
+            "stop", which gives the round up where it can).
     """
 
     id: SessionId
@@ -247,6 +252,7 @@ class SessionView:
     reason: str
     created_at: float
     final_model: Digest | None = None
+    intent: Intent = "run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,8 +564,21 @@ class Control(Protocol):
         """
         ...
 
-    async def stop_session(self, session: SessionId) -> SessionView:
-        """End a session for good, giving up the round under way."""
+    async def change_session(self, session: SessionId, changes: SessionChanges) -> SessionView:
+        """Let other limits hold from the next attempt on; the one under way keeps those it began with.
+
+        Raises:
+            InvalidSession, FewerRoundsThanDone, BeyondPolicy: the session cannot have these.
+            WrongSessionStatus: it has ended.
+        """
+        ...
+
+    async def stop_session(self, session: SessionId, *, after_round: bool = False) -> SessionView:
+        """End a session for good.
+
+        Args:
+            after_round: finish the round under way; otherwise it is given up. Without one the session ends at once.
+        """
         ...
 
     async def rounds(self, session: SessionId, *, after: str = "", limit: int = 100) -> Page[RoundView]:

@@ -76,12 +76,12 @@ def masked_terms(terms: SessionTerms, speaker: Speaker | None, n_parameters: int
         least_in_cell=least,
         rework_max=policy.rework_max,
     )
-    _check_policy(terms, speaker, n_parameters)
+    check_policy(terms, speaker, n_parameters)
     return terms
 
 
-def _check_policy(terms: SessionTerms, speaker: Speaker, n_parameters: int) -> None:
-    """Plan an attempt for nobody, to see whether the policy lets it be."""
+def check_policy(terms: SessionTerms, speaker: Speaker, n_parameters: int) -> None:
+    """Plan an attempt for nobody, to see whether the policy lets it be; raises BeyondPolicy."""
     size = min(max(terms.clients_wanted, terms.clients_required), most_in_cell(terms))
     name = CombinerName("trial")
     nobody = frozenset(ClientId(f"{number:064x}") for number in range(size))

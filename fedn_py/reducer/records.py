@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from fedn_py.errors import OwnFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, SessionId, TokenId
 from fedn_py.protocol.messages import Masking, Metrics, PartialAggregate, RoundPlan
-from fedn_py.protocol.reducer_terms import Intent, SessionTerms
+from fedn_py.protocol.reducer_terms import Intent, SessionLimits, SessionTerms
 from fedn_py.reducer.masked_documents import MaskedDocument
 from fedn_py.store.ports import JSONValue
 from fedn_py.transport.authentication import TokenRecord
@@ -43,6 +43,7 @@ class SessionRecord:
     Attributes:
         created: seconds since 1970.
         intent: what its operator wants to happen when the running round ends.
+        changed: the limits that hold from the next attempt on, where they were changed during the one under way.
     """
 
     name: str
@@ -51,6 +52,7 @@ class SessionRecord:
     reason: str
     created: float
     intent: Intent = "run"
+    changed: SessionLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)

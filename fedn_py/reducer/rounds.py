@@ -16,7 +16,7 @@ from fedn_py.protocol.masked_rounds_work import MaskedEffect, PlanMasked
 from fedn_py.protocol.messages import CellOrder, PartialAggregate
 from fedn_py.protocol.plain_cells import excluded_of
 from fedn_py.protocol.reducer import BY_OPERATOR
-from fedn_py.protocol.reducer_terms import each
+from fedn_py.protocol.reducer_terms import each, with_limits
 from fedn_py.protocol.reducer_work import (
     CloseFailedAttempt,
     CommitRound,
@@ -27,7 +27,9 @@ from fedn_py.protocol.reducer_work import (
     ExtendAttempt,
     MoveClients,
     OpenAttempt,
+    RecordChange,
     RecordIntent,
+    RecordLimits,
     RecordNewWork,
     RecordSession,
     RecordValidation,
@@ -69,6 +71,7 @@ from fedn_py.reducer.round_records import (
     tell_started,
     write_attempt,
 )
+from fedn_py.reducer.session_limits import told
 from fedn_py.reducer.token_book import now_ms
 from fedn_py.reducer.validations import means, validation_metrics
 from fedn_py.runtime.mailbox import Mailbox
@@ -149,6 +152,10 @@ class Rounds:
                 await self.patience.until_done(lambda: self._record_validation(effect))
             case RecordIntent():
                 await self.patience.until_done(lambda: self._record_intent(effect))
+            case RecordChange():
+                await self.patience.until_done(lambda: self._record_change(effect))
+            case RecordLimits():
+                await self.patience.until_done(lambda: self._record_limits(effect))
             case RecordSession():
                 await self.patience.until_done(lambda: self._record_session(effect))
             case RecordNewWork():
@@ -361,6 +368,19 @@ class Rounds:
             return replace(record, intent=effect.intent)
 
         await self._ledger.change("sessions", effect.session, SessionRecord, intended)
+
+    async def _record_change(self, effect: RecordChange) -> None:
+        await self._ledger.change(
+            "sessions", effect.session, SessionRecord, lambda record: replace(record, changed=effect.limits)
+        )
+        text = f"session changed, from its next attempt on: {told(effect.before, effect.limits)}"
+        self._events.tell("session.changed", text, session=effect.session)
+
+    async def _record_limits(self, effect: RecordLimits) -> None:
+        def renewed(record: SessionRecord) -> SessionRecord:
+            return replace(record, terms=with_limits(record.terms, effect.limits), changed=None)
+
+        await self._ledger.change("sessions", effect.session, SessionRecord, renewed)
 
     async def _record_session(self, effect: RecordSession) -> None:
         await self._ledger.change(

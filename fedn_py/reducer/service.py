@@ -16,6 +16,7 @@ from fedn_py.protocol.machine import UnexpectedEvent
 from fedn_py.protocol.messages import RoundProgress
 from fedn_py.protocol.reducer import BY_OPERATOR
 from fedn_py.protocol.reducer_work import (
+    ChangeRequested,
     Effect,
     Event,
     Idle,
@@ -47,6 +48,7 @@ from fedn_py.reducer.records import (
     round_key,
 )
 from fedn_py.reducer.roster import Roster
+from fedn_py.reducer.session_limits import SessionChanges
 from fedn_py.reducer.sessions import Sessions, first_progress
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.reducer.token_book import TokenBook, now_ms
@@ -260,22 +262,32 @@ class StoredControl:
         """Go on with a paused session."""
         return await self._obeyed(session, ResumeRequested(session, new_work), "resumed")
 
-    async def stop_session(self, session: SessionId) -> control.SessionView:
+    async def change_session(self, session: SessionId, changes: SessionChanges) -> control.SessionView:
+        """Let other limits hold from the next attempt on."""
+        async with self._starting:  # of two changes the second one is made to what the first one left
+            limits = await self._parts.sessions.changed_limits(session, changes)
+            return await self._obeyed(session, ChangeRequested(session, limits), "changed")
+
+    async def stop_session(self, session: SessionId, *, after_round: bool = False) -> control.SessionView:
         """End a session for good."""
+        stop = StopRequested(session, after_round)
         try:
-            return await self._obeyed(session, StopRequested(session), "stopped")
+            return await self._obeyed(session, stop, "stopped")
         except control.WrongSessionStatus:
             async with self._starting:  # it may just be beginning
                 work = self._parts.mailbox.state.work
                 if not isinstance(work, Idle) and work.progress.terms.session == session:
-                    return await self._obeyed(session, StopRequested(session), "stopped")
+                    return await self._obeyed(session, stop, "stopped")
                 # A start whose answer was lost may have been stored after that: nobody works on it.
                 if not await self._parts.sessions.forsake(session, BY_OPERATOR):
                     raise
             return await self.session(session)
 
     async def _obeyed(
-        self, session: SessionId, wish: PauseRequested | ResumeRequested | StopRequested, wanted: str
+        self,
+        session: SessionId,
+        wish: PauseRequested | ResumeRequested | StopRequested | ChangeRequested,
+        wanted: str,
     ) -> control.SessionView:
         record = await self._parts.sessions.get(session)
         try:

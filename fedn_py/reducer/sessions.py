@@ -4,21 +4,21 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import ClientId, ClientName, Generation, SessionId, parse_name
 from fedn_py.protocol.masked.options import LEAST_CLIENTS, MaskedOptions, faults_of
 from fedn_py.protocol.messages import RoundCommitted
 from fedn_py.protocol.reducer import first_generation
-from fedn_py.protocol.reducer_terms import Progress, SessionTerms
+from fedn_py.protocol.reducer_terms import Progress, SessionLimits, SessionTerms, limits_of, with_limits
 from fedn_py.protocol.reducer_work import SessionStarted, Updating, Validating
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import SessionOptions, SessionUnderWay, UnknownModel, UnknownSession
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.lease import LEASE_KEY
 from fedn_py.reducer.ledger import Fields, Ledger
-from fedn_py.reducer.masked_sessions import found_attempt, masked_terms, unfinished, with_history
+from fedn_py.reducer.masked_sessions import check_policy, found_attempt, masked_terms, unfinished, with_history
 from fedn_py.reducer.planning import Speaker
 from fedn_py.reducer.records import (
     UNDER_WAY,
@@ -32,11 +32,11 @@ from fedn_py.reducer.records import (
 )
 from fedn_py.reducer.restored import next_number
 from fedn_py.reducer.round_records import CommittedElsewhere, cells_of
+from fedn_py.reducer.session_limits import SessionChanges, faults_of_limits, faults_of_masked_limits
 
 INTERRUPTED = "ReducerRestarted: the reducer was started anew while the attempt began or ended"
 """Why a masked attempt failed that an earlier life of the reducer had not planned yet, or was giving up."""
 
-MOST_ROUNDS = 999_999
 _VALIDATIONS_AT_MOST = 1_000_000
 MOST_PARAMETER_BYTES = 64 * 1024
 
@@ -116,6 +116,25 @@ class Sessions:
         self._events.tell("session.started", text, session=session)
         return record
 
+    async def changed_limits(self, session: SessionId, changes: SessionChanges) -> SessionLimits:
+        """Return the limits that a session shall have, by the rules that it was started by.
+
+        Raises:
+            UnknownSession, InvalidSession: it is not there, or cannot have these.
+            BeyondPolicy: they do not fit its masking.
+        """
+        record = await self.get(session)
+        limits = changes.made_to(record.changed or limits_of(record.terms))
+        terms = with_limits(record.terms, limits)
+        wrong = [*faults_of_limits(limits)]
+        if terms.masking != "none":
+            wrong += faults_of_masked_limits(terms)
+        if wrong:
+            raise InvalidSession("; ".join(wrong), remedy="Correct these limits and change the session again.")
+        if terms.masking != "none" and self._speaker is not None:
+            check_policy(terms, self._speaker, n_parameters=1)
+        return limits
+
     async def get(self, session: SessionId) -> SessionRecord:
         """Return a session's record, or raise UnknownSession."""
         record = await self._ledger.get("sessions", session, SessionRecord)
@@ -139,7 +158,7 @@ class Sessions:
 
     async def _where_it_was(self, record: SessionRecord) -> SessionStarted:
         terms = record.terms
-        progress = replace(first_progress(terms), intent=record.intent)
+        progress = replace(first_progress(terms), intent=record.intent, changed=record.changed)
         newest = await self._newest({"session": terms.session})
         committed = await self._newest({"session": terms.session, "status": "committed"})
         if committed is not None and committed.model is not None:
@@ -250,24 +269,8 @@ def first_progress(terms: SessionTerms) -> Progress:
 
 
 def _check(options: SessionOptions) -> None:
-    wrong = []
-    if not 1 <= options.rounds <= MOST_ROUNDS:
-        wrong.append(f"rounds is {options.rounds}, must be from 1 to {MOST_ROUNDS:,}")
-    if options.clients_required < 1:
-        wrong.append(f"clients_required is {options.clients_required}, must be at least 1")
-    if options.clients_wanted and options.clients_wanted < options.clients_required:
-        wrong.append(
-            f"clients_wanted ({options.clients_wanted}) is below clients_required ({options.clients_required})"
-        )
-    if options.clients_wanted < 0 or options.max_attempts < 0:
-        wrong.append("clients_wanted and max_attempts must not be negative")
-    for key in ("update_timeout_s", "validation_timeout_s"):
-        if not 0 < getattr(options, key) <= 30 * 86_400:
-            wrong.append(f"{key} is {getattr(options, key)}, must be above 0 and at most 30 days")
-    for key in ("retry_delay_s", "gather_timeout_s"):
-        if not 0 <= getattr(options, key) <= 86_400:
-            wrong.append(f"{key} is {getattr(options, key)}, must be from 0 to a day")
-    wrong += _faults_of_masking(options)
+    limits = SessionLimits(**{one.name: getattr(options, one.name) for one in fields(SessionLimits)})
+    wrong = [*faults_of_limits(limits), *_faults_of_masking(options)]
     try:
         if len(json.dumps(dict(options.parameters), allow_nan=False)) > MOST_PARAMETER_BYTES:
             wrong.append(f"parameters are larger than {MOST_PARAMETER_BYTES} bytes")

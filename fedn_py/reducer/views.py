@@ -7,6 +7,7 @@ from fedn_py.identity import CombinerName, Digest, Generation
 from fedn_py.protocol.masked_rounds_work import Masked, Planning
 from fedn_py.protocol.messages import RoundProgress
 from fedn_py.protocol.reducer import BY_OPERATOR
+from fedn_py.protocol.reducer_terms import with_limits
 from fedn_py.protocol.reducer_work import (
     Committing,
     Failed,
@@ -79,7 +80,7 @@ def round_number_of(work: Work) -> int | None:
 
 def session_view(record: SessionRecord, rounds_done: int, head: Digest | None, work: Work) -> control.SessionView:
     """Return a session as people see it; ``work`` is what the machine is doing now."""
-    terms = record.terms
+    terms = record.terms if record.changed is None else with_limits(record.terms, record.changed)
     status: control.SessionStatus = record.status
     reason = record.reason
     if not isinstance(work, Idle) and work.progress.terms.session == terms.session:
@@ -116,6 +117,7 @@ def session_view(record: SessionRecord, rounds_done: int, head: Digest | None, w
         reason,
         record.created,
         head,
+        record.intent,
     )
 
 

@@ -25,6 +25,7 @@ from fedn_py.reducer.validations import ValidationView
 from fedn_py.settings import LimitSettings
 from fedn_py.web.bridge import Bridge, upload
 from fedn_py.web.schemas import (
+    ChangeSession,
     CreateToken,
     DigestPath,
     EventPath,
@@ -37,6 +38,7 @@ from fedn_py.web.schemas import (
     SessionPath,
     SignInLink,
     StartSession,
+    StopQuery,
     TokenPath,
     answer_json,
     described,
@@ -116,6 +118,11 @@ def session_routes(control: Control, bridge: Bridge) -> APIBlueprint:
         """One session."""
         return answer_json(bridge.call(control.session(session_id(path))))
 
+    @area.patch("/sessions/<session>", responses={200: session})
+    def change_session(path: SessionPath, body: ChangeSession) -> Response:
+        """Let other limits hold from the next attempt on; the one under way keeps those it began with."""
+        return answer_json(bridge.call(control.change_session(session_id(path), body.changes())))
+
     @area.post("/sessions/<session>/pause", responses={200: session})
     def pause_session(path: SessionPath) -> Response:
         """Begin no further round after the one under way."""
@@ -127,9 +134,9 @@ def session_routes(control: Control, bridge: Bridge) -> APIBlueprint:
         return answer_json(bridge.call(control.resume_session(session_id(path), new_work=query.new_work)))
 
     @area.post("/sessions/<session>/stop", responses={200: session})
-    def stop_session(path: SessionPath) -> Response:
+    def stop_session(path: SessionPath, query: StopQuery) -> Response:
         """End a session for good."""
-        return answer_json(bridge.call(control.stop_session(session_id(path))))
+        return answer_json(bridge.call(control.stop_session(session_id(path), after_round=query.after_round)))
 
     @area.get("/sessions/<session>/rounds", responses={200: page_of(RoundView)})
     def list_rounds(path: SessionPath, query: Paging) -> Response:

@@ -16,6 +16,7 @@ from fedn_py.identity import Digest, SessionId, parse_digest, parse_name
 from fedn_py.protocol.masked.options import DEFAULT_CLIP, DEFAULT_WEIGHT_CAP, MaskedOptions
 from fedn_py.protocol.messages import Masking
 from fedn_py.reducer.control import Role, SessionOptions, Severity, TokenView
+from fedn_py.reducer.session_limits import SessionChanges
 
 DAY_S = 86_400.0
 
@@ -99,6 +100,12 @@ class ResumeQuery(Request):
     )
 
 
+class StopQuery(Request):
+    """How to end a session."""
+
+    after_round: bool = Field(default=False, description="finish the round under way first; otherwise it is given up")
+
+
 class SessionPath(Request):
     """Which session."""
 
@@ -143,6 +150,16 @@ class MaskedTerms(Request):
     )
 
 
+Rounds = Annotated[int, Field(ge=1, le=1_000_000, description="rounds to run")]
+ClientsWanted = Annotated[int, Field(ge=0, description="close a round with so many updates; 0: all attached")]
+ClientsRequired = Annotated[int, Field(ge=1, description="with fewer, a round fails")]
+UpdateTimeout = Annotated[float, Field(gt=0, le=7 * DAY_S, description="from task to whole update, s")]
+ValidationTimeout = Annotated[float, Field(gt=0, le=7 * DAY_S, description="for a validation, s")]
+MaxAttempts = Annotated[int, Field(ge=1, le=1_000, description="attempts at one round")]
+RetryDelay = Annotated[float, Field(ge=0, le=DAY_S, description="between two attempts, s")]
+GatherTimeout = Annotated[float, Field(ge=0, le=DAY_S, description="wait for clients_wanted, s")]
+
+
 class StartSession(Request):
     """What a session shall be; see SessionOptions."""
 
@@ -151,16 +168,16 @@ class StartSession(Request):
 
     package: DigestText
     seed_model: DigestText
-    rounds: int = Field(ge=1, le=1_000_000, description="rounds to run")
+    rounds: Rounds
     name: Annotated[str, AfterValidator(_name_or_none)] = Field(default="", description="empty: one is made up")
-    clients_wanted: int = Field(default=0, ge=0, description="close a round with so many updates; 0: all attached")
-    clients_required: int = Field(default=1, ge=1, description="with fewer, a round fails")
-    update_timeout_s: float = Field(default=600.0, gt=0, le=7 * DAY_S, description="from task to whole update, s")
+    clients_wanted: ClientsWanted = 0
+    clients_required: ClientsRequired = 1
+    update_timeout_s: UpdateTimeout = 600.0
     validates: bool = Field(default=True, alias="validate", description="validate each new global model on clients")
-    validation_timeout_s: float = Field(default=120.0, gt=0, le=7 * DAY_S, description="for a validation, s")
-    max_attempts: int = Field(default=3, ge=1, le=1_000, description="attempts at one round")
-    retry_delay_s: float = Field(default=2.0, ge=0, le=DAY_S, description="between two attempts, s")
-    gather_timeout_s: float = Field(default=10.0, ge=0, le=DAY_S, description="wait for clients_wanted, s")
+    validation_timeout_s: ValidationTimeout = 120.0
+    max_attempts: MaxAttempts = 3
+    retry_delay_s: RetryDelay = 2.0
+    gather_timeout_s: GatherTimeout = 10.0
     parameters: dict[str, Any] = Field(default_factory=dict, description="handed to the package's entry points")
     masking: Masking = Field(default="none", description="how updates are hidden")
     masked: MaskedTerms = Field(default_factory=MaskedTerms, description="terms of a session that is masked")
@@ -171,6 +188,23 @@ class StartSession(Request):
         masked = MaskedOptions(**fields.pop("masked"))
         digests = {"package": Digest(self.package), "seed_model": Digest(self.seed_model)}
         return SessionOptions(**{**fields, **digests, "masked": masked})
+
+
+class ChangeSession(Request):
+    """What of a session shall be otherwise from its next attempt on; what is absent stays."""
+
+    rounds: Rounds | None = None
+    clients_wanted: ClientsWanted | None = None
+    clients_required: ClientsRequired | None = None
+    update_timeout_s: UpdateTimeout | None = None
+    validation_timeout_s: ValidationTimeout | None = None
+    max_attempts: MaxAttempts | None = None
+    retry_delay_s: RetryDelay | None = None
+    gather_timeout_s: GatherTimeout | None = None
+
+    def changes(self) -> SessionChanges:
+        """Return the changes that this request asks for."""
+        return SessionChanges(**self.model_dump())
 
 
 class CreateToken(Request):

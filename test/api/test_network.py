@@ -57,6 +57,9 @@ def test_a_session_is_started_watched_and_ended(served: Served, network: Network
     network.pause_session(session.id)
     assert network.resume_session(session.id, new_work=True).status == "running"
     assert served.control.new_works == 1
+    assert network.change_session(session.id, rounds=5, gather_timeout_s=0.5).rounds_wanted == 5
+    assert network.session(session.id).options == replace(session.options, rounds=5, gather_timeout_s=0.5)
+    assert network.stop_session(session.id, after_round=True).intent == "end"
     assert network.stop_session(session.id).status == "stopped"
     assert network.sessions() == [network.session(session.id)]
 

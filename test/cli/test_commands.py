@@ -139,6 +139,29 @@ def test_a_session_is_paused_resumed_and_stopped(run: Run, started: str) -> None
         assert run("session", word, "--json").data["status"] == status
 
 
+def test_a_session_is_stopped_after_its_round_where_that_is_said(run: Run, started: str) -> None:
+    assert run("session", "stop", "--after-round").out == (
+        "session session-2 is running; it ends after the round under way\n"
+    )
+    assert "ends" in run("session", "show").out
+    assert run("session", "stop").out == "session session-2 is stopped\n"
+
+
+def test_a_session_is_changed_in_what_is_given_alone(run: Run, started: str) -> None:
+    before = run("session", "show", "--json").data["options"]
+    shown = run("session", "change", "--rounds", 9, "--clients-required", 2, "--retry-delay", 0).out
+    assert "0 of 9" in shown
+    assert "2 or more" in shown
+    after = run("session", "show", "--json").data["options"]
+    assert after == {**before, "rounds": 9, "clients_required": 2, "retry_delay_s": 0.0}
+
+
+def test_a_change_of_nothing_is_refused(run: Run, started: str) -> None:
+    ended = run("session", "change")
+    assert ended.code == 2
+    assert "--rounds 20" in ended.err
+
+
 def test_a_session_is_resumed_with_a_new_work_where_that_is_said(served: Served, run: Run, started: str) -> None:
     run("session", "pause")
     run("session", "resume")

@@ -70,9 +70,10 @@ from fedn_py.protocol.masked_rounds_work import (
 )
 from fedn_py.protocol.messages import CellOrder, Exclusion, RoundCommitted
 from fedn_py.protocol.reducer import step
-from fedn_py.protocol.reducer_terms import Joined
+from fedn_py.protocol.reducer_terms import Joined, limits_of
 from fedn_py.protocol.reducer_work import (
     CellGaveUp,
+    ChangeRequested,
     ClientsChanged,
     CloseFailedAttempt,
     CombinerJoined,
@@ -87,7 +88,9 @@ from fedn_py.protocol.reducer_work import (
     MovingTimePassed,
     Paused,
     PauseRequested,
+    RecordChange,
     RecordIntent,
+    RecordLimits,
     RecordNewWork,
     RecordSession,
     Reducer,
@@ -321,6 +324,31 @@ def test_a_pause_and_a_stop_wait_for_a_cell_that_is_being_opened() -> None:
     assert state.work == Idle()
     state, _ = run(masked.opening(), PauseRequested(SESSION), *OPENED, SAVED, KeyUnset())
     assert isinstance(state.work, Paused)
+
+
+def test_a_stop_after_the_round_gives_nothing_up() -> None:
+    after_round = StopRequested(SESSION, after_round=True)
+    state, effects = run(masked.planning(), after_round, masked.PLANNED)
+    assert len([effect for effect in effects if isinstance(effect, SendOrder)]) == 2
+    state, effects = run(masked.opening(), after_round)
+    assert effects == [RecordIntent(SESSION, "end")]
+    state, effects = run(state, *OPENED, SAVED, KeyUnset())
+    assert (state.work, effects[-1]) == (Idle(), RecordSession(SESSION, "stopped", "by its operator"))
+    again, effects = step(idle(), found(run(masked.closed(), after_round)[0]))
+    assert work_of(again).attempt.stage == "running"
+
+
+def test_fewer_required_clients_lift_a_privacy_hold() -> None:
+    state, _ = failed(reopen="strict")
+    state, _ = run(state, *(masked.heard(an_abort(NORTHERN, one)) for one in members_of(NORTHERN)))
+    assert isinstance(state.work, Paused)  # four are free, and six are required
+    fewer = replace(limits_of(state.work.progress.terms), clients_required=4)
+    state, effects = step(state, ChangeRequested(SESSION, fewer))
+    assert kinds(effects)[:3] == [RecordChange, RecordLimits, RecordSession]
+    assert isinstance(state.work, Gathering)
+    state, _ = run(state, GatherTimePassed(SESSION, 1, 2))
+    assert isinstance(state.work, Planning)
+    assert {client for cell in state.work.cells.values() for client in cell.clients} == ids(IN_NORTH)
 
 
 def test_a_stop_before_that_unsets_the_key_and_then_says_that_nothing_was_opened() -> None:

@@ -49,17 +49,28 @@ from fedn_py.protocol.messages import (
     ValidationOrder,
 )
 from fedn_py.protocol.plain_cells import excluded_of
-from fedn_py.protocol.reducer import BY_OPERATOR, LONGEST_RETRY_S, Result, first_generation, step
+from fedn_py.protocol.reducer import (
+    BY_OPERATOR,
+    LONGEST_RETRY_S,
+    FewerRoundsThanDone,
+    Result,
+    first_generation,
+    step,
+)
 from fedn_py.protocol.reducer_terms import (
     Cell,
     Cells,
     Joined,
     Progress,
+    SessionLimits,
     each,
+    limits_of,
     places,
+    with_limits,
 )
 from fedn_py.protocol.reducer_work import (
     CellGaveUp,
+    ChangeRequested,
     ClientsChanged,
     CloseFailedAttempt,
     CombinerJoined,
@@ -79,7 +90,9 @@ from fedn_py.protocol.reducer_work import (
     PartialArrived,
     Paused,
     PauseRequested,
+    RecordChange,
     RecordIntent,
+    RecordLimits,
     RecordSession,
     RecordValidation,
     Reducer,
@@ -770,6 +783,173 @@ def test_a_wish_for_another_session_is_refused(wish: type) -> None:
         step(updating(), wish(OTHER_SESSION))
 
 
+AFTER_ROUND = StopRequested(SESSION, after_round=True)
+
+
+def test_a_stop_after_the_round_lets_the_round_under_way_make_its_model_and_be_validated() -> None:
+    state, effects = step(updating(), AFTER_ROUND)
+    assert effects == [RecordIntent(SESSION, "end")]
+    for answer in (from_north(NORTH_PARTIAL), PartialArrived(SOUTH, SOUTH_1, SOUTH_PARTIAL)):
+        state, _ = step(state, answer)
+    state, _ = step(state, RoundSaved(SESSION, 1, 1, MODEL_1))
+    assert isinstance(state.work, Validating)
+    state, effects = step(state, ValidationDeadlinePassed(SESSION, 1))
+    assert (state.work, effects[-1]) == (Idle(), RecordSession(SESSION, "stopped", BY_OPERATOR))
+
+
+def test_an_attempt_that_fails_under_a_stop_after_the_round_is_not_tried_again() -> None:
+    state, _ = step(updating(), AFTER_ROUND)
+    state, effects = step(state, DEADLINE)
+    assert (state.work, effects[-1]) == (Idle(), RecordSession(SESSION, "stopped", BY_OPERATOR))
+
+
+def test_a_stop_after_the_round_comes_at_once_where_no_round_runs() -> None:
+    for work in (Gathering(some_progress(), ""), Failed(some_progress(), ""), Paused(some_progress(), "")):
+        state, effects = step(a_reducer(work), AFTER_ROUND)
+        assert (state.work, effects) == (Idle(), [RecordSession(SESSION, "stopped", BY_OPERATOR)])
+
+
+def test_a_session_that_was_to_stop_after_its_last_round_has_finished() -> None:
+    state, _ = step(committing(rounds=1, validate=False), AFTER_ROUND)
+    _, effects = step(state, RoundSaved(SESSION, 1, 1, MODEL_1))
+    assert effects[-1] == RecordSession(SESSION, "finished", "")
+
+
+def test_a_stop_after_the_round_is_not_taken_back_but_by_a_stop_at_once() -> None:
+    state, _ = step(updating(), AFTER_ROUND)
+    for wish in (PauseRequested(SESSION), ResumeRequested(SESSION)):
+        with pytest.raises(UnexpectedEvent):
+            step(state, wish)
+    state, effects = step(state, StopRequested(SESSION))
+    assert (state.work, effects[-1]) == (Idle(), RecordSession(SESSION, "stopped", BY_OPERATOR))
+
+
+def test_a_stop_at_once_is_not_put_off_by_one_after_the_round() -> None:
+    ending, _ = step(committing(), StopRequested(SESSION))
+    assert step(ending, AFTER_ROUND) == (ending, [])
+
+
+def test_a_stop_after_the_round_takes_the_place_of_a_pause() -> None:
+    state, _ = step(updating(), PauseRequested(SESSION))
+    _, effects = step(state, AFTER_ROUND)
+    assert effects == [RecordIntent(SESSION, "end")]
+
+
+def test_a_found_attempt_goes_on_where_the_session_is_to_stop_after_it() -> None:
+    found = Updating(some_progress(generation=SOUTHS, intent="end"), a_plan(), two_cells())
+    state, _ = step(Reducer(), SessionStarted(found.progress, found=found))
+    assert isinstance(state.work, Updating)
+    state, effects = step(state, DEADLINE)
+    assert (state.work, effects[-1]) == (Idle(), RecordSession(SESSION, "stopped", BY_OPERATOR))
+
+
+# ---- other limits
+
+
+def other_limits(**changed: object) -> SessionLimits:
+    """Return the limits of a small session, with what is given changed."""
+    return replace(limits_of(some_terms()), **changed)  # type: ignore[arg-type]
+
+
+def change(**changed: object) -> ChangeRequested:
+    """Return the wish for these limits."""
+    return ChangeRequested(SESSION, other_limits(**changed))
+
+
+def test_an_attempt_under_way_keeps_the_limits_it_began_with() -> None:
+    state, effects = step(updating(), change(clients_required=3))
+    assert effects == [RecordChange(SESSION, other_limits(), other_limits(clients_required=3))]
+    state, _ = step(state, from_north(NORTH_PARTIAL))
+    state, effects = step(state, DEADLINE)
+    assert isinstance(state.work, Committing)  # two are enough for it
+    state, _ = step(state, RoundSaved(SESSION, 1, 1, MODEL_1))
+    state, effects = step(state, ValidationDeadlinePassed(SESSION, 1))
+    assert effects[1] == RecordLimits(SESSION, other_limits(clients_required=3))
+    assert isinstance(state.work, Updating)
+    assert state.work.progress.terms == some_terms(clients_required=3)
+    assert state.work.progress.changed is None
+
+
+def test_what_is_changed_during_a_validation_holds_from_the_next_round_on() -> None:
+    state, effects = step(validating(), change(update_timeout_s=7.0))
+    assert [type(effect) for effect in effects] == [RecordChange]
+    state, _ = step(state, ValidationDeadlinePassed(SESSION, 1))
+    assert isinstance(state.work, Updating)
+    assert state.work.plan.update_timeout_s == 7.0
+
+
+def test_whether_and_when_a_failed_attempt_is_tried_again_is_as_was_changed_meanwhile() -> None:
+    state, _ = step(updating(max_attempts=1), change(max_attempts=2, retry_delay_s=9.0))
+    state, effects = step(state, DEADLINE)
+    assert isinstance(state.work, Failed)
+    assert [type(one) for one in effects[-3:]] == [CloseFailedAttempt, RecordLimits, StartTimer]
+    assert effects[-1] == StartTimer(9.0, RetryDue(SESSION, 1, 2))
+
+
+def test_where_no_attempt_runs_other_limits_hold_at_once() -> None:
+    waiting = a_reducer(Gathering(some_progress(some_terms(clients_required=9)), ""), north=(ANNA, BERT))
+    state, effects = step(waiting, change(clients_required=2))
+    assert effects[:2] == [
+        RecordChange(SESSION, other_limits(clients_required=9), other_limits(clients_required=2)),
+        RecordLimits(SESSION, other_limits(clients_required=2)),
+    ]
+    assert isinstance(state.work, Updating)
+    for work in (Failed(some_progress(), "why"), Paused(some_progress(), BY_OPERATOR)):
+        state, effects = step(a_reducer(work), change(rounds=5))
+        assert [type(effect) for effect in effects] == [RecordChange, RecordLimits]
+        assert state.work == replace(work, progress=some_progress(some_terms(rounds=5)))
+
+
+def test_of_two_changes_during_an_attempt_the_second_one_holds() -> None:
+    state, _ = step(updating(), change(rounds=5))
+    state, effects = step(state, change(rounds=6))
+    assert effects == [RecordChange(SESSION, other_limits(rounds=5), other_limits(rounds=6))]
+    state, effects = step(state, change(rounds=6))
+    assert effects == []  # nothing is told of what stays as it is
+
+
+def test_a_session_goes_on_beyond_what_was_its_last_round() -> None:
+    state, _ = step(committing(rounds=1, validate=False), change(rounds=2))
+    state, _ = step(state, RoundSaved(SESSION, 1, 1, MODEL_1))
+    assert isinstance(state.work, Updating)
+    assert state.work.plan.round_number == 2
+
+
+def test_a_session_whose_rounds_are_all_done_by_a_change_is_finished() -> None:
+    done = some_progress(committed=1, head=MODEL_1)
+    state, effects = step(a_reducer(Gathering(done, "")), change(rounds=1))
+    assert (state.work, effects[-1]) == (Idle(), RecordSession(SESSION, "finished", ""))
+    state, _ = step(a_reducer(Paused(done, BY_OPERATOR)), change(rounds=1))
+    assert isinstance(state.work, Paused)
+    _, effects = step(state, ResumeRequested(SESSION))
+    assert effects[-1] == RecordSession(SESSION, "finished", "")
+
+
+def test_rounds_that_are_done_cannot_be_taken_back() -> None:
+    with pytest.raises(FewerRoundsThanDone, match="rounds is to be 1, but 2 are done"):
+        step(a_reducer(Paused(some_progress(committed=2), "")), change(rounds=1))
+
+
+@pytest.mark.parametrize("state", [a_reducer(Idle()), updating()])
+def test_the_limits_of_a_session_that_is_not_under_way_are_not_changed(state: Reducer) -> None:
+    with pytest.raises(UnexpectedEvent):
+        step(state, ChangeRequested(OTHER_SESSION, other_limits(rounds=3)))
+
+
+def test_a_change_that_waits_for_the_attempt_is_kept_over_a_new_start() -> None:
+    limits = other_limits(clients_required=3)
+    found = Updating(some_progress(generation=SOUTHS, changed=limits), a_plan(), two_cells())
+    state, _ = step(Reducer(), SessionStarted(found.progress, found=found))
+    state, effects = step(state, DEADLINE)
+    assert RecordLimits(SESSION, limits) in effects
+    between = SessionStarted(some_progress(changed=limits))
+    for started, rests in ((between, Gathering), (replace(between, paused=BY_OPERATOR), Paused)):
+        state, effects = step(Reducer(), started)
+        assert effects[0] == RecordLimits(SESSION, limits)
+        assert isinstance(state.work, rests)
+        assert state.work.progress == some_progress(with_limits(some_terms(), limits))
+
+
 # ---- a new start of the reducer
 
 
@@ -931,6 +1111,7 @@ FITTING = by_name(
         PauseRequested(SESSION),
         ResumeRequested(SESSION),
         StopRequested(SESSION),
+        change(rounds=9),
         CombinerJoined(NORTH, NORTH_2),
         ClientsChanged(NORTH, NORTH_1, frozenset({DORA})),
         CombinerLost(NORTH, NORTH_1),
@@ -957,6 +1138,7 @@ SessionStarted            moves    refused    refused   refused   refused  refus
 PauseRequested            refused  moves      moves     moves     moves    moves       moves       moves    refused
 ResumeRequested           refused  refused    refused   refused   refused  refused     refused     refused  moves
 StopRequested             refused  moves      moves     moves     moves    moves       moves       moves    moves
+ChangeRequested           refused  moves      moves     moves     moves    moves       moves       moves    moves
 CombinerJoined            moves    moves      moves     moves     moves    moves       moves       moves    moves
 ClientsChanged            moves    moves      moves     moves     moves    moves       moves       moves    moves
 CombinerLost              moves    moves      moves     moves     moves    moves       moves       moves    moves
@@ -999,7 +1181,8 @@ EVENTS = st.one_of(
     st.builds(SessionStarted, st.builds(lambda c: some_progress(committed=c), NUMBERS), st.sampled_from(["", "why"])),
     st.builds(PauseRequested, SESSIONS),
     st.builds(ResumeRequested, SESSIONS),
-    st.builds(StopRequested, SESSIONS),
+    st.builds(StopRequested, SESSIONS, st.booleans()),
+    st.builds(ChangeRequested, SESSIONS, st.builds(lambda n: other_limits(rounds=9, clients_required=n), NUMBERS)),
     st.builds(lambda life: CombinerJoined(*life), LIVES),
     st.builds(lambda life, clients: ClientsChanged(*life, clients), LIVES, SETS_OF_CLIENTS),
     st.builds(lambda life: CombinerLost(*life), LIVES),

@@ -14,13 +14,14 @@ from reducer_network import ANNA, BERT, NORTH, Network, OperatorFiles, Stored, a
 from fedn_py.identity import Digest, InstanceId
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.messages import CellOrder, RoundCommitted, ValidationOrder
-from fedn_py.protocol.reducer import BY_OPERATOR
+from fedn_py.protocol.reducer import BY_OPERATOR, FewerRoundsThanDone
 from fedn_py.protocol.reducer_terms import Cells
 from fedn_py.protocol.reducer_work import Failed, Gathering, Idle, Paused, Updating, Validating
 from fedn_py.reducer.control import SessionUnderWay, UnknownModel, UnknownPackage, WrongSessionStatus
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_sessions import BeyondPolicy, MaskingNotSetUp
 from fedn_py.reducer.records import RoundRecord
+from fedn_py.reducer.session_limits import SessionChanges
 from fedn_py.reducer.sessions import InvalidSession
 
 
@@ -209,6 +210,169 @@ def test_a_session_is_paused_resumed_and_stopped_as_its_status_allows(tmp_path: 
                 await wish(session)
 
     in_a_network(tmp_path, story)
+
+
+# ---- other limits
+
+
+def test_what_is_changed_during_a_round_is_told_and_holds_from_the_next_one_on(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await network.combiner(silent=True)
+        session = await network.start_session(rounds=1, validate=False, update_timeout_s=60.0)
+        await until(lambda: combiner.orders)
+        changed = await network.control.change_session(session.id, SessionChanges(rounds=2, update_timeout_s=7.5))
+        assert (changed.rounds_wanted, changed.options.update_timeout_s) == (2, 7.5)
+        (told,) = [event for event in await network.told() if event.kind == "session.changed"]
+        assert told.text.endswith(": rounds 1 -> 2, update_timeout_s 60 -> 7.5")
+        combiner.silent = False
+        await combiner.answer(combiner.orders[0])
+        await network.at_rest()
+        plans = [order.plan for order in combiner.orders if isinstance(order, CellOrder)]
+        assert [(plan.round_number, plan.update_timeout_s) for plan in plans] == [(1, 60.0), (2, 7.5)]
+        view = await network.control.session(session.id)
+        assert (view.status, view.rounds_done) == ("finished", 2)
+        record = await network.sessions.get(session.id)
+        assert (record.terms.rounds, record.changed) == (2, None)
+
+    in_a_network(tmp_path, story)
+
+
+def test_a_change_is_made_to_what_the_one_before_left(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await network.combiner(silent=True)
+        session = await network.start_session()
+        await until(lambda: combiner.orders)
+        changes = (SessionChanges(rounds=7), SessionChanges(max_attempts=5), SessionChanges(max_attempts=5))
+        for change in changes:
+            await network.control.change_session(session.id, change)
+        options = (await network.control.session(session.id)).options
+        assert (options.rounds, options.max_attempts) == (7, 5)
+        assert (await network.kinds()).count("session.changed") == 2  # the last one changed nothing
+
+    in_a_network(tmp_path, story)
+
+
+def test_fewer_required_clients_begin_a_round_that_waits(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await network.combiner(silent=True)
+        session = await network.start_session(clients_required=9)
+        await network.reaches(Gathering)
+        await network.control.change_session(session.id, SessionChanges(clients_required=2))
+        await until(lambda: combiner.orders)
+
+    in_a_network(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (SessionChanges(rounds=0), "rounds is 0"),
+        (SessionChanges(clients_wanted=2, clients_required=3), "is below clients_required"),
+        (SessionChanges(clients_wanted=1), "is below clients_required"),  # 2 are required
+        (SessionChanges(update_timeout_s=math.nan), "update_timeout_s is nan"),
+        (SessionChanges(gather_timeout_s=-1.0), "gather_timeout_s is -1.0"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused_and_change_nothing(
+    tmp_path: Path, changes: SessionChanges, says: str
+) -> None:
+    async def story(network: Network) -> None:
+        session = await network.start_session(clients_required=2)
+        before = await network.sessions.get(session.id)
+        with pytest.raises(InvalidSession, match=says):
+            await network.control.change_session(session.id, changes)
+        assert await network.sessions.get(session.id) == before
+
+    in_a_network(tmp_path, story)
+
+
+def test_the_rounds_that_are_done_and_the_sessions_that_have_ended_stay_as_they_are(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await network.combiner(silent=True)
+        session = await network.start_session(rounds=3, validate=False)
+        for done in range(2):
+            await until(lambda asked=done + 1: len(combiner.orders) == asked)  # type: ignore[misc]
+            await combiner.answer(combiner.orders[done])
+        await until(lambda: len(combiner.orders) == 3)
+        with pytest.raises(FewerRoundsThanDone, match="rounds is to be 1, but 2 are done"):
+            await network.control.change_session(session.id, SessionChanges(rounds=1))
+        await network.control.stop_session(session.id)
+        with pytest.raises(WrongSessionStatus, match="is stopped and cannot be changed"):
+            await network.control.change_session(session.id, SessionChanges(rounds=9))
+
+    in_a_network(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            SessionChanges(clients_required=7),
+            "clients_required is 7, but a masked sum of this session needs at least 8",
+        ),
+        (SessionChanges(clients_wanted=7, clients_required=8), "clients_wanted is 7, but"),
+    ],
+)
+def test_a_masked_session_keeps_enough_clients_to_hide_one(tmp_path: Path, changes: SessionChanges, says: str) -> None:
+    async def story() -> None:
+        async with a_network(tmp_path, operator=OperatorFiles(tmp_path / "operator")) as network:
+            session = await network.start_session(masking="pet", masked=MaskedOptions(g_min=8))
+            assert (await network.control.session(session.id)).options.clients_required == 8
+            with pytest.raises(InvalidSession, match=says):
+                await network.control.change_session(session.id, changes)
+            view = await network.control.change_session(session.id, SessionChanges(clients_required=9))
+            assert view.options.clients_required == 9
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("at", ["updating", "gathering", "paused"])
+def test_a_change_is_kept_over_a_new_start(tmp_path: Path, at: str) -> None:
+    """The attempt under way keeps its limits over the new start too: two of two clients are enough for it."""
+
+    async def story() -> None:
+        stored = Stored()
+        async with a_network(tmp_path, stored) as first:
+            combiner = await first.combiner(silent=True)
+            required = 9 if at == "gathering" else 2
+            session = await first.start_session(rounds=1, validate=False, clients_required=required)
+            if at == "updating":
+                await until(lambda: combiner.orders)
+            else:
+                await first.reaches(Gathering, Updating)
+            if at == "paused":
+                await combiner.give_up(combiner.orders[0], "Broken: no room")  # type: ignore[arg-type]
+                await first.control.pause_session(session.id)
+            await first.control.change_session(session.id, SessionChanges(rounds=4, clients_required=3))
+        async with a_network(tmp_path, stored) as second:
+            view = await second.control.session(session.id)
+            assert (view.rounds_wanted, view.options.clients_required) == (4, 3)
+            if at == "updating":
+                await second.combiner()
+                await until(lambda: isinstance(second.mailbox.state.work, Gathering))
+                assert "need 3 clients, have 2" in (await second.control.session(session.id)).reason
+                assert (await second.control.session(session.id)).rounds_done == 1
+
+    asyncio.run(story())
+
+
+def test_a_stop_after_the_round_is_kept_over_a_new_start_and_lets_the_round_end(tmp_path: Path) -> None:
+    async def story() -> None:
+        stored = Stored()
+        async with a_network(tmp_path, stored) as first:
+            combiner = await first.combiner(silent=True)
+            session = await first.start_session(rounds=3, validate=False)
+            await until(lambda: combiner.orders)
+            view = await first.control.stop_session(session.id, after_round=True)
+            assert (view.status, view.intent) == ("running", "end")
+        async with a_network(tmp_path, stored) as second:
+            await second.reaches(Updating)
+            await second.combiner()
+            await second.at_rest()
+            view = await second.control.session(session.id)
+            assert (view.status, view.rounds_done, view.intent) == ("stopped", 1, "run")
+
+    asyncio.run(story())
 
 
 # ---- after a restart

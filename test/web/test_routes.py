@@ -45,6 +45,36 @@ def test_a_session_is_started_paused_resumed_and_stopped(served: Served, admin: 
     assert served.ask("GET", f"/api/v1/sessions/{session['id']}", token=admin).json["status"] == "stopped"
 
 
+def test_a_session_is_stopped_after_its_round_where_that_is_said(served: Served, admin: str) -> None:
+    path = f"/api/v1/sessions/{a_session(served, admin)['id']}"
+    answer = served.ask("POST", f"{path}/stop?after_round=true", token=admin).json
+    assert (answer["status"], answer["intent"]) == ("running", "end")
+    assert served.ask("POST", f"{path}/stop?after=true", token=admin).status == 422
+    assert served.ask("POST", f"{path}/stop?after_round=false", token=admin).json["status"] == "stopped"
+
+
+def test_a_session_is_changed_in_what_is_given_alone(served: Served, admin: str) -> None:
+    session = a_session(served, admin, clients_required=2)
+    path = f"/api/v1/sessions/{session['id']}"
+    answer = served.ask("PATCH", path, {"rounds": 9, "retry_delay_s": 0}, token=admin)
+    assert answer.status == 200, answer.body
+    assert answer.json["rounds_wanted"] == 9
+    assert answer.json["options"] == {**session["options"], "rounds": 9, "retry_delay_s": 0.0}  # type: ignore[dict-item]
+    served.ask("POST", f"{path}/stop", token=admin)
+    assert served.ask("PATCH", path, {"rounds": 10}, token=admin).status == 409
+
+
+def test_limits_are_checked_as_at_the_start_of_a_session(served: Served, admin: str) -> None:
+    path = f"/api/v1/sessions/{a_session(served, admin)['id']}"
+    body = {
+        "rounds": 0, "clients_wanted": -1, "clients_required": 0, "update_timeout_s": 0, "validation_timeout_s": 1e9,
+        "max_attempts": 0, "retry_delay_s": -1, "gather_timeout_s": 1e9, "masking": "none",
+    }  # fmt: skip
+    answer = served.ask("PATCH", path, body, token=admin)
+    assert answer.status == 422
+    assert {fault["where"] for fault in answer.json["faults"]} == set(body)
+
+
 def test_a_masked_session_is_started_with_its_terms(served: Served, admin: str) -> None:
     terms = {"clip": 0.5, "n_max": 20, "weight_cap": 500, "weight_unit": 10, "k": 3, "r": 2, "g_min": 8}
     session = a_session(served, admin, masking="pet", masked={**terms, "reopen": "strict", "metrics": {"loss": 8.0}})
