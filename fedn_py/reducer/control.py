@@ -387,6 +387,8 @@ class ModelView:
         number: the round that made it; 0 for a seed model.
         session, parent, package: None for a seed model.
         size: bytes.
+        metrics_hidden: those of the validation whose mean is not shown, and why.
+        clients: how many clients' updates are in it, of ``samples`` samples together.
     """
 
     digest: Digest
@@ -397,6 +399,9 @@ class ModelView:
     created_at: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     samples: int = 0
+    metrics_hidden: Mapping[str, str] = field(default_factory=dict)
+    clients: int = 0
+    package: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,8 +444,6 @@ class VerificationView:
 class CombinerView:
     """One combiner; ``clients`` are attached to it now."""
 
-        metrics_hidden: those of the validation whose mean is not shown, and why.
-        clients: how many clients' updates are in it, of ``samples`` samples together.
     name: CombinerName
     address: str
     clients: int
@@ -451,9 +454,6 @@ class CombinerView:
 
 
 @dataclass(frozen=True, slots=True)
-    metrics_hidden: Mapping[str, str] = field(default_factory=dict)
-    clients: int = 0
-    package: Digest | None = None
 class ClientView:
     """One client.
 
