@@ -191,9 +191,9 @@ def _progress(
 def model_view(record: RoundRecord) -> control.ModelView:
     """Return the model that a committed round made."""
     assert record.model is not None
+    measured = validation_metrics(record)
     return control.ModelView(
         digest=record.model,
-    measured = validation_metrics(record)
         number=record.plan.round_number,
         session=record.plan.session,
         parent=record.plan.base_model,
@@ -201,18 +201,18 @@ def model_view(record: RoundRecord) -> control.ModelView:
         created_at=record.ended,
         metrics=means(measured),
         samples=record.samples,
-    )
-
         metrics_hidden=_hidden(measured),
         clients=len(record.included),
         package=record.plan.package,
+    )
 
-def seed_view(record: SeedModelRecord) -> control.ModelView:
-    """Return a seed model."""
+
 def _hidden(metrics: Iterable[MetricView]) -> dict[str, str]:
     return {one.name: one.hidden for one in metrics if one.hidden}
 
 
+def seed_view(record: SeedModelRecord) -> control.ModelView:
+    """Return a seed model."""
     return control.ModelView(record.digest, 0, None, None, record.size, record.created)
 
 
