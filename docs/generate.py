@@ -1,4 +1,4 @@
-"""Writes the pages of docs/reference that the code itself knows: settings, command line, REST API, fault matrix.
+"""Writes the pages of docs/reference that the code itself knows: settings, commands, REST, metrics, messages, faults.
 
 ``python docs/generate.py`` writes them; with ``--check`` it only tells whether they are as the code has it.
 """
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -21,6 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from fedn_py.cli.exits import MEANING
 from fedn_py.cli.main import build
+from fedn_py.combiner.metering import CombinerMetrics
 from fedn_py.protocol.masked import certificates, differencing, round_messages, signing, words
 from fedn_py.protocol.masked.encoding import (
     Body,
@@ -36,6 +38,9 @@ from fedn_py.protocol.masked.encoding import (
     layout,
 )
 from fedn_py.reducer.control import Control
+from fedn_py.reducer.metering import ReducerMetrics
+from fedn_py.runtime.metrics import measure_certificate, measure_disk
+from fedn_py.runtime.reason_codes import OTHER, REASON_CODES
 from fedn_py.settings import ROLES, LimitSettings
 from fedn_py.settings.fields import Section
 from fedn_py.settings.sources import ALIASES, section_of, variable
@@ -96,6 +101,18 @@ Errors are `application/problem+json` (RFC 9457) with `code`, `title`, `status`,
 | 503, 507 | a store cannot be reached, or is full |
 """
 
+
+_METRICS = """# Metrics
+
+<!-- Written by docs/generate.py from the code; change it there. -->
+
+What reducers and combiners show to Prometheus under `/metrics`
+([how to read it](../how-to/watch-with-prometheus.md)). A counter only rises, and starts anew with its process; of a
+histogram there are `_bucket`, `_sum` and `_count`. Beside these are the usual ones of the process: `process_*` and
+`python_*`.
+
+The label `reason` holds one of these codes, whatever else was said with them:
+"""
 
 _MASKED = """# Messages of masked rounds
 
@@ -312,6 +329,21 @@ def _form(form: Form) -> str:
             raise TypeError(form)
 
 
+def measured_page() -> str:
+    """Return every metric of every process."""
+    codes = ", ".join(f"`{code}`" for code in (*sorted(REASON_CODES), OTHER))
+    text = f"{_METRICS}{codes}.\n"
+    for role, registry in (("Reducer", ReducerMetrics().registry), ("Combiner", CombinerMetrics().registry)):
+        measure_certificate(registry, datetime.now(UTC))
+        measure_disk(registry, PAGES)
+        text += f"\n## {role}\n\n| metric | kind | what it says |\n| --- | --- | --- |\n"
+        ours = [family for family in registry.collect() if family.name.startswith("fedn_")]
+        for family in sorted(ours, key=lambda one: one.name):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            text += f"| `{name}` | {family.type} | {family.documentation} |\n"
+    return text
+
+
 def pages() -> dict[str, str]:
     """Return file name to text of each page."""
     return {
@@ -319,6 +351,7 @@ def pages() -> dict[str, str]:
         "cli.md": cli_page(),
         "rest-api.md": rest_page(),
         "masked-messages.md": masked_messages_page(),
+        "metrics.md": measured_page(),
     }
 
 

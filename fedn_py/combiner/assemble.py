@@ -37,7 +37,7 @@ from fedn_py.runtime.secret_files import bearer_of
 from fedn_py.runtime.start_checks import exposed, little_room, raised_file_limit, tell
 from fedn_py.settings.fields import split_address
 from fedn_py.settings.roles import CombinerSettings
-from fedn_py.store.measured import MeasuredObjects
+from fedn_py.store.measured import STORE_FAULTS, MeasuredObjects
 from fedn_py.store.opening import MinIO, open_objects
 from fedn_py.transport.certificates import (
     ServerCertificate,
@@ -176,7 +176,7 @@ async def _open_upstream(
     secret = place.secret_key.get_secret_value()
     objects = await open_objects(MinIO(str(place.url), place.access_key, secret, place.bucket, place.ca_file))
     closing.push_async_callback(objects.close)
-    return StoreUpstream(MeasuredObjects(objects, metrics.observer("objects")))
+    return StoreUpstream(MeasuredObjects(objects, metrics.observer("objects", STORE_FAULTS)))
 
 
 async def _serve_metrics(

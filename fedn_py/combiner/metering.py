@@ -30,7 +30,14 @@ from fedn_py.protocol.messages import (
     UpdateReceipt,
 )
 from fedn_py.runtime.mailbox import Step
-from fedn_py.runtime.metrics import LoopLag, PhaseMetrics, StoreMetrics, TransferMetrics, new_registry
+from fedn_py.runtime.metrics import (
+    LoopLag,
+    PhaseMetrics,
+    StoreMetrics,
+    TransferMetrics,
+    counter_by_reason,
+    new_registry,
+)
 from fedn_py.runtime.reason_codes import code_of
 from fedn_py.settings.roles import SpoolSettings
 from fedn_py.transport.authentication import Caller
@@ -71,18 +78,10 @@ class CombinerMetrics:
         self._admitted = Counter(
             "fedn_updates_admitted_total", "Updates that were added to a cell's sum.", registry=self.registry
         )
-        self._refused = Counter(
-            "fedn_updates_refused_total",
-            "Updates that were offered or sent and are in no sum, by the code of the reason.",
-            ["reason"],
-            registry=self.registry,
+        self._refused = counter_by_reason(
+            self.registry, "fedn_updates_refused_total", "Updates that were offered or sent and are in no sum"
         )
-        self._failed = Counter(
-            "fedn_cells_failed_total",
-            "Orders that could not be answered, by the code of the reason.",
-            ["reason"],
-            registry=self.registry,
-        )
+        self._failed = counter_by_reason(self.registry, "fedn_cells_failed_total", "Orders that could not be answered")
         self._held = Gauge(
             "fedn_spool_held_bytes",
             "Bytes set aside for updates that wait to be added.",

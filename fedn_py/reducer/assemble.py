@@ -62,7 +62,7 @@ from fedn_py.settings.fields import split_address
 from fedn_py.settings.roles import MinIOSettings, ReducerSettings
 from fedn_py.store.disk import make_folder
 from fedn_py.store.lock import FolderLock
-from fedn_py.store.measured import MeasuredDocuments, MeasuredObjects
+from fedn_py.store.measured import STORE_FAULTS, MeasuredDocuments, MeasuredObjects
 from fedn_py.store.opening import EmbeddedStores, MinIO, MongoDB, Stores, open_documents, open_stores
 from fedn_py.store.ports import Documents, Objects
 from fedn_py.transport.authentication import TokenRecord
@@ -482,8 +482,8 @@ def minio_place(settings: MinIOSettings) -> MinIO:
 def _measured(stores: Stores, metrics: StoreMetrics) -> Stores:
     """Return the same stores, whose operations are measured."""
     return Stores(
-        MeasuredDocuments(stores.documents, metrics.observer("documents")),
-        MeasuredObjects(stores.objects, metrics.observer("objects")),
+        MeasuredDocuments(stores.documents, metrics.observer("documents", STORE_FAULTS)),
+        MeasuredObjects(stores.objects, metrics.observer("objects", STORE_FAULTS)),
     )
 
 

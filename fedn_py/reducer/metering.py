@@ -32,6 +32,7 @@ from fedn_py.runtime.metrics import (
     PhaseMetrics,
     StoreMetrics,
     TransferMetrics,
+    counter_by_reason,
     new_registry,
 )
 from fedn_py.runtime.reason_codes import code_of
@@ -132,20 +133,16 @@ class RoundMetrics:
             registry=registry,
         )
         self._committed = Counter("fedn_rounds_committed_total", "Rounds that made a model.", registry=registry)
-        self._failed = Counter(
-            "fedn_round_attempts_failed_total",
-            "Attempts at a round that made no model, by the code of the reason.",
-            ["reason"],
-            registry=registry,
+        self._failed = counter_by_reason(
+            registry, "fedn_round_attempts_failed_total", "Attempts at a round that made no model"
         )
         self._included = Counter(
             "fedn_round_updates_included_total", "Updates in the models of committed rounds.", registry=registry
         )
-        self._excluded = Counter(
+        self._excluded = counter_by_reason(
+            registry,
             "fedn_round_updates_excluded_total",
-            "Clients that were ordered an update and are in no model for it, by the code of the reason.",
-            ["reason"],
-            registry=registry,
+            "Clients that were ordered an update and are in no model for it",
         )
         self._last = Gauge(
             "fedn_round_last_commit_timestamp_seconds",

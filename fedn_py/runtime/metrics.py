@@ -30,6 +30,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 import fedn_py
+from fedn_py.runtime.reason_codes import OTHER, REASON_CODES
 
 STORE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ROUND_BUCKETS_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 86_400.0)
@@ -67,6 +68,17 @@ def new_registry(role: str) -> CollectorRegistry:
     )
     build.labels(fedn_py.__version__, role).set(1)
     return registry
+
+
+def counter_by_reason(registry: CollectorRegistry, name: str, what: str) -> Counter:
+    """Return a counter with a label for the codes of reasons; all are there from the start.
+
+    A series that begins at 1 looks to Prometheus as if nothing had happened: only what rises is an increase.
+    """
+    counter = Counter(name, f"{what}, by the code of the reason.", ["reason"], registry=registry)
+    for code in (*sorted(REASON_CODES), OTHER):
+        counter.labels(code)
+    return counter
 
 
 def measure_certificate(registry: CollectorRegistry, expires: datetime) -> None:
@@ -123,8 +135,14 @@ class StoreMetrics:
             registry=registry,
         )
 
-    def observer(self, store: str) -> Callable[[str, str, str, float], None]:
-        """Return what is told the operation, outcome, fault (empty for none) and seconds of each call of one store."""
+    def observer(self, store: str, faults: Iterable[str]) -> Callable[[str, str, str, float], None]:
+        """Return what is told the operation, outcome, fault (empty for none) and seconds of each call of one store.
+
+        Args:
+            faults: names of all that there can be.
+        """
+        for fault in faults:
+            self._errors.labels(store, fault)
 
         def observe(operation: str, outcome: str, error: str, seconds: float) -> None:
             self._seconds.labels(store, operation, outcome).observe(seconds)

@@ -32,7 +32,7 @@ The outcome is ok, refused or unknown as the port has it, missing for an object 
 off where what ended it was not the store.
 """
 
-STORE_FAULTS = (
+_FAULTS = (
     StoreUnavailable,
     StoreFull,
     StoreMisconfigured,
@@ -41,6 +41,9 @@ STORE_FAULTS = (
     NotStorable,
     ObjectCorrupt,
 )
+
+STORE_FAULTS = tuple(fault.__name__ for fault in _FAULTS)
+"""Codes of the faults that are told of."""
 
 Clock = Callable[[], float]
 Item = TypeVar("Item")
@@ -81,8 +84,9 @@ def _timed(observe: Observe, clock: Clock, operation: str) -> Iterator[_Timing]:
     except ObjectMissing:
         timing.outcome = "missing"
         raise
-    except STORE_FAULTS as fault:
-        timing.outcome, error = "failed", fault.code
+    except _FAULTS as fault:
+        timing.outcome = "failed"
+        error = next(kind.__name__ for kind in _FAULTS if isinstance(fault, kind))
         raise
     finally:
         observe(operation, timing.outcome, error, clock() - began - timing.away_s)

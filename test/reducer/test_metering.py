@@ -1,5 +1,7 @@
 """What the reducer measures: its phases, what became of rounds and updates, and who is there."""
 
+import inspect
+import re
 from dataclasses import replace
 
 import masked_attempts as masked
@@ -25,6 +27,7 @@ from builders import (
 from fedn_py.errors import OwnFault
 from fedn_py.protocol.machine import UnexpectedEvent
 from fedn_py.protocol.masked.opening_work import CellOpened
+from fedn_py.protocol.masked_rounds_work import Masked
 from fedn_py.protocol.messages import Exclusion
 from fedn_py.protocol.reducer import step
 from fedn_py.protocol.reducer_work import (
@@ -80,6 +83,9 @@ def committing() -> Reducer:
 
 def test_the_phases_are_those_that_views_name(metrics: ReducerMetrics) -> None:
     assert phase_of(Idle()) == PHASES[0]
+    source = inspect.getsource(phase_of) + inspect.getsource(Masked)
+    named = re.findall(r'return "(\w+)"(?: if \w+ else "(\w+)")?', source)
+    assert {word for words in named for word in words if word} == set(PHASES)
     assert [phase for phase in PHASES if value(metrics, "fedn_round_phase", fedn_round_phase=phase)] == ["idle"]
 
 

@@ -58,7 +58,7 @@ def test_the_certificate_s_end_and_the_disk_are_shown(tmp_path: Path) -> None:
 
 def test_a_store_s_operations_are_counted_by_outcome_and_its_faults_by_name() -> None:
     registry = new_registry("reducer")
-    observe = StoreMetrics(registry).observer("documents")
+    observe = StoreMetrics(registry).observer("documents", ["StoreUnavailable", "StoreFull"])
     observe("update", "refused", "", 0.25)
     observe("get", "failed", "StoreUnavailable", 5.0)
     name, labels = "fedn_store_operation_duration_seconds", {"store": "documents", "operation": "update"}
