@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flask import Blueprint, Flask, Response, g, has_request_context, redirect, render_template, request, url_for
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -23,11 +24,12 @@ from fedn_py.reducer.control import Caller, Control, NotAuthenticated
 from fedn_py.runtime.logging import logger
 from fedn_py.settings import LimitSettings
 from fedn_py.web.bridge import Bridge
-from fedn_py.web.problems import status_of
+from fedn_py.web.problems import located, status_of
 from fedn_py.web.sign_in import SignInLinks, csrf_token
 from fedn_py.web.ui import words
 
 Answer = TypeVar("Answer")
+Form = TypeVar("Form", bound=BaseModel)
 
 NAME = "ui"
 NAVIGATION = (
@@ -74,6 +76,20 @@ def caller() -> Caller:
     """Return who looks at this page."""
     who: Caller = g.caller
     return who
+
+
+def asked(form: type[Form], **in_path: str) -> Form:
+    """Return what a page's URL asks for, checked as REST checks it; fields left empty are as not given.
+
+    Raises:
+        InvalidRequest: it asks for what cannot be.
+    """
+    known = {name for key, field in form.model_fields.items() for name in (key, field.alias) if name}
+    given = {name: text for name, text in request.args.items() if text and name in known}
+    try:
+        return form.model_validate({**given, **in_path})
+    except ValidationError as invalid:
+        raise located(invalid) from None
 
 
 def by_script() -> bool:

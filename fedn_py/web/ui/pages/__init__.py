@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fedn_py.web.ui.pages import api, sign_in, start
+from fedn_py.web.ui.pages import api, models, sign_in, start
 from fedn_py.web.ui.site import Site
 
-PAGES: tuple[Callable[[Site], None], ...] = (sign_in.install, start.install, api.install)
+PAGES: tuple[Callable[[Site], None], ...] = (sign_in.install, start.install, models.install, api.install)

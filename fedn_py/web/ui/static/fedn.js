@@ -109,7 +109,7 @@ function upload(form, file) {
     let answer = {};
     try { answer = JSON.parse(request.responseText); } catch { /* told below */ }
     if (request.status >= 300) {
-      say(`${answer.detail || "The reducer refused it"}. ${answer.remedy || ""}`, true);
+      say(`${answer.code ? `${answer.code}: ` : ""}${answer.detail || "The reducer refused it"}. ${answer.remedy || ""}`, true);
       return;
     }
     say("", false);
@@ -145,11 +145,90 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   });
 }
 
+// ---- verifying: how far the reducer has read an object, one line of JSON after the other; <form data-verify="/api/v1/...">
+
+async function verify(form) {
+  const bar = form.querySelector("progress");
+  const button = form.querySelector("button");
+  const said = form.querySelector("[data-said]");
+  const say = (text, bad) => { said.textContent = text; said.className = `notice ${bad ? "bad" : "good"}`; said.hidden = false; };
+  button.disabled = true;
+  bar.hidden = false;
+  bar.removeAttribute("value");
+  said.hidden = true;
+  try {
+    const answer = await fetch(form.dataset.verify, { method: "POST", headers: { "X-CSRFToken": body.dataset.csrf } });
+    if (!answer.ok) { const problem = await answer.json(); say(`${problem.detail}. ${problem.remedy}`, true); return; }
+    let step = null;
+    for await (step of lines(answer.body)) { bar.max = step.size || 1; bar.value = step.done; }
+    if (step && step.outcome === "whole") say(`Whole: all ${step.size.toLocaleString()} bytes are what the digest says.`, false);
+    else say(step ? `${step.outcome}: ${step.fault}` : "The reducer gave no answer.", true);
+  } catch { say("The connection broke off. Try again.", true); } finally { bar.hidden = true; button.disabled = false; }
+}
+
+async function* lines(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const whole = (rest + value).split("\n");
+    rest = whole.pop();
+    for (const line of whole) yield JSON.parse(line);
+  }
+}
+
+document.addEventListener("submit", (event) => {
+  const form = event.target.closest("form[data-verify]");
+  if (!form) return;
+  event.preventDefault();
+  verify(form);
+});
+
+// ---- choosing: a list that shows at once what was chosen in it
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("select[data-at-once]")) event.target.form.requestSubmit();
+});
+
+// ---- time that passes between two changes: how long something lasts, and how long it may
+
+const AGES_EVERY_MS = 30000;
+
+function lasting(seconds) {
+  const whole = Math.max(Math.round(seconds), 0);
+  const [minutes, rest] = [Math.floor(whole / 60), whole % 60];
+  if (minutes >= 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return minutes ? `${minutes} min ${rest} s` : `${rest} s`;
+}
+
+function tick() {
+  const now = Date.now() / 1000;
+  document.querySelectorAll("[data-since]").forEach((one) => { one.textContent = lasting(now - one.dataset.since); });
+  document.querySelectorAll("[data-until]").forEach((one) => { one.textContent = lasting(one.dataset.until - now); });
+}
+
+setInterval(tick, 1000);
+// What a page says in words, such as "4 minutes ago", grows old without any change.
+if (body.dataset.live) setInterval(() => body.dispatchEvent(new CustomEvent("fedn-change")), AGES_EVERY_MS);
+
+// ---- a form's part that one choice has no use for is not checked by the browser and not sent
+
+function useMasked() {
+  document.querySelectorAll("fieldset.masked").forEach((part) => {
+    part.disabled = part.form.elements.masking.value === "none";
+  });
+}
+
+document.addEventListener("change", useMasked);
+
 // ---- now, after every change of the page, and when its width changes
 
 function settle() {
   drawAll();
   localTimes();
+  tick();
+  useMasked();
 }
 
 document.addEventListener("htmx:after:swap", settle);
