@@ -254,7 +254,8 @@ class Reducer:
             return
         self._own_loop = OwnLoop("lease")
         self._closing.push_async_callback(self._own_loop.close)
-        documents = await self._own_loop.do(open_documents(documents_at))
+        observe = self._metrics.stores.observer("lease", STORE_FAULTS)
+        documents = MeasuredDocuments(await self._own_loop.do(open_documents(documents_at)), observe)
         self._closing.push_async_callback(_closed_there, self._own_loop, documents)
         self._lease = Lease(documents, me, above=above)
         watching = Ledger(stores.documents, 0)

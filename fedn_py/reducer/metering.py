@@ -11,7 +11,7 @@ from fedn_py.protocol import masked_rounds
 from fedn_py.protocol.masked_rounds_work import Masked
 from fedn_py.protocol.messages import Exclusion
 from fedn_py.protocol.plain_cells import excluded_of
-from fedn_py.protocol.reducer_terms import each, places
+from fedn_py.protocol.reducer_terms import Roster, each, places
 from fedn_py.protocol.reducer_work import (
     CloseFailedAttempt,
     Committing,
@@ -122,6 +122,7 @@ class RoundMetrics:
         )
         self._round: tuple[SessionId, int] | None = None
         self._began = clock()
+        self._roster: Roster = {}
         self._make_round_metrics(registry)
         self._make_network_metrics(registry)
 
@@ -163,7 +164,9 @@ class RoundMetrics:
         self._required = Gauge(
             "fedn_clients_required", "Clients that a round of the session at hand needs at least.", registry=registry
         )
-        self._clients = Gauge("fedn_clients_connected", "Clients attached to any combiner.", registry=registry)
+        # Counted when they are asked for: a network of thousands changes more often than that.
+        clients = Gauge("fedn_clients_connected", "Clients attached to any combiner.", registry=registry)
+        clients.set_function(lambda: len(places(self._roster)))
         self._combiners = Gauge(
             "fedn_combiners_connected",
             "Combiners joined, or lost so shortly ago that they are waited for.",
@@ -186,7 +189,7 @@ class RoundMetrics:
         """Show a state."""
         work = state.work
         self._phase.enter(phase_of(work))
-        self._clients.set(len(places(state.roster)))
+        self._roster = state.roster
         self._combiners.set(len(state.roster))
         self._running.set(not isinstance(work, Idle | Paused))
         progress = None if isinstance(work, Idle) else work.progress

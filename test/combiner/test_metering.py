@@ -1,6 +1,8 @@
 """What a combiner measures: its phase, the updates that it took and refused, and who is attached."""
 
 import asyncio
+import inspect
+import re
 
 import pytest
 from builders import ANNA, BERT, GENERATION, a_combiner, a_contribution, an_arrival, an_order
@@ -93,4 +95,8 @@ def test_what_the_machine_refuses_changes_no_metric(metrics: CombinerMetrics) ->
     with pytest.raises(UnexpectedEvent):
         metrics.measured(step)(a_combiner(NoWork()), UpdateAdded(GENERATION, "anna/a"))
     assert value(metrics, "fedn_updates_admitted_total") == 0
+
+
+def test_the_phases_are_those_that_are_named() -> None:
     assert phase_of(NoWork()) == PHASES[0]
+    assert set(re.findall(r'return "(\w+)"', inspect.getsource(phase_of))) == set(PHASES)
