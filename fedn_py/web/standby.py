@@ -1,8 +1,9 @@
 """What a reducer answers while it is not the active one: probes and metrics, and for everything else who is."""
 
+import html
 from collections.abc import Callable
 
-from flask import request
+from flask import Response, request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
@@ -12,6 +13,15 @@ from fedn_py.web.answers import add_headers
 from fedn_py.web.probes import install_probes
 from fedn_py.web.problems import install_problems
 
+_AGAIN_S = 5
+_PAGE = f"""<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="{_AGAIN_S}"><title>fedn_py: not active</title></head>
+<body><main><h1>This reducer is not the active one</h1><p>{{}}.</p><p>{{}}</p>
+<p>This page looks again every {_AGAIN_S} seconds.</p></main></body>
+</html>
+"""
 _ANSWERED = frozenset({"healthz", "readyz", "metrics"})
 
 
@@ -34,6 +44,11 @@ def create_standby_app(waits_for: Callable[[], str]) -> OpenAPI:
     return app
 
 
-def _refuse(reason: str) -> None:
-    if request.endpoint not in _ANSWERED:
-        raise NotActive(reason)
+def _refuse(reason: str) -> Response | None:
+    if request.endpoint in _ANSWERED:
+        return None
+    fault = NotActive(reason)
+    if request.accept_mimetypes.best_match(["application/json", "text/html"]) != "text/html":
+        raise fault
+    page = _PAGE.format(*map(html.escape, (fault.message, fault.remedy)))
+    return Response(page, 503, mimetype="text/html", headers={"Retry-After": str(_AGAIN_S)})

@@ -16,11 +16,11 @@ REASON = "standby: north (north.example.org:8090) is active"
 def test_a_standby_answers_its_probes_and_names_the_active_reducer_until_it_has_taken_over(
     certificate: CertificateSettings,
 ) -> None:
-    def ask(port: int, method: str, path: str) -> tuple[int, str, bytes]:
+    def ask(port: int, method: str, path: str, accept: str = "*/*") -> tuple[int, str, bytes]:
         context = ssl.create_default_context(cafile=str(certificate.certificate_file.parent / "authority.pem"))
         connection = http.client.HTTPSConnection("localhost", port, context=context, timeout=20)
         try:
-            connection.request(method, path)
+            connection.request(method, path, headers={"Accept": accept})
             response = connection.getresponse()
             return response.status, response.headers["content-type"], response.read()
         finally:
@@ -39,6 +39,9 @@ def test_a_standby_answers_its_probes_and_names_the_active_reducer_until_it_has_
                 assert (status, kind) == (503, "application/problem+json")
                 assert (problem["code"], problem["detail"]) == ("NotActive", REASON)
                 assert "active reducer" in problem["remedy"]
+            status, kind, body = await asyncio.to_thread(ask, port, "GET", "/network", "text/html,*/*;q=0.8")
+            assert (status, kind) == (503, "text/html; charset=utf-8")
+            assert REASON in body.decode()
             web.show(create_app(FakeControl(), asyncio.get_running_loop(), LimitSettings()))
             status, _, body = await asyncio.to_thread(ask, port, "GET", "/readyz")
             assert (status, json.loads(body)) == (200, {"ready": True, "reasons": []})
