@@ -31,6 +31,7 @@ from fedn_py.reducer.control import (
     StoreView,
     SumParticipantView,
     TokenView,
+    UnknownClient,
     UnknownEvent,
     UnknownModel,
     UnknownObject,
@@ -71,6 +72,16 @@ class FakeControl:
         self.validation_views: list[ValidationView] = []
         self.package_views: list[PackageView] = []
         self.token_views: dict[str, TokenView] = {}
+        self.client_views: dict[ClientId, ClientView] = {}
+        for name in ("anna", "bert"):
+            view = ClientView(
+                ClientId(name.encode().hex()), ClientName(name), CombinerName("combiner-1"), connected=True,
+                last_seen=1.0, since=1.0,
+            )  # fmt: skip
+            self.client_views[view.id] = view
+        self.combiner_views = [
+            CombinerView(CombinerName("combiner-1"), "localhost:12080", 2, 10, connected=True, last_seen=1.0)
+        ]
         self.event_views: list[EventView] = []
         self.events_at_once = 1_000
         self.events_asked = 0
@@ -310,15 +321,17 @@ class FakeControl:
         return (CombinerView(CombinerName("combiner-1"), "localhost:12080", 2, 10, connected=True, last_seen=1.0),)
 
     async def clients(self, *, after: str = "", limit: int = 100) -> Page[ClientView]:
-        names = ("anna", "bert")
-        views = [
-            ClientView(
-                ClientId(name.encode().hex()), ClientName(name), CombinerName("combiner-1"), connected=True,
-                last_seen=1.0, since=1.0,
-            )
-            for name in names
-        ]  # fmt: skip
-        return page(views, after, limit)
+        return page(list(self.client_views.values()), after, limit)
+
+    async def client(self, client: ClientId) -> ClientView:
+        if client not in self.client_views:
+            raise UnknownClient(client)
+        return self.client_views[client]
+
+    async def revoke_client(self, client: ClientId) -> ClientView:
+        view = replace(await self.client(client), revoked=True, connected=False, combiner=None)
+        self.client_views[client] = view
+        return view
 
     async def events(
         self,

@@ -70,6 +70,13 @@ class UnknownObject(Unknown):
         super().__init__("model or package", digest, "List them: fedn-py model list, fedn-py package list.")
 
 
+class UnknownClient(Unknown):
+    """No client has this id."""
+
+    def __init__(self, client: object) -> None:
+        super().__init__("client", client, "List them: fedn-py client list.")
+
+
 class UnknownEvent(Unknown):
     """No event has this number, or it is not stored yet."""
 
@@ -454,12 +461,32 @@ class CombinerView:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientResultView:
+    """What became of a client's update in a round that has ended.
+
+    Attributes:
+        number: of the round.
+        outcome: whether it is in the round's model; in a failed round there are only those that are not.
+        at: when the round ended.
+        reason: why it is not in it; empty otherwise.
+    """
+
+    session: SessionId
+    number: int
+    outcome: Literal["included", "excluded"]
+    at: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ClientView:
     """One client.
 
     Attributes:
         combiner: where it is attached, None when it is not.
         since: when it was first seen.
+        revoked: the token that it came by last is worthless, so it cannot come again by that.
+        last_result: in the newest rounds; None where it took part in none of those.
     """
 
     id: ClientId
@@ -469,6 +496,8 @@ class ClientView:
     last_seen: float
     since: float
     software: str = ""
+    revoked: bool = False
+    last_result: ClientResultView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -639,6 +668,17 @@ class Control(Protocol):
 
     async def clients(self, *, after: str = "", limit: int = 100) -> Page[ClientView]:
         """Return all clients that ever joined, by name."""
+        ...
+
+    async def client(self, client: ClientId) -> ClientView:
+        """Return one client; its last result is looked for in more rounds than that of a list."""
+        ...
+
+    async def revoke_client(self, client: ClientId) -> ClientView:
+        """Make the token worthless that a client came by, and cut off everybody who came by that one.
+
+        Raises UnknownClient, and TokenNotKnown where nobody knows its token.
+        """
         ...
 
     async def events(

@@ -421,7 +421,7 @@ class Roster:
     def revoke(self, token: TokenId) -> None:
         """Cut off everybody who came in by a token, now and whenever they show up again."""
         self._revoked.add(token)
-        for client in [client for client, known in self._known.items() if known.token == token]:
+        for client in self.holders(token):
             sent = self._clients.pop(client, None)
             for name, entry in self._combiners.items():
                 if client in entry.clients or (sent is not None and sent.combiner == name):
@@ -430,6 +430,19 @@ class Roster:
         for entry in self._combiners.values():
             if entry.token == token and entry.outbox is not None:
                 entry.outbox.close(_REVOKED)
+
+    def token_of(self, client: ClientId) -> TokenId | None:
+        """Return the token that a client came by last; None where it is not known here."""
+        known = self._known.get(client)
+        return known.token if known is not None else None
+
+    def is_revoked(self, client: ClientId) -> bool:
+        """Tell whether the token is revoked that a client came by last."""
+        return self.token_of(client) in self._revoked
+
+    def holders(self, token: TokenId) -> frozenset[ClientId]:
+        """Return the clients that came by a token last."""
+        return frozenset(client for client, known in self._known.items() if known.token == token)
 
     def name_of(self, client: ClientId) -> ClientName:
         """Return what people call a client."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import fedn_py
 from fedn_py.errors import FednError, PeerFault
-from fedn_py.identity import CombinerName, Digest, SessionId, TokenId
+from fedn_py.identity import ClientId, CombinerName, Digest, SessionId, TokenId
 from fedn_py.protocol.machine import UnexpectedEvent
 from fedn_py.protocol.messages import RoundProgress
 from fedn_py.protocol.reducer import BY_OPERATOR
@@ -27,6 +27,7 @@ from fedn_py.protocol.reducer_work import (
     StopRequested,
 )
 from fedn_py.reducer import control, views
+from fedn_py.reducer.attendance import Attendance
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.contents import Contents
 from fedn_py.reducer.control import Page
@@ -37,8 +38,6 @@ from fedn_py.reducer.listing import Listing, Source, number_in
 from fedn_py.reducer.masked_rounds import MaskedRounds
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import (
-    ClientRecord,
-    CombinerRecord,
     EventRecord,
     PackageRecord,
     RoundRecord,
@@ -133,6 +132,7 @@ class StoredControl:
         self._starting = asyncio.Lock()
         self._health = Health(parts)
         self._contents = Contents(parts.catalogue)
+        self._attendance = Attendance(parts.ledger, parts.roster, parts.tokens, parts.events)
         self._lost = parts.lost
 
     # ---- who asks
@@ -376,41 +376,19 @@ class StoredControl:
 
     async def combiners(self) -> tuple[control.CombinerView, ...]:
         """Return all combiners that ever joined, by name."""
-        here = self._parts.roster.combiners()
-        known = await self._parts.ledger.find("combiners", CombinerRecord)
-        seen = []
-        for record in known:
-            entry = here.get(record.name)
-            connected = entry is not None and entry.outbox is not None
-            clients = len(entry.clients) if entry is not None else 0
-            last_seen = time.time() if connected else record.last_seen
-            seen.append(
-                control.CombinerView(
-                    record.name, record.address, clients, record.max_clients, connected, last_seen, record.software
-                )
-            )
-        return tuple(sorted(seen, key=lambda view: view.name))
+        return await self._attendance.combiners()
 
     async def clients(self, *, after: str = "", limit: int = 100) -> Page[control.ClientView]:
         """Return all clients that ever joined, by name."""
-        found = await _CLIENTS.page(self._parts.ledger, after, limit)
-        where = self._parts.roster.where()
+        return await self._attendance.clients(after, limit)
 
-        def view(record: ClientRecord) -> control.ClientView:
-            here = where.get(record.client)
-            last_seen = time.time() if here else record.last_seen
-            combiner = here[1] if here else None
-            return control.ClientView(
-                record.client,
-                record.name,
-                combiner,
-                here is not None,
-                last_seen,
-                record.first_seen,
-                record.software,
-            )
+    async def client(self, client: ClientId) -> control.ClientView:
+        """Return one client, with its last result among the newest rounds."""
+        return await self._attendance.client(client)
 
-        return Page(tuple(view(record) for record in found.items), found.next)
+    async def revoke_client(self, client: ClientId) -> control.ClientView:
+        """Revoke the token that a client came by, and cut off everybody who came by it."""
+        return await self._attendance.revoke(client)
 
 
 def _page(found: Sequence[Record], limit: int, seen: Sequence[View], number: Callable[[Record], int]) -> Page[View]:
@@ -444,11 +422,4 @@ _MODELS = Listing(
     key=lambda view: view.digest,
     read_place=number_in,
     descending=True,
-)
-_CLIENTS: Listing[ClientRecord] = Listing(
-    [Source("clients", ClientRecord, lambda record: record)],
-    "name",
-    place=lambda record: str(record.name),
-    key=lambda record: record.client,
-    read_place=str,
 )

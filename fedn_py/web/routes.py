@@ -6,7 +6,7 @@ from flask import Response, g, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from fedn_py.identity import Digest, SessionId, TokenId
+from fedn_py.identity import ClientId, Digest, SessionId, TokenId
 from fedn_py.reducer.control import (
     ClientView,
     CombinerView,
@@ -26,6 +26,7 @@ from fedn_py.settings import LimitSettings
 from fedn_py.web.bridge import Bridge, upload
 from fedn_py.web.schemas import (
     ChangeSession,
+    ClientPath,
     CreateToken,
     DigestPath,
     EventPath,
@@ -83,6 +84,16 @@ def network_routes(control: Control, bridge: Bridge) -> APIBlueprint:
     def list_clients(query: Paging) -> Response:
         """All clients that ever joined."""
         return answer_json(bridge.call(control.clients(after=query.after, limit=query.limit)))
+
+    @area.get("/clients/<client>", responses={200: described(ClientView)})
+    def show_client(path: ClientPath) -> Response:
+        """One client, and what became of its last update."""
+        return answer_json(bridge.call(control.client(ClientId(path.client))))
+
+    @area.post("/clients/<client>/revoke", responses={200: described(ClientView)})
+    def revoke_client(path: ClientPath) -> Response:
+        """Revoke the token that a client came by, and cut off everybody who came by it."""
+        return answer_json(bridge.call(control.revoke_client(ClientId(path.client))))
 
     @area.get("/events", responses={200: page_of(EventView)})
     def list_events(query: EventQuery) -> Response:

@@ -85,6 +85,12 @@ class EventQuery(Request):
         return {**dict(self), "session": self.session or ""}
 
 
+class ClientPath(Request):
+    """Which client."""
+
+    client: str = Field(pattern=r"^[0-9a-f]{1,64}$", description="a client's id, hex digits")
+
+
 class EventPath(Request):
     """Which event."""
 

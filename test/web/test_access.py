@@ -9,7 +9,7 @@ from fedn_py.settings import LimitSettings
 from fedn_py.web import create_app
 from fedn_py.web.access import PUBLIC
 
-SOME = {"number": "1", "session": "00"}
+SOME = {"number": "1", "session": "00", "seq": "1"}
 
 
 def routes() -> list[tuple[str, str, str]]:

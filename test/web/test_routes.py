@@ -211,6 +211,19 @@ def test_combiners_clients_packages_and_events_are_listed(served: Served, admin:
     assert served.ask("GET", "/api/v1/events?severity=error&limit=5", token=admin).json == {"items": [], "next": None}
 
 
+def test_a_client_is_shown_and_revoked_by_an_admin_alone(served: Served, admin: str) -> None:
+    anna = f"/api/v1/clients/{b'anna'.hex()}"
+    viewer = served.control.let_in("viewer")
+    shown = served.ask("GET", anna, token=viewer).json
+    assert (shown["name"], shown["combiner"], shown["revoked"], shown["last_result"]) == (
+        "anna", "combiner-1", False, None,
+    )  # fmt: skip
+    assert served.ask("POST", f"{anna}/revoke", token=viewer).status == 403
+    assert served.ask("POST", f"{anna}/revoke", token=admin).json["revoked"] is True
+    assert served.ask("GET", anna, token=viewer).json["connected"] is False
+    assert served.ask("GET", "/api/v1/clients/not-hex", token=viewer).status == 422
+
+
 def test_events_are_searched_paged_backwards_and_shown_one_by_one(served: Served, admin: str) -> None:
     served.control.event_views = [
         EventView(
@@ -248,6 +261,7 @@ def test_a_token_is_shown_once_and_can_be_revoked(served: Served, admin: str) ->
     [
         "/api/v1/sessions/00",
         "/api/v1/sessions/00/rounds/1",
+        "/api/v1/clients/00",
         "/api/v1/events/17",
         f"/api/v1/models/{DIGEST}",
         f"/api/v1/models/{DIGEST}/content",
@@ -356,6 +370,8 @@ def test_openapi_describes_every_route_and_its_answers(served: Served) -> None:
     assert described["openapi"].startswith("3.1")
     assert set(described["paths"]) == {
         "/api/v1/clients",
+        "/api/v1/clients/{client}",
+        "/api/v1/clients/{client}/revoke",
         "/api/v1/combiners",
         "/api/v1/events",
         "/api/v1/events/{seq}",
