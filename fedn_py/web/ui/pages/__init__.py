@@ -2,7 +2,13 @@
 
 from collections.abc import Callable
 
-from fedn_py.web.ui.pages import api, models, sign_in, start
+from fedn_py.web.ui.pages import api, events, models, sign_in, start
 from fedn_py.web.ui.site import Site
 
-PAGES: tuple[Callable[[Site], None], ...] = (sign_in.install, start.install, models.install, api.install)
+PAGES: tuple[Callable[[Site], None], ...] = (
+    sign_in.install,
+    start.install,
+    models.install,
+    events.install,
+    api.install,
+)
