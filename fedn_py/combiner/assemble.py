@@ -71,7 +71,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         CertificateProblem, AddressInUse: of its door.
         CredentialUnreadable: of its masking credential.
         StoreUnavailable, StoreMisconfigured: of the object store of its settings.
-        CannotServe, MetricsTokenEmpty: of its metrics.
+        CannotListen, MetricsTokenEmpty: of its metrics.
     """
     async with contextlib.AsyncExitStack() as closing:
         certificate = read_server_certificate(settings.certificate.certificate_file, settings.certificate.key_file)
@@ -182,7 +182,7 @@ async def _open_upstream(
 async def _serve_metrics(
     settings: CombinerSettings, listen: str, metrics: CombinerMetrics, spool: Spool, door: Server
 ) -> HttpsServer:
-    """Show the metrics and probes; raises CannotServe, MetricsTokenEmpty."""
+    """Show the metrics and probes; raises CannotListen, MetricsTokenEmpty."""
     application = MetricsApplication(
         metrics.registry,
         look=lambda: metrics.look_at(spool, settings.spool, joined=door.is_serving),

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import uvicorn
 from fedn_py.errors import OwnFault
 
 
-class CannotServe(OwnFault):
+class CannotListen(OwnFault):
     """An address cannot be listened on, or a certificate cannot be used there."""
 
 
@@ -41,7 +40,7 @@ async def serve_https(app: Any, host: str, port: int, *, certificate_file: Path,
         port: 0 takes a free one.
 
     Raises:
-        CannotServe: the address is taken or not ours, or the certificate cannot be used.
+        CannotListen: the address is taken or not ours, or the certificate cannot be used.
     """
     config = uvicorn.Config(
         app,
@@ -59,8 +58,8 @@ async def serve_https(app: Any, host: str, port: int, *, certificate_file: Path,
     )
     try:
         config.load()
-    except (OSError, ssl.SSLError) as fault:
-        raise CannotServe(
+    except OSError as fault:
+        raise CannotListen(
             f"the certificate {certificate_file} cannot be used: {fault}",
             remedy="Issue it anew: fedn-py certificate issue.",
         ) from fault
@@ -72,7 +71,7 @@ async def serve_https(app: Any, host: str, port: int, *, certificate_file: Path,
     started.cancel()
     if serving.done():
         serving.result()
-        raise CannotServe(f"{host}:{port} cannot be served")
+        raise CannotListen(f"{host}:{port} cannot be served")
     return HttpsServer(server, serving, bound.getsockname()[:2])
 
 
@@ -100,7 +99,7 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.bind((host, port))
     except OSError as fault:
         bound.close()
-        raise CannotServe(
+        raise CannotListen(
             f"{host}:{port} cannot be listened on: {fault.strerror or fault}",
             remedy="Stop what uses the port, or set another one.",
         ) from fault

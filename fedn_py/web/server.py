@@ -1,16 +1,12 @@
-"""Serving the application: HTTPS in the reducer's own event loop, so that no silent connection stalls another."""
+"""Serving the application: Flask and the stream of changes in the reducer's own event loop, each request watched."""
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import Generator
 from typing import Any, cast
 
-import uvicorn
 from a2wsgi import WSGIMiddleware
 from flask import Flask
 
-from fedn_py.errors import OwnFault
+from fedn_py.runtime.https_server import HttpsServer, serve_https
 from fedn_py.settings import CertificateSettings, split_address
 from fedn_py.web.bridge import EXCHANGE, Exchange, Message
 from fedn_py.web.live import LIVE, Live
@@ -22,10 +18,6 @@ IDLE_S = 60.0
 VIEW_THREADS = 40
 
 
-class CannotListen(OwnFault):
-    """An address cannot be listened on."""
-
-
 class WebServer:
     """A running HTTPS server.
 
@@ -33,13 +25,9 @@ class WebServer:
         address: host and port that it listens on.
     """
 
-    def __init__(
-        self, server: "_Server", serving: "asyncio.Task[None]", address: tuple[str, int], shown: "_Shown"
-    ) -> None:
-        self._server = server
-        self._serving = serving
-        self._shown = shown
-        self.address = address
+    def __init__(self, server: HttpsServer, shown: "_Shown") -> None:
+        self._server, self._shown = server, shown
+        self.address = server.address
 
     def show(self, app: Flask) -> None:
         """Serve another application from the next request on."""
@@ -48,8 +36,7 @@ class WebServer:
     async def stop(self) -> None:
         """Take no more requests, let those under way end for a few seconds, and close."""
         self._shown.close()
-        self._server.should_exit = True
-        await self._serving
+        await self._server.stop()
 
 
 async def serve_web(app: Flask, listen: str, certificate: CertificateSettings) -> WebServer:
@@ -62,38 +49,11 @@ async def serve_web(app: Flask, listen: str, certificate: CertificateSettings) -
         CannotListen: the address is taken or not ours, or the certificate cannot be used.
     """
     shown = _Shown(app)
-    config = uvicorn.Config(
-        _watched(shown),
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ssl_certfile=str(certificate.certificate_file),
-        ssl_keyfile=str(certificate.key_file),
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=2,
+    host, port = split_address(listen)
+    server = await serve_https(
+        _watched(shown), host, port, certificate_file=certificate.certificate_file, key_file=certificate.key_file
     )
-    try:
-        config.load()
-    except OSError as fault:
-        raise CannotListen(
-            f"the certificate {certificate.certificate_file} cannot be used: {fault}",
-            remedy="Issue it anew: fedn-py certificate issue.",
-        ) from fault
-    bound = _bind(listen)
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[bound]))
-    started = asyncio.create_task(server.ready.wait())
-    await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
-    started.cancel()
-    if serving.done():
-        serving.result()
-        raise CannotListen(f"{listen} cannot be served")
-    host, port = bound.getsockname()[:2]
-    return WebServer(server, serving, (host, port), shown)
+    return WebServer(server, shown)
 
 
 class _Shown:
@@ -117,39 +77,6 @@ class _Shown:
             await self._live(scope, send)
         else:
             await self._app(scope, receive, send)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process has its own."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-
-def _bind(listen: str) -> socket.socket:
-    host, port = split_address(listen)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-    except OSError as fault:
-        bound.close()
-        raise CannotListen(
-            f"{listen} cannot be listened on: {fault.strerror or fault}",
-            remedy="Stop what uses the port, or set another listen_web.",
-        ) from fault
-    bound.setblocking(False)  # noqa: FBT003 - the standard library's own signature
-    return bound
 
 
 def _watched(app: Any) -> Any:

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fedn_py.combiner.assemble import MetricsTokenEmpty, run_combiner
 from fedn_py.protocol.messages import PartialAggregate, TrainTask
-from fedn_py.runtime.https_server import CannotServe
+from fedn_py.runtime.https_server import CannotListen
 from fedn_py.settings.roles import CombinerSettings
 from fedn_py.transport.transfer import upload_update
 
@@ -164,7 +164,7 @@ def test_without_the_setting_there_are_no_metrics(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"), [("", MetricsTokenEmpty), ("\n  \n", MetricsTokenEmpty), (TOKEN, CannotServe)]
+    ("text", "fault"), [("", MetricsTokenEmpty), ("\n  \n", MetricsTokenEmpty), (TOKEN, CannotListen)]
 )
 def test_a_combiner_does_not_start_with_an_empty_token_or_on_a_port_that_is_taken(
     tmp_path: Path, text: str, fault: type[Exception]

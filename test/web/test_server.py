@@ -6,9 +6,9 @@ import pytest
 from fake_control import FakeControl
 from web_server import Served
 
+from fedn_py.runtime.https_server import CannotListen
 from fedn_py.settings import CertificateSettings, LimitSettings
 from fedn_py.web import create_app, serve_web
-from fedn_py.web.server import CannotListen
 
 
 def test_the_page_to_sign_in_says_what_this_is_without_a_token(served: Served) -> None:
