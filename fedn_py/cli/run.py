@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -101,8 +101,9 @@ async def serve_reducer(settings: "ReducerSettings", stop: asyncio.Event) -> Non
             install_metrics(app, reducer.registry)
             web.show(app)
             address = f"https://{_called(host)}:{port}"
-            note(f"reducer {settings.name}: {address} (pages, REST API), {settings.listen_grpc} (gRPC)")
-            if reducer.new_admin is not None:
+            say = _sayer(settings.logging)
+            say(f"reducer {settings.name}: {address} (pages, REST API), {settings.listen_grpc} (gRPC)")
+            if reducer.new_admin is not None and settings.logging.format == "console":  # secrets stay out of logs
                 link = links.make(reducer.new_admin, FIRST_LINK_VALID_S)
                 note(f"sign in as admin, once and within a day: {address}{link}")
             await reducer.run()
@@ -136,6 +137,13 @@ def _load(model: "type[SettingsT]", file: Path | None) -> "SettingsT":
     from fedn_py.settings import load_settings
 
     return load_settings(model, file, os.environ)
+
+
+def _sayer(logging: "LoggingSettings") -> Callable[[str], None]:
+    """Return what says something to whoever started this: plainly, or as a line of the log where a machine reads it."""
+    from fedn_py.runtime.logging import logger
+
+    return note if logging.format == "console" else logger("fedn_py.cli.run").info
 
 
 def _log_as(role: str, name: str, logging: "LoggingSettings") -> None:
