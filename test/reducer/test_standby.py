@@ -38,6 +38,7 @@ from fedn_py.settings.roles import ReducerSettings
 from fedn_py.store.memory import MemoryDocuments, MemoryObjects
 from fedn_py.store.opening import Stores
 from fedn_py.store.ports import StoreFull, StoreInUse, StoreMisconfigured, StoreUnavailable
+from fedn_py.transport.authentication import UnknownToken
 from fedn_py.transport.certificates import write_pair
 from fedn_py.transport.channels import NOTICED_WITHIN_S, AddressInUse
 from fedn_py.transport.reducer_link import LONGEST_REST_S
@@ -151,6 +152,24 @@ def test_a_standby_takes_over_with_a_higher_fence_when_the_active_one_has_stoppe
             document = await shared.documents.get("network", "lease")
             assert document is not None
             assert document.fence == 2
+
+    asyncio.run(story())
+
+
+def test_which_reducer_is_active_shows_in_the_metrics_of_each_and_both_know_the_tokens(shared: Shared) -> None:
+    async def story() -> None:
+        north = assemble(shared.settings("north"))
+        await north.start()
+        bearer = (shared.folder / "north" / "admin.token").read_text().strip()
+        async with shared.waiting(shared.settings("south")) as (south, task):
+            await until(lambda: "is active" in south.waits_for)
+            assert [one.registry.get_sample_value("fedn_reducer_active") for one in (north, south)] == [1, 0]
+            assert (await north.known(bearer)).role == (await south.known(bearer)).role == "admin"
+            with pytest.raises(UnknownToken):
+                await south.known(f"fedn1.{'0' * 16}.{'x' * 43}")
+            await north.stop()
+            await task
+            assert [one.registry.get_sample_value("fedn_reducer_active") for one in (north, south)] == [0, 1]
 
     asyncio.run(story())
 
