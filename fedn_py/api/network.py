@@ -1,16 +1,18 @@
 """The Python client of a reducer, for notebooks, scripts and the command line: typed, synchronous, streaming."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlencode
+from typing import Any
 
 from pydantic import TypeAdapter
 
+from fedn_py.api.asking import Asking, query
 from fedn_py.api.connection import Connection, Progress, no_progress
 from fedn_py.api.faults import ReducerUnreachable, WaitedTooLong
 from fedn_py.api.profile import Profile
+from fedn_py.api.rows import Rows
+from fedn_py.identity import Digest
 from fedn_py.reducer.control import (
     ClientView,
     CombinerView,
@@ -26,11 +28,14 @@ from fedn_py.reducer.control import (
     TokenView,
     VerificationView,
 )
-
-View = TypeVar("View")
+from fedn_py.reducer.shown_contents import PackageFileView, TensorView
+from fedn_py.reducer.validations import ValidationView
 
 ENDED = frozenset({"finished", "stopped", "failed"})
 """The statuses in which a session does nothing more by itself."""
+
+NEWEST = 2**53
+"""A number beyond that of every event."""
 
 AWAY_AT_MOST_S = 120.0
 """How long ``wait`` bears a reducer that is away."""
@@ -39,7 +44,13 @@ AWAY_AT_MOST_S = 120.0
 class Network:
     """A federated network, seen through its reducer.
 
-    Every method may raise ReducerUnreachable, and RemoteRefusal with the reducer's own code, words and remedy.
+    Every method may raise ReducerUnreachable, and RemoteRefusal with the reducer's own code, words and remedy. Lists
+    come as ``Rows``: a notebook shows them as tables, ``.records()`` and ``.to_pandas()`` make something else of them.
+
+    Example:
+        >>> network = Network("https://reducer.example.org:8090", token, ca_file="authority.pem")
+        >>> network.status().phase
+        'idle'
 
     Args:
         url: https://host:port of the reducer, or of each where others stand by.
@@ -50,6 +61,7 @@ class Network:
     def __init__(self, url: str | Sequence[str], token: str, ca_file: str | Path | None = None) -> None:
         urls = [url] if isinstance(url, str) else url
         self._connection = Connection(urls, token, Path(ca_file) if ca_file else None)
+        self._asking = Asking(self._connection)
 
     @classmethod
     def of(cls, profile: Profile) -> "Network":
@@ -58,27 +70,43 @@ class Network:
 
     def status(self) -> StatusView:
         """Return what the reducer does now."""
-        return self._one("GET", "/status", StatusView)
+        return self._asking.one("GET", "/status", StatusView)
 
     # ---- sessions and rounds
 
-    def sessions(self) -> list[SessionView]:
-        """Return all sessions, newest first."""
-        return list(self._all("/sessions", SessionView))
+    def sessions(self) -> Rows[SessionView]:
+        """Return all sessions, newest first.
+
+        Example:
+            >>> network.sessions().to_pandas()[["name", "status", "rounds_done"]]
+        """
+        return self._asking.rows("/sessions", SessionView)
 
     def session(self, session: str) -> SessionView:
         """Return one session."""
-        return self._one("GET", f"/sessions/{session}", SessionView)
+        return self._asking.one("GET", f"/sessions/{session}", SessionView)
 
-    def start_session(self, options: SessionOptions) -> SessionView:
-        """Begin a session."""
-        return self._one(
-            "POST", "/sessions", SessionView, TypeAdapter(SessionOptions).dump_python(options, mode="json")
-        )
+    def start_session(self, options: SessionOptions | None = None, **terms: Any) -> SessionView:
+        """Begin a session.
+
+        Args:
+            options: all that it shall be; or give the fields of ``SessionOptions`` one by one.
+            terms: ``package`` and ``seed_model`` are digests, or what an upload or a list returned.
+
+        Example:
+            >>> session = network.start_session(package=package, seed_model=seed, rounds=5)
+        """
+        if options is None:
+            named = {name: digest_of(one) for name, one in terms.items() if name in {"package", "seed_model"}}
+            options = SessionOptions(**{**terms, **named})
+        elif terms:
+            raise TypeError("start_session takes SessionOptions, or their fields one by one")
+        body = TypeAdapter(SessionOptions).dump_python(options, mode="json")
+        return self._asking.one("POST", "/sessions", SessionView, body)
 
     def pause_session(self, session: str) -> SessionView:
         """Begin no further round after the one under way."""
-        return self._one("POST", f"/sessions/{session}/pause", SessionView)
+        return self._asking.one("POST", f"/sessions/{session}/pause", SessionView)
 
     def resume_session(self, session: str, *, new_work: bool = False) -> SessionView:
         """Go on with a paused or failed session.
@@ -86,8 +114,8 @@ class Network:
         Args:
             new_work: train anew from the same global model with another seed: the way out of a privacy hold.
         """
-        query = _query(new_work="true" if new_work else None)
-        return self._one("POST", f"/sessions/{session}/resume{query}", SessionView)
+        asked = query(new_work="true" if new_work else None)
+        return self._asking.one("POST", f"/sessions/{session}/resume{asked}", SessionView)
 
     def change_session(self, session: str, **changes: float) -> SessionView:
         """Let other limits hold from the next attempt on; the one under way keeps those it began with.
@@ -95,7 +123,7 @@ class Network:
         Args:
             changes: of ``SessionChanges``, such as rounds or clients_required; what is not given stays.
         """
-        return self._one("PATCH", f"/sessions/{session}", SessionView, changes)
+        return self._asking.one("PATCH", f"/sessions/{session}", SessionView, changes)
 
     def stop_session(self, session: str, *, after_round: bool = False) -> SessionView:
         """End a session for good.
@@ -103,16 +131,30 @@ class Network:
         Args:
             after_round: finish the round under way; otherwise it is given up.
         """
-        query = _query(after_round="true" if after_round else None)
-        return self._one("POST", f"/sessions/{session}/stop{query}", SessionView)
+        asked = query(after_round="true" if after_round else None)
+        return self._asking.one("POST", f"/sessions/{session}/stop{asked}", SessionView)
 
-    def rounds(self, session: str, *, after: int = 0) -> list[RoundView]:
-        """Return a session's rounds, oldest first: those behind number ``after``."""
-        return list(self._all(f"/sessions/{session}/rounds", RoundView, begin=str(after) if after else None))
+    def rounds(self, session: str, *, after: int = 0) -> Rows[RoundView]:
+        """Return a session's rounds, oldest first: those behind number ``after``.
+
+        Example:
+            >>> network.rounds(session.id).to_pandas().plot(x="number", y="metrics.accuracy")
+        """
+        return self._asking.rows(f"/sessions/{session}/rounds", RoundView, begin=str(after) if after else None)
 
     def round(self, session: str, number: int) -> RoundView:
         """Return one round."""
-        return self._one("GET", f"/sessions/{session}/rounds/{number}", RoundView)
+        return self._asking.one("GET", f"/sessions/{session}/rounds/{number}", RoundView)
+
+    def validations(self, session: str, *, after: int = 0) -> Rows[ValidationView]:
+        """Return what was measured in a session's committed rounds, oldest first: those behind number ``after``.
+
+        Example:
+            >>> [(one.name, one.mean, one.hidden) for one in network.validations(session.id)[-1].metrics]
+            [('accuracy', 0.93, '')]
+        """
+        begin = str(after) if after else None
+        return self._asking.rows(f"/sessions/{session}/validations", ValidationView, begin=begin)
 
     def wait(
         self,
@@ -123,6 +165,11 @@ class Network:
         on_change: Callable[[SessionView, list[RoundView]], None] | None = None,
     ) -> SessionView:
         """Wait until a session has ended and return it.
+
+        Example:
+            >>> def tell(session, rounds):
+            ...     print(session.status, [(one.number, dict(one.metrics)) for one in rounds])
+            >>> session = network.wait(session.id, on_change=tell)
 
         Args:
             timeout_s: None for as long as it takes.
@@ -163,33 +210,69 @@ class Network:
 
     # ---- models and packages
 
-    def models(self, session: str | None = None) -> list[ModelView]:
-        """Return the models of a session (None: of all, and the seed models), newest first."""
-        return list(self._all("/models", ModelView, session=session))
+    def models(self, session: str | None = None) -> Rows[ModelView]:
+        """Return the models of a session (None: of all, and the seed models), newest first.
+
+        Example:
+            >>> newest = network.models(session.id)[0]
+        """
+        return self._asking.rows("/models", ModelView, session=session)
 
     def model(self, digest: str) -> ModelView:
         """Return what is known of one model."""
-        return self._one("GET", f"/models/{digest}", ModelView)
+        return self._asking.one("GET", f"/models/{digest}", ModelView)
 
-    def upload_model(self, file: str | Path, progress: Progress = no_progress) -> ModelView:
-        """Store a seed model, a safetensors file."""
+    def model_tensors(self, model: str | ModelView) -> Rows[TensorView]:
+        """Return a model's tensors and what their numbers are like.
+
+        The reducer reads the whole model for it once. Of one of many GB that may take longer than an answer may
+        (ReducerUnreachable): it goes on meanwhile, so ask again.
+
+        Example:
+            >>> network.model_tensors(session.final_model).to_pandas()[["name", "mean", "deviation", "zeros"]]
+        """
+        return self._asking.rows(f"/models/{digest_of(model)}/tensors", TensorView, limit=None)
+
+    def upload_seed_model(self, file: str | Path, progress: Progress = no_progress) -> ModelView:
+        """Store a seed model, a safetensors file.
+
+        Example:
+            >>> seed = network.upload_seed_model("seed.safetensors")
+        """
         return TypeAdapter(ModelView).validate_python(self._connection.upload("/models", Path(file), progress))
 
-    def download_model(self, digest: str, file: str | Path, progress: Progress = no_progress) -> Path:
-        """Fetch a model into a file, checked against its digest; return the file."""
+    def download_model(self, model: str | ModelView, file: str | Path, progress: Progress = no_progress) -> Path:
+        """Fetch a model into a file, checked against its digest; return the file.
+
+        Example:
+            >>> network.download_model(session.final_model, "model.safetensors")
+        """
+        digest = digest_of(model)
         self._connection.download(f"/models/{digest}/content", digest, Path(file), progress)
         return Path(file)
 
-    def packages(self) -> list[PackageView]:
+    def packages(self) -> Rows[PackageView]:
         """Return all compute packages, newest first."""
-        return list(self._all("/packages", PackageView))
+        return self._asking.rows("/packages", PackageView)
 
     def package(self, digest: str) -> PackageView:
         """Return what is known of one compute package."""
-        return self._one("GET", f"/packages/{digest}", PackageView)
+        return self._asking.one("GET", f"/packages/{digest}", PackageView)
+
+    def package_files(self, package: str | PackageView) -> Rows[PackageFileView]:
+        """Return the files of a compute package and their sizes.
+
+        Example:
+            >>> network.package_files(package)
+        """
+        return self._asking.rows(f"/packages/{digest_of(package)}/files", PackageFileView, limit=None)
 
     def upload_package(self, file: str | Path, progress: Progress = no_progress) -> PackageView:
-        """Store a compute package, a .tar.gz."""
+        """Store a compute package, a .tar.gz.
+
+        Example:
+            >>> package = network.upload_package("package.tar.gz")
+        """
         return TypeAdapter(PackageView).validate_python(self._connection.upload("/packages", Path(file), progress))
 
     def verify_object(self, digest: str, progress: Progress = no_progress) -> VerificationView:
@@ -204,24 +287,92 @@ class Network:
 
     # ---- the network
 
-    def combiners(self) -> list[CombinerView]:
-        """Return all combiners that ever joined, by name."""
-        return list(self._all("/combiners", CombinerView, limit=None))
+    def combiners(self) -> Rows[CombinerView]:
+        """Return all combiners that ever joined, by name.
 
-    def clients(self) -> list[ClientView]:
-        """Return all clients that ever joined, by name."""
-        return list(self._all("/clients", ClientView))
+        Example:
+            >>> [one.name for one in network.combiners() if one.connected]
+        """
+        return self._asking.rows("/combiners", CombinerView, limit=None)
+
+    def clients(self) -> Rows[ClientView]:
+        """Return all clients that ever joined, by name; each with its result in the newest rounds.
+
+        Example:
+            >>> network.clients().to_pandas()[["name", "connected", "last_result.outcome", "last_result.reason"]]
+        """
+        return self._asking.rows("/clients", ClientView)
+
+    def client(self, client: str) -> ClientView:
+        """Return one client by its id, with its last result.
+
+        Example:
+            >>> network.client(network.clients()[0].id).last_result
+        """
+        return self._asking.one("GET", f"/clients/{client}", ClientView)
+
+    def revoke_client(self, client: str | ClientView) -> ClientView:
+        """Make the token worthless that a client came by, and cut off everybody who came by that one.
+
+        Example:
+            >>> network.revoke_client(network.clients()[0]).revoked
+            True
+        """
+        identity = client if isinstance(client, str) else client.id
+        return self._asking.one("POST", f"/clients/{identity}/revoke", ClientView)
 
     def events(
-        self, *, after: int | None = None, limit: int = 100, kind: str = "", severity: Severity | None = None
-    ) -> list[EventView]:
-        """Return events, oldest first: those behind ``after``, or the newest ``limit`` when it is None."""
-        query = _query(after=after, limit=limit, kind=kind or None, severity=severity)
-        return TypeAdapter(list[EventView]).validate_python(self._connection.ask("GET", f"/events{query}")["items"])
+        self,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int = 100,
+        kind: str = "",
+        severity: Severity | None = None,
+        text: str = "",
+        session: str = "",
+        round_number: int | None = None,
+        client: str = "",
+        combiner: str = "",
+    ) -> Rows[EventView]:
+        """Return at most ``limit`` events that fit all that is given.
 
-    def tokens(self) -> list[TokenView]:
+        Args:
+            after: those behind this number, oldest first.
+            before: those below this number, newest first. Without either the newest ones come, oldest first.
+            text: stands somewhere in the text or the kind, in upper or lower case.
+            session, round_number, client, combiner: what they are about; clients and combiners by name.
+
+        Example:
+            >>> network.events(text="refused", session=session.id, client="hospital-a", limit=20)
+        """
+        filters = {
+            "kind": kind,
+            "severity": severity,
+            "text": text,
+            "session": session,
+            "round": round_number,
+            "client": client,
+            "combiner": combiner,
+        }
+        wanted = {name: value for name, value in filters.items() if value}
+        if after is not None:
+            return self._asking.some("/events", EventView, limit=limit, direction="after", begin=after, filters=wanted)
+        begin = NEWEST if before is None else before
+        found = self._asking.some("/events", EventView, limit=limit, direction="before", begin=begin, filters=wanted)
+        return found if before is not None else Rows(reversed(found))
+
+    def event(self, seq: int) -> EventView:
+        """Return one event by its number.
+
+        Example:
+            >>> network.event(1).text
+        """
+        return self._asking.one("GET", f"/events/{seq}", EventView)
+
+    def tokens(self) -> Rows[TokenView]:
         """Return all tokens, newest first."""
-        return list(self._all("/tokens", TokenView))
+        return self._asking.rows("/tokens", TokenView)
 
     def create_token(self, role: Role, label: str, valid_s: float = 365 * 86_400.0) -> tuple[str, TokenView]:
         """Make a token; return its text, which is kept nowhere, and what is known of it."""
@@ -234,22 +385,12 @@ class Network:
 
     def revoke_token(self, token: str) -> TokenView:
         """Make a token worthless from now on."""
-        return self._one("DELETE", f"/tokens/{token}", TokenView)
+        return self._asking.one("DELETE", f"/tokens/{token}", TokenView)
 
-    def _one(self, method: str, path: str, view: type[View], body: object = None) -> View:
-        return TypeAdapter(view).validate_python(self._connection.ask(method, path, body))
 
-    def _all(
-        self, path: str, view: type[View], *, limit: int | None = 500, begin: str | None = None, **filters: Any
-    ) -> Iterator[View]:
-        after = begin
-        items = TypeAdapter(list[view])  # type: ignore[valid-type]
-        while True:
-            page = self._connection.ask("GET", path + _query(after=after, limit=limit, **filters))
-            yield from items.validate_python(page["items"])
-            after = page.get("next")
-            if after is None:
-                return
+def digest_of(named: str | ModelView | PackageView) -> Digest:
+    """Return the digest of a model or package that is given by it or by its view."""
+    return Digest(named if isinstance(named, str) else named.digest)
 
 
 def is_settled(view: RoundView) -> bool:
@@ -259,8 +400,3 @@ def is_settled(view: RoundView) -> bool:
 
 def _is_past(deadline: float | None, next_look_s: float) -> bool:
     return deadline is not None and time.monotonic() + next_look_s > deadline
-
-
-def _query(**values: object) -> str:
-    given = {name: value for name, value in values.items() if value is not None}
-    return f"?{urlencode(given)}" if given else ""

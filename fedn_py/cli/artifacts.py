@@ -108,7 +108,7 @@ def upload_model(
 
     network = open_network(profile)
     with transferring("model") as tell:
-        view = network.upload_model(file, tell)
+        view = network.upload_seed_model(file, tell)
     print_data(view, lambda: print(view.digest), as_json=as_json)
     hint(f"fedn-py session start --package FILE|DIGEST --model {short(view.digest)} --rounds 5 --wait")
 

@@ -291,7 +291,7 @@ def _model(network: "Network", text: str) -> Any:
     if not Path(text).is_file():
         return find_model(network, text).digest
     with transferring("seed model") as tell:
-        return network.upload_model(text, tell).digest
+        return network.upload_seed_model(text, tell).digest
 
 
 def _parameters(text: str) -> dict[str, Any]:

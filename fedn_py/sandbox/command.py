@@ -252,7 +252,7 @@ class Sandbox:
             await runner.close()
 
         asyncio.run(make())
-        model = network.upload_model(file)
+        model = network.upload_seed_model(file)
         self._say(f"seed model    {model.size:,} bytes, made by the package, {model.digest[:12]}")
         return model.digest
 

@@ -38,7 +38,7 @@ def a_session(network: Network, folder: Path, rounds: int = 2) -> SessionView:
     (folder / "package.tar.gz").write_bytes(b"package")
     (folder / "seed.safetensors").write_bytes(b"model")
     package = network.upload_package(folder / "package.tar.gz")
-    seed = network.upload_model(folder / "seed.safetensors")
+    seed = network.upload_seed_model(folder / "seed.safetensors")
     options = SessionOptions(package=package.digest, seed_model=seed.digest, rounds=rounds, parameters={"rate": 0.1})
     return network.start_session(options)
 
@@ -102,7 +102,7 @@ def test_a_model_goes_up_and_down_with_progress(network: Network, tmp_path: Path
     content = bytes(range(256)) * (2 * 4096 + 1)
     (tmp_path / "model").write_bytes(content)
     up: list[tuple[int, int]] = []
-    view = network.upload_model(tmp_path / "model", lambda done, total: up.append((done, total)))
+    view = network.upload_seed_model(tmp_path / "model", lambda done, total: up.append((done, total)))
     assert view.digest == hashlib.sha256(content).hexdigest()
     assert up[-1] == (len(content), len(content))
     assert len(up) == 3
@@ -114,7 +114,7 @@ def test_a_model_goes_up_and_down_with_progress(network: Network, tmp_path: Path
 
 def test_wrong_bytes_are_not_kept(served: Served, network: Network, tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(b"model")
-    view = network.upload_model(tmp_path / "model")
+    view = network.upload_seed_model(tmp_path / "model")
     served.control.objects[view.digest] = b"other"
     with pytest.raises(NotFromHere):
         network.download_model(view.digest, tmp_path / "again")
@@ -137,6 +137,58 @@ def test_the_network_can_be_seen(served: Served, network: Network) -> None:
     assert network.packages() == []
 
 
+def test_a_session_is_started_by_its_terms_one_by_one(network: Network, tmp_path: Path) -> None:
+    (tmp_path / "package.tar.gz").write_bytes(b"package")
+    (tmp_path / "seed.safetensors").write_bytes(b"model")
+    package = network.upload_package(tmp_path / "package.tar.gz")
+    seed = network.upload_seed_model(tmp_path / "seed.safetensors")
+    session = network.start_session(package=package, seed_model=seed.digest, rounds=3, parameters={"rate": 0.1})
+    assert session.options == SessionOptions(
+        package=package.digest, seed_model=seed.digest, rounds=3, parameters={"rate": 0.1}
+    )
+    with pytest.raises(TypeError):
+        network.start_session(session.options, rounds=4)
+    with pytest.raises(TypeError, match="round"):
+        network.start_session(package=package, seed_model=seed, round=3)
+    network.download_model(seed, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == b"model"
+    assert [file.path for file in network.package_files(package)] == ["fedn.yaml", "src/train.py"]
+    assert [tensor.name for tensor in network.model_tensors(seed)] == ["b", "w"]
+    assert network.model_tensors(seed.digest)[1].shape == (2, 3)
+
+
+def test_validations_of_more_than_a_page_come_whole(served: Served, network: Network, tmp_path: Path) -> None:
+    session = a_session(network, tmp_path)
+    for number in range(1, 603):
+        served.control.finish_round(session.id, number, 0.5)
+    found = network.validations(session.id)
+    assert [view.number for view in found] == list(range(1, 603))
+    assert found[0] == served.control.validation_views[0]
+    assert len(network.validations(session.id, after=600)) == 2
+
+
+def test_events_are_looked_for_until_enough_are_found(served: Served, network: Network) -> None:
+    served.control.event_views = [
+        EventView(seq, 1.0, "a.kind", "error" if seq % 10 == 0 else "info", f"Number {seq}", {"client": f"c{seq % 3}"})
+        for seq in range(1, 101)
+    ]
+    served.control.events_at_once = 7
+    assert [event.seq for event in network.events(severity="error", limit=4)] == [70, 80, 90, 100]
+    assert [event.seq for event in network.events(before=60, severity="error", limit=2)] == [50, 40]
+    assert [event.seq for event in network.events(after=60, severity="error")] == [70, 80, 90, 100]
+    assert [event.seq for event in network.events(after=0, text="number 9", client="c0")] == [9, 90, 93, 96, 99]
+    assert network.events(combiner="north") == network.events(before=0) == []
+    assert network.event(17).text == "Number 17"
+
+
+def test_a_client_is_shown_and_revoked(network: Network) -> None:
+    anna, bert = network.clients()
+    assert network.client(anna.id) == anna
+    assert network.revoke_client(anna).revoked
+    assert network.revoke_client(bert.id).name == "bert"
+    assert all(client.revoked for client in network.clients())
+
+
 def test_tokens_are_made_and_revoked(network: Network) -> None:
     text, view = network.create_token("viewer", "a colleague", 60)
     assert text.startswith("fedn1.")
@@ -154,7 +206,7 @@ def test_a_refusal_carries_the_reducers_own_words(network: Network) -> None:
 def test_a_large_upload_that_is_refused_says_why(network: Network, tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(8 << 20))
     with pytest.raises(RemoteRefusal) as caught:
-        network.upload_model(tmp_path / "large")
+        network.upload_seed_model(tmp_path / "large")
     assert (caught.value.status, caught.value.code) == (413, "TooLarge")
 
 

@@ -183,7 +183,7 @@ class ChaosNetwork(RunningNetwork):
         """Upload a seed model of so many parameters; return its digest and file."""
         file = self.folder.path / f"seed-{size}.safetensors"
         save_file({"values": np.zeros(size, np.float32), "steps": np.zeros(1, np.int64)}, file)
-        return str(self.network.upload_model(file).digest), file
+        return str(self.network.upload_seed_model(file).digest), file
 
     # ---- the stores, behind everybody's back
 

@@ -148,7 +148,7 @@ class RunningNetwork:
             await runner.close()
 
         asyncio.run(make())
-        digests = self.network.upload_package(archive).digest, self.network.upload_model(seed).digest
+        digests = self.network.upload_package(archive).digest, self.network.upload_seed_model(seed).digest
         shutil.rmtree(scratch)
         return digests
 

@@ -257,10 +257,10 @@ def test_a_full_disk_at_the_reducer_refuses_the_upload_and_nothing_else(
         model = tmp_path / "large.safetensors"
         save_model(model, {"large": np.zeros(2_000_000, np.float32)})
         with pytest.raises(RemoteRefusal) as refusal:
-            reached.upload_model(model)
+            reached.upload_seed_model(model)
         assert "full" in str(refusal.value).lower() or "room" in str(refusal.value).lower()
         save_model(model, {"small": np.zeros(10, np.float32)})
-        assert reached.upload_model(model).size < 1_000
+        assert reached.upload_seed_model(model).size < 1_000
     finally:
         small.stop()
 

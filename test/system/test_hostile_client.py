@@ -92,7 +92,7 @@ def test_a_session_goes_on_beside_a_client_that_says_nothing_but_wrong_things(
         network.await_clients(HONEST + 1)
         package, _ = network.uploaded(UNEQUAL)
         save_file({"weights": np.zeros(PARAMETERS, np.float32)}, tmp_path / "seed.safetensors")
-        seed = network.network.upload_model(tmp_path / "seed.safetensors").digest
+        seed = network.network.upload_seed_model(tmp_path / "seed.safetensors").digest
 
         ended = network.run_session(
             package,

@@ -263,7 +263,7 @@ def test_no_server_receives_or_stores_what_one_client_s_update_could_be_had_from
     let_metrics_go_in_sums_only(network)
     package, _ = network.uploaded(UNEQUAL)
     save_file({"weights": np.zeros(PARAMETERS, np.float32)}, tmp_path / "seed.safetensors")
-    seed_model = network.network.upload_model(tmp_path / "seed.safetensors").digest
+    seed_model = network.network.upload_seed_model(tmp_path / "seed.safetensors").digest
     masked = MaskedOptions(clip=CLIP, n_max=N_MAX, weight_cap=WEIGHT_CAP, metrics={"secret": 10.0})
     ended = network.run_session(package, seed_model, rounds=2, clients_required=6, masking="pet", masked=masked)
     assert ended.status == "finished"
