@@ -1,8 +1,9 @@
 """A session of the tests' own that has been trained for some rounds, and what a page asks of a control for it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from fake_control import FakeControl
@@ -13,6 +14,8 @@ from fedn_py.reducer.validations import MetricView, ValidationView
 
 SEED = Digest("5e" * 32)
 PACKAGE = Digest("bac4a9e0" * 8)
+
+_asked: ContextVar[bool] = ContextVar("_asked", default=False)
 
 
 def model_of(session: str, number: int) -> Digest:
@@ -94,9 +97,13 @@ def counted_calls(control: FakeControl) -> Iterator[Counter[str]]:
             delattr(control, name)
 
 
-def _counting(name: str, method: Callable[..., Any], counts: Counter[str]) -> Callable[..., Any]:
-    def ask(*arguments: Any, **named: Any) -> Any:
-        counts[name] += 1
-        return method(*arguments, **named)
+def _counting(name: str, method: Callable[..., Awaitable[Any]], counts: Counter[str]) -> Callable[..., Awaitable[Any]]:
+    async def ask(*arguments: Any, **named: Any) -> Any:
+        counts[name] += not _asked.get()  # what the control asks of itself is its own affair
+        token = _asked.set(True)
+        try:
+            return await method(*arguments, **named)
+        finally:
+            _asked.reset(token)
 
     return ask

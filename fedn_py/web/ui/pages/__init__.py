@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
-from fedn_py.web.ui.pages import api, events, models, sign_in, start
+from fedn_py.web.ui.pages import api, events, models, sign_in, start, validation
 from fedn_py.web.ui.site import Site
 
 PAGES: tuple[Callable[[Site], None], ...] = (
     sign_in.install,
     start.install,
     models.install,
+    validation.install,
     events.install,
     api.install,
 )

@@ -53,6 +53,21 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
+// A curve is a mean, an edge of a band between two of them, or a client's own; no two of one kind differ by colour alone.
+const DASHES = [[], [8, 3], [2, 3], [8, 3, 2, 3], [12, 4], [4, 4]];
+
+function curves(told) {
+  let clients = 0;
+  return told.series.map((one, place) => {
+    if (one.kind === "edge") return { label: one.name, stroke: colour("--curve-1"), width: 0.5, points: { show: false } };
+    const nth = one.kind === "client" ? 2 + clients++ : place;
+    return {
+      label: one.name, stroke: colour(COLOURS[nth % COLOURS.length]), width: one.kind === "client" ? 1.25 : 2.25,
+      points: { show: told.x.length < 60 }, dash: one.dashed ? [6, 4] : DASHES[nth % DASHES.length],
+    };
+  });
+}
+
 function draw(place) {
   const before = drawn.get(place);
   if (before && before.told === place.dataset.chart && before.width === place.clientWidth) return;
@@ -62,11 +77,9 @@ function draw(place) {
   const plot = new uPlot({
     width: Math.max(place.clientWidth, 240), height: 240,
     scales: { x: { time: false } },
-    axes: [{ ...line, label: told.x_label, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] }, line],
-    series: [{ label: told.x_label }, ...told.series.map((one, place) => ({
-      label: one.name, stroke: colour(COLOURS[place % COLOURS.length]), width: 2, points: { show: told.x.length < 60 },
-      ...(one.dashed ? { dash: [6, 4] } : {}),
-    }))],
+    axes: [{ ...line, label: told.x_label, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] }, { ...line, size: 60 }],
+    series: [{ label: told.x_label }, ...curves(told)],
+    bands: (told.bands || []).map(([upper, lower]) => ({ series: [upper + 1, lower + 1], fill: `${colour("--curve-1")}26` })),
   }, [told.x, ...told.series.map((one) => one.values)], place);
   drawn.set(place, { plot, told: place.dataset.chart, width: place.clientWidth });
 }
@@ -188,7 +201,7 @@ document.addEventListener("submit", (event) => {
 // ---- choosing: a list that shows at once what was chosen in it
 
 document.addEventListener("change", (event) => {
-  if (event.target.matches("select[data-at-once]")) event.target.form.requestSubmit();
+  if (event.target.matches("[data-at-once]")) event.target.form.requestSubmit();
 });
 
 // ---- time that passes between two changes: how long something lasts, and how long it may
