@@ -91,6 +91,12 @@ def sandbox(
     split: Annotated[Literal["iid", "dirichlet"], typer.Option(help="How the data is split over the clients.")] = "iid",
     leave: Annotated[bool, typer.Option("--exit", help="End when the session has ended.")] = False,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what came of it (JSON).")] = None,
+    session: Annotated[
+        bool,
+        typer.Option(
+            "--session/--no-session", help="Train at once, or start the network alone and go on at its web pages."
+        ),
+    ] = True,
     new_session: Annotated[
         bool, typer.Option("--new-session", help="Stop the session under way there, and begin another.")
     ] = False,
@@ -126,6 +132,7 @@ def sandbox(
         split=split,
         exit_when_done=leave,
         summary=summary,
+        session=session,
         new_session=new_session,
         keep_updates=keep_updates,
         mongodb=mongodb,

@@ -81,7 +81,7 @@ async def serve_reducer(settings: "ReducerSettings", stop: asyncio.Event) -> Non
     The web server is there from the start: while another reducer is active, it says so.
     """
     from fedn_py.reducer.assemble import assemble
-    from fedn_py.web import create_app, create_standby_app, serve_web
+    from fedn_py.web import create_app, create_standby_app, serve_web, surroundings_of
     from fedn_py.web.metrics import install_metrics, install_standby_metrics
     from fedn_py.web.sign_in import FIRST_LINK_VALID_S, SignInLinks, cookie_key
 
@@ -97,7 +97,14 @@ async def serve_reducer(settings: "ReducerSettings", stop: asyncio.Event) -> Non
         async def work() -> None:
             await reducer.become_active()
             links = SignInLinks()
-            app = create_app(reducer.control, asyncio.get_running_loop(), settings.limits, key=key, links=links)
+            app = create_app(
+                reducer.control,
+                asyncio.get_running_loop(),
+                settings.limits,
+                key=key,
+                links=links,
+                around=surroundings_of(settings),
+            )
             install_metrics(app, reducer.registry)
             web.show(app)
             address = f"https://{_called(host)}:{port}"

@@ -12,7 +12,7 @@ from fedn_py.client.masked_side import MaskedSide
 from fedn_py.client.objects import ObjectFolder
 from fedn_py.client.package_learner import PackageLearner
 from fedn_py.client.ports import Learner
-from fedn_py.client.state_folder import StateFolder
+from fedn_py.client.state_folder import MASKED_FOLDER, StateFolder
 from fedn_py.client.updates import UpdateFolder
 from fedn_py.client.work import ClientWork
 from fedn_py.identity import ClientName
@@ -44,7 +44,7 @@ async def run_client(settings: ClientSettings, stop: asyncio.Event, learner: Lea
         updates = UpdateFolder(empty_folder(folder.path / "updates"), ClientName(settings.name), settings.keep_updates)
         models = ObjectFolder(folder.path / "models", ".safetensors", _MODELS_KEPT)
         empty_folder(folder.path / "scratch")
-        files = MaskedFiles(folder.path / "masked", folder.memory)
+        files = MaskedFiles(folder.path / MASKED_FOLDER, folder.memory)
         combiner = CombinerSide(settings, folder.registration)
         work = ClientWork(
             learner or PackageLearner(settings),

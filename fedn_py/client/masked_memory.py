@@ -14,7 +14,7 @@ Blocking, for worker threads; one at a time.
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -340,6 +340,20 @@ def create_memory(path: Path, client_key: bytes) -> None:
     finally:
         db.close()
     path.chmod(0o600)
+
+
+def read_uploads(path: Path) -> tuple[KeptUpload, ...]:
+    """Read which uploads' bytes are kept, beside a client that runs.
+
+    Raises:
+        StateDamaged: the memory cannot be read, or is not there.
+    """
+    try:
+        with closing(_connected(path, "ro")) as db:
+            found = db.execute("SELECT value FROM records WHERE kind = 'upload' ORDER BY number").fetchall()
+        return tuple(KeptUpload.decode(value) for (value,) in found)
+    except (sqlite3.Error, MalformedMessage) as fault:
+        raise StateDamaged(f"the memory in {path} cannot be read: {fault}", remedy="Has its client started?") from fault
 
 
 def _connected(path: Path, mode: str) -> sqlite3.Connection:

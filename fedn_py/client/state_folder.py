@@ -18,6 +18,8 @@ from fedn_py.runtime.secret_files import write_secret
 
 KEY_FILE = "identity.key"
 MEMORY_FILE = "memory.sqlite"
+MASKED_FOLDER = "masked"
+"""Where what may have to be sent again is."""
 
 _KEY_BYTES = 32
 

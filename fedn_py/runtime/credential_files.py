@@ -101,8 +101,13 @@ def read_policy(path: Path) -> Signed:
 
 def write_token_file(path: Path, token: TokenFile, *, replace: bool = False) -> None:
     """Write a token's file; raises CredentialExists."""
+    _write_secret(path, token_text(token), replace=replace)
+
+
+def token_text(token: TokenFile) -> str:
+    """Return what a token's file holds, all of it secret."""
     join = "" if token.join is None else _line("join", token.join)
-    _write_secret(path, f"{token.bearer}\n{join}", replace=replace)
+    return f"{token.bearer}\n{join}"
 
 
 def read_token_file(path: Path) -> TokenFile:

@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -19,19 +19,19 @@ from fedn_py.api.network import Network
 from fedn_py.api.profile import load_profile
 from fedn_py.client.package_learner import WARM_UP_METRIC
 from fedn_py.errors import OwnFault
-from fedn_py.execution.archive import unpack
-from fedn_py.execution.environment import own_environment
 from fedn_py.execution.packing import create_package
-from fedn_py.execution.projects import prepare_data, project_folder
-from fedn_py.execution.runner import PackageRunner
 from fedn_py.identity import Digest
 from fedn_py.protocol.masked.committee import FEWEST_IN_CELL
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.reducer.control import SessionOptions, SessionView
+from fedn_py.sandbox.dealing import deal
+from fedn_py.sandbox.desk import Desk, desk_place
+from fedn_py.sandbox.fleet import Fleet, environment
 from fedn_py.sandbox.folder import Ports, SandboxFolder, Where
 from fedn_py.sandbox.options import SandboxOptions
 from fedn_py.sandbox.processes import Children
 from fedn_py.sandbox.screen import Screen
+from fedn_py.sandbox.seeding import make_seed
 from fedn_py.sandbox.summary import summary_of, write_summary
 
 Found = TypeVar("Found")
@@ -42,8 +42,6 @@ _UP_WITHIN_S = 120.0
 _UNDER_WAY = frozenset({"running", "waiting", "paused", "failed"})
 _SUMMED = {WARM_UP_METRIC: 600.0}
 """Metrics of training that are summed under the masks, and their bounds."""
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class SandboxFailed(OwnFault):
@@ -92,32 +90,20 @@ class Sandbox:
         """Do everything that the options ask for."""
         options = self._options
         _check(options)
-        project = options.project or project_folder("sklearn")
-        ports = self.folder.choose_ports(options.combiners, options.port)
-        self._say(f"sandbox in {self.folder.path}: everything stays on this machine; not for production")
-        self._say(f"operator      its key is in {self.folder.operator.key}; a real network keeps it off the servers")
-        network = self._start_reducer(ports)
-        self._say(f"reducer       https://localhost:{ports.web}   (gRPC localhost:{ports.grpc})")
-        self._say(f"web pages     {network.sign_in_link()}   (signs you in, once)")
-        self._start_combiners(network, ports)
-        data = self._prepare_data(project)
-        # All combiners first: the earliest clients would all go to the first of them otherwise.
-        self._await_count("combiners", options.combiners, lambda: network.status().combiners)
-        self._start_clients(network, ports, data)
-        self._await_count("clients", options.clients, lambda: network.status().clients)
-        self._timings["network_up"] = time.monotonic() - self._began
-        self._say(
-            f"network       {options.combiners} combiners and {options.clients} clients attached after "
-            f"{self._timings['network_up']:.1f} s, the imports of their processes included"
-        )
-        session = self._session(network, project)
-        ended = self._watch(network, session)
-        self._tell_end(network, ended)
-        if not options.exit_when_done:
-            self._say("Ctrl-C ends all processes.")
-            while True:
-                self._tell_lost()
-                time.sleep(1.0)
+        with desk_place(self.folder) as place:
+            network, desk = self._start_network(place)
+            try:
+                if options.session:
+                    self._train(network)
+                else:
+                    self._say("next          open the web pages by the link above: they take it from here")
+                if not options.exit_when_done:
+                    self._say("Ctrl-C ends all processes.")
+                    while True:
+                        self._tell_lost()
+                        time.sleep(1.0)
+            finally:
+                desk.close()
 
     def stop(self) -> None:
         """End all processes."""
@@ -125,15 +111,41 @@ class Sandbox:
 
     # ---- starting
 
-    def _start_reducer(self, ports: Ports) -> Network:
+    def _start_network(self, place: Path) -> tuple[Network, Desk]:
+        options = self._options
+        ports = self.folder.choose_ports(options.combiners, options.port)
+        self._say(f"sandbox in {self.folder.path}: everything stays on this machine; not for production")
+        self._say(f"operator      its key is in {self.folder.operator.key}; a real network keeps it off the servers")
+        network = self._start_reducer(ports, place)
+        self._say(f"reducer       https://localhost:{ports.web}   (gRPC localhost:{ports.grpc})")
+        self._say(f"web pages     {network.sign_in_link()}   (signs you in, once)")
+        fleet = Fleet(self.folder, self._children, options, ports, network)
+        for number in range(1, options.combiners + 1):
+            fleet.start_combiner(number)
+        data = deal(self.folder, options.project_folder(), options.clients, options.split)
+        # All combiners first: the earliest clients would all go to the first of them otherwise.
+        self._await_count("combiners", options.combiners, lambda: network.status().combiners)
+        for number, part in enumerate(data, start=1):
+            fleet.start_client(number, part)
+        self._await_count("clients", options.clients, lambda: network.status().clients)
+        self._timings["network_up"] = time.monotonic() - self._began
+        self._say(
+            f"network       {options.combiners} combiners and {options.clients} clients attached after "
+            f"{self._timings['network_up']:.1f} s, the imports of their processes included"
+        )
+        desk = Desk(place, self.folder, self._children, fleet, network)
+        desk.open()
+        return network, desk
+
+    def _start_reducer(self, ports: Ports, desk: Path) -> Network:
         options, folder = self._options, self.folder
         where = Where(options.mongodb, options.minio)
         names = [f"combiner-{number}" for number in range(1, options.combiners + 1)]
         folder.write_certificates(["reducer", *names])
         folder.write_operator(["reducer", *names])
-        folder.write_reducer(ports, where)
+        folder.write_reducer(ports, where, desk)
         self._children.start(
-            "reducer", "reducer", folder.settings("reducer"), folder.log("reducer"), _environment(stores=True)
+            "reducer", "reducer", folder.settings("reducer"), folder.log("reducer"), environment(stores=True)
         )
         folder.write_profile(ports)
         return self._await("the reducer", self._reached)
@@ -147,38 +159,6 @@ class Sandbox:
         except ReducerUnreachable:
             return None
         return network
-
-    def _prepare_data(self, project: Path) -> list[Path]:
-        options = self._options
-        with tempfile.TemporaryDirectory(dir=self.folder.path) as scratch:
-            digest = create_package(project, Path(scratch) / "package.tar.gz")
-        # Named by what makes it: a change to the project has its data made anew.
-        out = self.folder.data / f"{project.resolve().name}-{digest[:12]}-{options.clients}-{options.split}"
-        parts = [out / f"client-{number}" for number in range(1, options.clients + 1)]
-        whole = out / ".whole"
-        if whole.exists():
-            return parts
-        shutil.rmtree(out, ignore_errors=True)
-        parts = asyncio.run(
-            prepare_data(project, options.clients, out, python=own_environment(), options=("--split", options.split))
-        )
-        whole.touch()
-        return parts
-
-    def _start_combiners(self, network: Network, ports: Ports) -> None:
-        options, folder = self._options, self.folder
-        where = Where(options.mongodb, options.minio)
-        for number in range(1, options.combiners + 1):
-            name = folder.write_combiner(number, ports, where)
-            folder.write_token(name, network.create_token("combiner", name)[0])
-            self._children.start("combiner", name, folder.settings(name), folder.log(name), _environment(stores=True))
-
-    def _start_clients(self, network: Network, ports: Ports, data: list[Path]) -> None:
-        options, folder = self._options, self.folder
-        for number, part in enumerate(data, start=1):
-            name = folder.write_client(number, ports, part, options.keep_updates)
-            folder.write_token(name, network.create_token("client", name)[0])
-            self._children.start("client", name, folder.settings(name), folder.log(name), _environment(stores=False))
 
     def _await_count(self, what: str, wanted: int, count: Callable[[], int]) -> None:
         self._await(f"{wanted} {what}", lambda: True if count() >= wanted else None)
@@ -197,6 +177,10 @@ class Sandbox:
         )
 
     # ---- the session
+
+    def _train(self, network: Network) -> None:
+        session = self._session(network, self._options.project_folder())
+        self._tell_end(network, self._watch(network, session))
 
     def _session(self, network: Network, project: Path) -> SessionView:
         """Go on with the session under way, or start one, from the newest model of the same package if there is one."""
@@ -243,15 +227,7 @@ class Sandbox:
         return network.resume_session(under_way.id) if under_way.status in {"paused", "failed"} else under_way
 
     def _seed_model(self, network: Network, archive: Path, scratch: Path) -> Digest:
-        file = scratch / "seed.safetensors"
-
-        async def make() -> None:
-            package = unpack(archive, scratch / "unpacked")
-            runner = PackageRunner(package, python=own_environment(), data_path=None, scratch=scratch / "run")
-            await runner.startup(file)
-            await runner.close()
-
-        asyncio.run(make())
+        file = asyncio.run(make_seed(archive, scratch))
         model = network.upload_seed_model(file)
         self._say(f"seed model    {model.size:,} bytes, made by the package, {model.digest[:12]}")
         return model.digest
@@ -306,8 +282,12 @@ def _fewest(options: SandboxOptions) -> int:
 
 
 def _check(options: SandboxOptions) -> None:
-    """Raise SandboxFailed for a sandbox whose rounds could never succeed."""
-    if options.clients < _fewest(options):
+    """Raise SandboxFailed for a sandbox that could never do what it is asked to."""
+    if not options.session and options.exit_when_done:
+        raise SandboxFailed(
+            "without a session there is none to end with", remedy="Leave out either --no-session or --exit."
+        )
+    if options.session and options.clients < _fewest(options):
         raise SandboxFailed(
             f"{options.clients} clients cannot hide one among them: masked rounds need {FEWEST_IN_CELL} and more",
             remedy="Add --masking none, or more --clients.",
@@ -318,17 +298,6 @@ def _typed() -> str:
     """Return how the command line is typed here: by its name where a shell finds it, else by its path."""
     script = Path(sys.executable).with_name("fedn-py")
     return "fedn-py" if shutil.which("fedn-py") or not script.exists() else os.path.relpath(script)
-
-
-def _environment(*, stores: bool) -> Mapping[str, str]:
-    """Return the environment of a process: settings come from its file alone, store keys go only where stores are."""
-    passed = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("FEDN_") or (stores and name.startswith("FEDN_MINIO_"))
-    }
-    # Many processes share this machine's few cores: each keeps to one.
-    return {**dict.fromkeys(_THREADS, "1"), **passed}
 
 
 @contextmanager

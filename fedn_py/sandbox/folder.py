@@ -198,8 +198,12 @@ class SandboxFolder:
         }
         _write_yaml(self.profile, profile)
 
-    def write_reducer(self, ports: Ports, where: Where) -> None:
-        """Write the reducer's settings."""
+    def write_reducer(self, ports: Ports, where: Where, desk: Path | None = None) -> None:
+        """Write the reducer's settings.
+
+        Args:
+            desk: the socket of the sandbox's desk, None where nobody serves one.
+        """
         settings: dict[str, Any] = {
             "deployment": "sandbox",
             "listen_web": f"{HOST}:{ports.web}",
@@ -212,6 +216,8 @@ class SandboxFolder:
             "state_dir": str(self.state("reducer")),
             "heartbeat_s": 2.0,
         }
+        if desk is not None:
+            settings["sandbox_socket"] = str(desk)
         if where.mongodb is not None:
             write_secret(self.token("mongodb-uri"), where.mongodb + "\n")
             settings["mongodb"] = {"uri_file": str(self.token("mongodb-uri"))}

@@ -69,14 +69,18 @@ class OperatorFolder:
 
         A client enters itself once for each token: a new one at each start would give it a new number each time.
         """
-        operator, now_s = read_operator(self.key), int(time.time())
-        return _kept_join(operator, client, token_file, now_s) or issue_token(
-            operator,
+        kept = _kept_join(read_operator(self.key), client, token_file, int(time.time()))
+        return kept or self.new_join(client, _HOLDS_S / 86_400)
+
+    def new_join(self, site: str, days: float) -> JoinCredential:
+        """Return what one client of a site joins by; raises ValueError for a name or an end that it cannot have."""
+        return issue_token(
+            read_operator(self.key),
             token_secret=secrets.token_bytes(32),
             token_id=secrets.token_bytes(16),
-            site=client,
+            site=site,
             uses=1,
-            not_after=now_s + _HOLDS_S,
+            not_after=int(time.time() + days * 86_400),
         )
 
     def _write_policy(self, operator: OperatorSecret, now_s: int) -> None:

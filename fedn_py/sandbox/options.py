@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fedn_py.execution.projects import project_folder
+
 DEFAULT_DIR = Path(".fedn") / "sandbox"
 
 
@@ -17,6 +19,7 @@ class SandboxOptions:
         split: how the data is spread over the clients.
         exit_when_done: end with the session rather than wait for Ctrl-C.
         summary: file for a JSON summary of the session.
+        session: start or go on with a session; without it the network waits for people at the web pages.
         new_session: stop the session under way, if there is one, and begin another.
         keep_updates: folder in which every client keeps copies of its updates.
         mongodb, minio: stores to use in the place of the embedded ones.
@@ -32,8 +35,13 @@ class SandboxOptions:
     split: Literal["iid", "dirichlet"] = "iid"
     exit_when_done: bool = False
     summary: Path | None = None
+    session: bool = True
     new_session: bool = False
     keep_updates: Path | None = None
     mongodb: str | None = None
     minio: str | None = None
     port: int | None = None
+
+    def project_folder(self) -> Path:
+        """Return the project's folder; raises UnknownFramework where this installation lacks the example."""
+        return self.project or project_folder("sklearn")

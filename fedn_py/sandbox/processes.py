@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fedn_py.errors import OwnFault
 from fedn_py.execution.processes import not_outliving_this
+from fedn_py.runtime.desk import ProcessView
 
 STOP_WITHIN_S = 4.0
 _LOG_LINES = 15
@@ -38,7 +39,7 @@ class Child:
 
 
 class Children:
-    """Starts processes and ends all of them."""
+    """Starts processes and ends all of them. One thread starts and kills, others may look."""
 
     def __init__(self) -> None:
         self._children: dict[str, Child] = {}
@@ -58,10 +59,24 @@ class Children:
                 start_new_session=True,  # Ctrl-C is for the sandbox, which ends its processes in order
             )
         self._children[name] = Child(role, name, process, log)
+        self._lost.discard(name)
+
+    def views(self) -> tuple[ProcessView, ...]:
+        """Return all processes, those that have ended too."""
+        children = list(self._children.values())
+        return tuple(ProcessView(child.role, child.name, child.process.poll()) for child in children)
+
+    def kill(self, name: str) -> bool:
+        """End a process and all that it started, as a power cut would; return whether it was running."""
+        process = self._children[name].process
+        if process.poll() is not None:
+            return False
+        _cut_off(process)
+        return True
 
     def check(self) -> None:
         """Raise ProcessEnded if one of them has ended."""
-        for child in self._children.values():
+        for child in list(self._children.values()):
             code = child.process.poll()
             if code is not None:
                 raise ProcessEnded(child.name, code, child.log)
@@ -73,7 +88,7 @@ class Children:
             ProcessEnded: the reducer has, and nothing goes on without it.
         """
         told = []
-        for child in self._children.values():
+        for child in list(self._children.values()):
             code = child.process.poll()
             if code is None or child.name in self._lost:
                 continue

@@ -133,7 +133,19 @@ class ReducerSettings(Section):
     masking: MaskingSettings | None = Field(default=None, description="masked rounds; absent: plain ones only")
     sweep: SweepSettings = Field(default=SweepSettings(), description="objects that no document names")
     heartbeat_s: float = Field(default=10.0, gt=0, le=600, description="seconds between signs of life from combiners")
+    sandbox_socket: Location | None = Field(
+        default=None,
+        description="written by fedn-py sandbox, whose web pages kill and start processes there; refused unless "
+        "deployment is sandbox",
+    )
     logging: LoggingSettings = Field(default=LoggingSettings(), description="how it logs")
+
+    @field_validator("sandbox_socket")
+    @classmethod
+    def _is_of_a_sandbox(cls, socket: Path | None, context: ValidationInfo) -> Path | None:
+        if socket is not None and context.data.get("deployment") != "sandbox":
+            raise ValueError("is for the deployment called sandbox alone: there the pages may do what no reducer can")
+        return socket
 
 
 class CombinerSettings(Section):

@@ -31,6 +31,7 @@ from fedn_py.web.routes import (
 )
 from fedn_py.web.schemas import StrictJSON, answer_json
 from fedn_py.web.sign_in import SignInLinks, install_sign_in
+from fedn_py.web.surroundings import Surroundings
 from fedn_py.web.throttle import install_throttle
 from fedn_py.web.ui import install_pages
 
@@ -44,12 +45,14 @@ def create_app(
     *,
     key: bytes | None = None,
     links: SignInLinks | None = None,
+    around: Surroundings | None = None,
 ) -> OpenAPI:
     """Return the application that answers for ``control``, which lives in ``loop``.
 
     Args:
         key: what cookies are signed with; None for one that no restart survives.
         links: one-time links that others make too.
+        around: what pages know beside ``control``.
     """
     bridge = Bridge(loop)
     links = links or SignInLinks()
@@ -72,7 +75,7 @@ def create_app(
     install_access(app, control, bridge, csrf)
     app.before_request(_check_body)
     app.after_request(add_headers)
-    install_pages(app, control, bridge, limits, links)
+    install_pages(app, control, bridge, limits, links, around=around or Surroundings())
     install_probes(app, lambda: bridge.call(control.not_ready()))
     app.register_api(network_routes(control, bridge))
     app.register_api(session_routes(control, bridge))

@@ -14,6 +14,7 @@ from fedn_py.reducer.control import Conflict, NotActive, NotAllowed, NotAuthenti
 from fedn_py.runtime.logging import logger
 from fedn_py.store.ports import ObjectMissing, StoreFull, StoreUnavailable
 from fedn_py.web.bridge import LengthRequired, UploadBroken
+from fedn_py.web.sandbox_desk import DeskAway
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -28,6 +29,7 @@ _STATUS: Mapping[type[FednError], int] = {
     TooLarge: 413,
     UploadBroken: 400,
     StoreUnavailable: 503,
+    DeskAway: 503,
     StoreFull: 507,
     PeerFault: 422,
     OwnFault: 500,

@@ -233,3 +233,9 @@ def test_metrics_that_other_hosts_can_read_need_a_token(folder: Path, listen: st
     with pytest.raises(InvalidSettings) as caught:
         load_combiner(folder, f"listen_metrics: '{listen}', metrics_token_file: nowhere")
     assert [fault.key for fault in caught.value.faults] == ["metrics_token_file"]
+
+
+def test_only_a_sandbox_has_a_socket_at_which_pages_kill_processes(folder: Path) -> None:
+    text = CERTIFICATE + "sandbox_socket: desk/socket\n"
+    assert "sandbox_socket: is for the deployment called sandbox alone" in "".join(faults(folder, text))
+    assert load_reducer(folder, text + "deployment: sandbox\n").sandbox_socket == folder / "desk" / "socket"

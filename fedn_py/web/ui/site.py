@@ -20,12 +20,14 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from fedn_py import __version__
 from fedn_py.errors import FednError, OwnFault
-from fedn_py.reducer.control import Caller, Control, NotAuthenticated
+from fedn_py.reducer.control import Caller, Control, NotAuthenticated, StatusView
 from fedn_py.runtime.logging import logger
 from fedn_py.settings import LimitSettings
 from fedn_py.web.bridge import Bridge
 from fedn_py.web.problems import located, status_of
+from fedn_py.web.sandbox_desk import SandboxDesk
 from fedn_py.web.sign_in import SignInLinks, csrf_token
+from fedn_py.web.surroundings import Joining, Surroundings
 from fedn_py.web.ui import words
 
 Answer = TypeVar("Answer")
@@ -51,6 +53,8 @@ class Site:
 
     Attributes:
         blueprint: routes of pages; an endpoint "ui.x" is public only where ``access`` says so.
+        sandbox: what pages of a sandbox can have done; None in every other network.
+        joining: what a new site needs to know; None where that is not known.
     """
 
     blueprint: Blueprint
@@ -58,10 +62,19 @@ class Site:
     bridge: Bridge
     limits: LimitSettings
     links: SignInLinks
+    sandbox: SandboxDesk | None = None
+    joining: Joining | None = None
 
     def ask(self, work: Coroutine[Any, Any, Answer]) -> Answer:
         """Ask the reducer and wait for its answer."""
         return self.bridge.call(work)
+
+    def network(self) -> StatusView:
+        """Return what the reducer does now, asked once for all of a page."""
+        if "network" not in g:
+            g.network = self.ask(self.control.status())
+        found: StatusView = g.network
+        return found
 
     def ask_all(self, *works: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
         """Ask several things at once."""
@@ -107,7 +120,9 @@ def go_to(endpoint: str, **values: Any) -> Response:
     return redirect(place, 303)  # type: ignore[return-value]
 
 
-def install_pages(app: Flask, control: Control, bridge: Bridge, limits: LimitSettings, links: SignInLinks) -> None:
+def install_pages(
+    app: Flask, control: Control, bridge: Bridge, limits: LimitSettings, links: SignInLinks, *, around: Surroundings
+) -> None:
     """Add all pages to an application."""
     from fedn_py.web.ui.pages import PAGES
 
@@ -115,7 +130,7 @@ def install_pages(app: Flask, control: Control, bridge: Bridge, limits: LimitSet
     blueprint = Blueprint(
         NAME, __name__, template_folder=folder / "templates", static_folder=folder / "static", static_url_path="/static"
     )
-    site = Site(blueprint, control, bridge, limits, links)
+    site = Site(blueprint, control, bridge, limits, links, around.sandbox, around.joining)
     for install in PAGES:
         install(site)
     words.install(app)
@@ -136,7 +151,7 @@ def _what_templates_know(site: Site) -> dict[str, Any]:
         "software": __version__,
         "static": _static,
         "by_script": by_script(),
-        "network": site.ask(site.control.status()) if who is not None else None,
+        "network": site.network() if who is not None else None,
     }
 
 

@@ -1,0 +1,3 @@
+from web_server import certificate, served
+
+__all__ = ["certificate", "served"]
