@@ -1,0 +1,108 @@
+"""What holds of every page, whatever it shows: it is there, has no inline code, and loads nothing from elsewhere."""
+
+import asyncio
+import re
+from html.parser import HTMLParser
+
+import pytest
+from browser import Browser
+from fake_control import FakeControl
+from fake_trail import PACKAGE, SEED, a_trained_session
+from web_server import Served
+
+from fedn_py.reducer.control import EventView
+from fedn_py.settings import LimitSettings
+from fedn_py.web import create_app
+
+FAR = "https://elsewhere.example/?x='\"<b onclick=a>"
+"""In names and texts of the network: it must not become a part of a page."""
+
+NOT_TO_BE_SEEN = {"ui.static", "ui.enter"}
+LEADS_ELSEWHERE = {
+    "src",
+    "href",
+    "action",
+    "formaction",
+    "poster",
+    "data",
+    "hx-get",
+    "hx-post",
+    "data-live",
+    "data-upload",
+}
+EXAMPLES = {
+    "session": f"{1:032x}",
+    "number": "1",
+    "digest": SEED,
+    "seq": "1",
+    "client": b"anna".hex(),
+    "name": "combiner-1",
+}
+"""For each name in a page's path."""
+
+
+def paths() -> list[str]:
+    app = create_app(FakeControl(), asyncio.new_event_loop(), LimitSettings())
+    rules = [
+        rule.rule
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint.startswith("ui.") and "GET" in (rule.methods or ()) and rule.endpoint not in NOT_TO_BE_SEEN
+    ]
+    return [_filled(rule) for rule in sorted(set(rules))]
+
+
+def _filled(rule: str) -> str:
+    examples = EXAMPLES | ({"digest": PACKAGE} if rule.startswith("/packages") else {})
+    return re.sub(r"<(?:\w+:)?(\w+)>", lambda found: examples[found[1]], rule)
+
+
+class Elements(HTMLParser):
+    """All elements of a page with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.fixture
+def admin(served: Served, browser: Browser) -> Browser:
+    control = served.control
+    session = a_trained_session(control, name=FAR).id
+    control.finish_round(session, 1, 0.5)
+    about = {"session": session, "round": "1", "client": FAR}
+    control.event_views.append(EventView(1, 1.0, "round.failed", "error", FAR, about))
+    browser.enter(control.let_in("admin"))
+    return browser
+
+
+def test_no_page_needs_inline_code_or_another_host(admin: Browser) -> None:
+    for path in [*paths(), "/sign-in", "/nowhere"]:
+        answer = admin.ask("GET", path, Accept="text/html")
+        assert answer.status == (404 if path == "/nowhere" else 200), path
+        elements = Elements(answer.body.decode()).found
+        assert [tag for tag, _ in elements].count("h1") == 1, path
+        for tag, attributes in elements:
+            where = (path, tag, attributes)
+            assert not [name for name in attributes if name == "style" or name.startswith("on")], where
+            assert tag != "style", where
+            assert tag != "script" or attributes.get("src"), where
+            for name in LEADS_ELSEWHERE & attributes.keys():
+                assert re.match(r"[/#](?!/)", attributes[name] or ""), where
+
+
+def test_every_field_of_every_form_has_a_label(admin: Browser) -> None:
+    for path in paths():
+        page = admin.page(path)
+        elements = Elements(page).found
+        labelled = {attributes.get("for") for tag, attributes in elements if tag == "label"}
+        for tag, attributes in elements:
+            if tag not in {"input", "select", "textarea"} or attributes.get("type") in {"hidden", "checkbox", "radio"}:
+                continue
+            assert attributes.get("id") in labelled or "aria-label" in attributes or "hidden" in attributes, (
+                path,
+                attributes,
+            )
