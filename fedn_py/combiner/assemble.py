@@ -15,7 +15,7 @@ from fedn_py.combiner.cells import Cells
 from fedn_py.combiner.joining import Joining
 from fedn_py.combiner.masked_cells import MaskedCells
 from fedn_py.combiner.masking_trust import MaskingTrust
-from fedn_py.combiner.metering import CombinerMetrics, MeasuredCalls
+from fedn_py.combiner.metering import CombinerMetrics
 from fedn_py.combiner.metrics_server import MetricsApplication
 from fedn_py.combiner.patient_upstream import PatientUpstream
 from fedn_py.combiner.reducer_stream import ReducerVoice
@@ -117,7 +117,9 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         cells.attach(mailbox)
         calls.attach(cells, masked, Words(voice, calls.send, streams, clock), mailbox)
         places = TransferPlaces()
-        clients = CombinerService(MeasuredCalls(calls, metrics), spool, heartbeat_s=settings.heartbeat_s, places=places)
+        clients = CombinerService(
+            calls, spool, heartbeat_s=settings.heartbeat_s, places=places, refused=metrics.refused
+        )
         objects = TransferService(
             shelf,
             spool,

@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import Counter, Gauge
 
-from fedn_py.errors import FednError
-from fedn_py.identity import ClientId
 from fedn_py.protocol.combiner_work import (
     AnswerUpload,
     Collecting,
@@ -22,13 +20,7 @@ from fedn_py.protocol.combiner_work import (
     Work,
 )
 from fedn_py.protocol.masked.cell_work import CollectingKeys, CollectingUpdates, ReportingSum
-from fedn_py.protocol.messages import (
-    ClientHello,
-    FromClient,
-    ToClient,
-    UpdateHeader,
-    UpdateReceipt,
-)
+from fedn_py.protocol.messages import UpdateReceipt
 from fedn_py.runtime.mailbox import Step
 from fedn_py.runtime.metrics import (
     LoopLag,
@@ -40,10 +32,7 @@ from fedn_py.runtime.metrics import (
 )
 from fedn_py.runtime.reason_codes import code_of
 from fedn_py.settings.roles import SpoolSettings
-from fedn_py.transport.authentication import Caller
-from fedn_py.transport.combiner_server import CombinerCalls
-from fedn_py.transport.spool import Spool, SpooledUpload
-from fedn_py.transport.streams import Outbox
+from fedn_py.transport.spool import Spool
 
 PHASES = ("idle", "preparing", "keys", "collecting", "reporting", "validating")
 
@@ -108,7 +97,7 @@ class CombinerMetrics:
         return stepped
 
     def refused(self, reason: str) -> None:
-        """Count an update that is in no sum."""
+        """Count an update that is in no sum; the code of the reason comes first."""
         self._refused.labels(code_of(reason)).inc()
 
     def look_at(self, spool: Spool, limits: SpoolSettings, *, joined: bool) -> None:
@@ -127,44 +116,6 @@ class CombinerMetrics:
                 self._failed.labels(code_of(failure.reason)).inc()
             case _:
                 pass
-
-
-class MeasuredCalls:
-    """Counts the updates that are refused before the machine hears of them; implements ``CombinerCalls``."""
-
-    def __init__(self, calls: CombinerCalls, metrics: CombinerMetrics) -> None:
-        self._calls, self._metrics = calls, metrics
-
-    async def client_attached(self, hello: ClientHello, caller: Caller, outbox: Outbox[ToClient]) -> None:
-        """See CombinerCalls.client_attached."""
-        await self._calls.client_attached(hello, caller, outbox)
-
-    async def client_said(self, client: ClientId, message: FromClient) -> None:
-        """See CombinerCalls.client_said."""
-        await self._calls.client_said(client, message)
-
-    async def client_left(self, client: ClientId) -> None:
-        """See CombinerCalls.client_left."""
-        await self._calls.client_left(client)
-
-    async def update_offered(self, header: UpdateHeader, caller: Caller) -> UpdateReceipt | None:
-        """See CombinerCalls.update_offered."""
-        try:
-            receipt = await self._calls.update_offered(header, caller)
-        except FednError as fault:
-            self._metrics.refused(f"{fault.code}: {fault.message}")
-            raise
-        if receipt is not None and not receipt.accepted:
-            self._metrics.refused(receipt.reason)
-        return receipt
-
-    async def update_arrived(self, header: UpdateHeader, caller: Caller, update: SpooledUpload) -> UpdateReceipt:
-        """See CombinerCalls.update_arrived."""
-        try:
-            return await self._calls.update_arrived(header, caller, update)
-        except FednError as fault:
-            self._metrics.refused(f"{fault.code}: {fault.message}")
-            raise
 
 
 def phase_of(work: Work) -> str:

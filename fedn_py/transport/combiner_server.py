@@ -1,25 +1,29 @@
 """The combiner's gRPC service: it decodes, calls, encodes, and decides nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import grpc
 
+from fedn_py.errors import FednError
 from fedn_py.identity import ClientId
 from fedn_py.protocol.messages import ClientHello, FromClient, Heartbeat, ToClient, UpdateHeader, UpdateReceipt
 from fedn_py.transport import codec, reading
 from fedn_py.transport.attendance import Attendance, first_message, present
 from fedn_py.transport.authentication import Caller, Role, current_caller
-from fedn_py.transport.chunks import UploadStart
+from fedn_py.transport.chunks import UploadStart, WrongOffset
 from fedn_py.transport.judgements import Judgements
-from fedn_py.transport.spool import Spool, SpooledUpload
+from fedn_py.transport.spool import Spool, SpooledUpload, UploadDropped, UploadIncomplete, UploadTakenOver
 from fedn_py.transport.status import refusals
-from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, converse, open_for_answers
+from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, PeerTooSlow, converse, open_for_answers
 from fedn_py.transport.transfer_server import STALL_S, TransferPlaces, owner_of, read_part, receive
 from fedn_py.wire.v1 import network_pb2 as pb
 from fedn_py.wire.v1 import network_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+_GOES_ON = (PeerTooSlow, UploadDropped, UploadIncomplete, UploadTakenOver, WrongOffset)
+"""Ends of a stream, not of its update: the client goes on where it stopped, or has done so already."""
 
 
 class CombinerCalls(Protocol):
@@ -52,6 +56,7 @@ class CombinerService(network_pb2_grpc.CombinerServicer):
     Args:
         heartbeat_s: how often clients are told to be heard from, and are written to; one that misses three has left.
         spool: where updates wait until they are whole.
+        refused: told why an update was refused before it came to be judged; its code comes first.
     """
 
     def __init__(
@@ -62,8 +67,9 @@ class CombinerService(network_pb2_grpc.CombinerServicer):
         heartbeat_s: float,
         places: TransferPlaces | None = None,
         stall_s: float = STALL_S,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._calls, self._spool = calls, spool
+        self._calls, self._spool, self._refused = calls, spool, refused
         self._heartbeat_s, self._stall_s = heartbeat_s, stall_s
         self._places = places or TransferPlaces()
         self._attendance: Attendance[ToClient] = Attendance()
@@ -140,9 +146,19 @@ class CombinerService(network_pb2_grpc.CombinerServicer):
         known = await self._judgements.known(owner, header)
         if known is not None:
             return known
-        unwanted = await self._calls.update_offered(header, caller)
-        if unwanted is not None:
-            return unwanted
         start = UploadStart(header.upload_id, offset, header.size, header.sha256)
-        update = await receive(self._spool, owner, start, context, self._stall_s)
-        return await self._judgements.judge(owner, header, lambda: self._calls.update_arrived(header, caller, update))
+        try:
+            unwanted = await self._calls.update_offered(header, caller)
+            if unwanted is not None:
+                if not unwanted.accepted:
+                    self._refused(unwanted.reason)
+                return unwanted
+            update = await receive(self._spool, owner, start, context, self._stall_s)
+            return await self._judgements.judge(
+                owner, header, lambda: self._calls.update_arrived(header, caller, update)
+            )
+        except _GOES_ON:
+            raise
+        except FednError as fault:
+            self._refused(f"{fault.code}: {fault.message}")
+            raise

@@ -1,16 +1,12 @@
 """What a combiner measures: its phase, the updates that it took and refused, and who is attached."""
 
-import asyncio
 import inspect
 import re
 
 import pytest
 from builders import ANNA, BERT, GENERATION, a_combiner, a_contribution, an_arrival, an_order
-from combiner_rig import a_header, an_update
-from grpc_network import RecordingCombiner
 
-from fedn_py.combiner.metering import PHASES, CombinerMetrics, MeasuredCalls, phase_of
-from fedn_py.errors import FednError
+from fedn_py.combiner.metering import PHASES, CombinerMetrics, phase_of
 from fedn_py.identity import TokenId
 from fedn_py.protocol.combiner import step
 from fedn_py.protocol.combiner_work import (
@@ -26,7 +22,6 @@ from fedn_py.protocol.combiner_work import (
 )
 from fedn_py.protocol.machine import UnexpectedEvent
 from fedn_py.transport.authentication import Caller
-from fedn_py.transport.chunks import TooManyTransfers
 
 CALLER = Caller("client", str(ANNA), TokenId("00" * 8))
 
@@ -62,16 +57,6 @@ def test_a_refused_update_counts_by_the_code_of_its_reason_alone(metrics: Combin
     stepped(a_combiner(NoWork()), an_arrival(ANNA))
     for reason in ("NotFinite", "other", "Late"):
         assert value(metrics, "fedn_updates_refused_total", reason=reason) == 1
-
-
-def test_updates_that_are_refused_at_the_door_count_too(metrics: CombinerMetrics) -> None:
-    async def story() -> None:
-        calls = RecordingCombiner(refusal=TooManyTransfers("eight are open"))
-        with pytest.raises(FednError):
-            await MeasuredCalls(calls, metrics).update_offered(a_header(an_update(1.0)), CALLER)
-
-    asyncio.run(story())
-    assert value(metrics, "fedn_updates_refused_total", reason="other") == 1
 
 
 def test_the_phase_and_the_clients_follow_the_machine(metrics: CombinerMetrics) -> None:

@@ -20,10 +20,12 @@ from fedn_py.combiner.assemble import MetricsTokenEmpty, run_combiner
 from fedn_py.protocol.messages import PartialAggregate, TrainTask
 from fedn_py.runtime.https_server import CannotListen
 from fedn_py.settings.roles import CombinerSettings
-from fedn_py.transport.transfer import upload_update
+from fedn_py.transport.status import RemoteFault
+from fedn_py.transport.transfer import Patience, upload_update
 
 ONES = an_update(1, 1, 1, 1, 1, 1)
 TOKEN = "0123456789abcdef"
+ONCE = Patience(attempts=1, base_s=0.0, cap_s=0.0)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,25 @@ def test_a_combiner_shows_what_became_of_updates_and_how_many_bytes_moved(tmp_pa
         assert found["fedn_cell_phase", (("fedn_cell_phase", "idle"),)] == 1
         assert found["fedn_spool_limit_bytes", (("place", "memory"),)] == asked.settings.spool.memory_bytes
         assert "anna" not in json.dumps([list(labels) for _, labels in found])
+
+    story(tmp_path, told)
+
+
+def test_updates_that_are_refused_before_they_are_judged_count_too(tmp_path: Path) -> None:
+    large = bytes(8 << 20)
+
+    async def told(reducer: ReducerServer, asked: Asked) -> None:
+        ticket = reducer.let_in(ANNA)
+        reducer.order(ANNA)
+        async with attached(asked.settings.advertise, ANNA, ticket) as (channel, _, messages):
+            assert isinstance(await anext(messages), TrainTask)
+            with pytest.raises(RemoteFault, match="WrongLength"):
+                await upload_update(channel, a_header(large), large)
+            with pytest.raises(RemoteFault, match="DigestMismatch"):
+                await upload_update(channel, a_header(ONES, sha256="ab" * 32, upload_id="ab" * 8), ONES, patience=ONCE)
+        found = await asked.samples()
+        assert found["fedn_updates_refused_total", (("reason", "WrongLength"),)] == 1
+        assert found["fedn_updates_refused_total", (("reason", "DigestMismatch"),)] == 1
 
     story(tmp_path, told)
 
