@@ -3,13 +3,16 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedn_py.cli.exits import Exit
 from fedn_py.cli.options import JsonOption, ProfileOption, group, open_network
 from fedn_py.cli.output import hint, instant, measures, note, print_data, print_facts, print_table, short, size
+
+if TYPE_CHECKING:
+    from fedn_py.api import Network
 
 packages = group("Compute packages: the training code that clients run.")
 models = group("The model trail: seed models and what rounds made of them.")
@@ -94,6 +97,27 @@ def list_packages(profile: ProfileOption = None, as_json: JsonOption = False) ->
     print_data(views, human, as_json=as_json)
 
 
+@packages.command("files")
+def list_files(
+    package: Annotated[str, typer.Argument(help="Its name (the newest of it), sha256 or its first letters.")],
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the files of a compute package at the reducer.
+
+    Example: fedn-py package files digits
+    """
+    from fedn_py.cli.finding import find_package
+
+    network = open_network(profile)
+    views = network.package_files(find_package(network, package))
+
+    def human() -> None:
+        print_table(("size", "file"), [(size(v.size), v.path) for v in views], empty="It has no files.")
+
+    print_data(views, human, as_json=as_json)
+
+
 @models.command("upload")
 def upload_model(
     file: Annotated[Path, typer.Argument(help="safetensors file.", exists=True, dir_okay=False)],
@@ -161,22 +185,45 @@ def download_model(
 
     Example: fedn-py model download -o model.safetensors
     """
-    from fedn_py.cli.finding import NotFound, find_model, find_session
     from fedn_py.cli.progress import transferring
 
     network = open_network(profile)
-    if digest is not None:
-        wanted = find_model(network, digest).digest
-    else:
-        newest = find_session(network, None)
-        if newest.final_model is None:
-            raise NotFound(f"session {newest.name} has made no model yet", remedy="Wait: fedn-py session wait.")
-        wanted = newest.final_model
+    wanted = _model_meant(network, digest)
     file = out or Path(f"{short(wanted)}.safetensors")
     with transferring("model") as tell:
         network.download_model(wanted, file, tell)
     data = {"file": str(file), "digest": wanted, "size": file.stat().st_size}
     print_data(data, lambda: print(file), as_json=as_json)
+
+
+@models.command("tensors")
+def list_tensors(
+    digest: Annotated[
+        str | None,
+        typer.Argument(help="sha256 or its first letters. Default: the newest session's newest model."),
+    ] = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List a model's tensors and what their numbers are like.
+
+    Example: fedn-py model tensors
+    """
+    network = open_network(profile)
+    views = network.model_tensors(_model_meant(network, digest))
+
+    def human() -> None:
+        rows = [
+            (
+                v.name, v.dtype, "x".join(map(str, v.shape)) or "scalar", size(v.size), v.minimum, v.maximum, v.mean,
+                v.deviation, f"{v.zeros:.1%}", v.not_finite,
+            )
+            for v in views
+        ]  # fmt: skip
+        columns = ("tensor", "type", "shape", "size", "least", "most", "mean", "deviation", "zeros", "not finite")
+        print_table(columns, rows, empty="It has no tensors.")
+
+    print_data(views, human, as_json=as_json)
 
 
 @models.command("verify")
@@ -202,6 +249,18 @@ def verify_models(
     if found.faults:
         raise typer.Exit(Exit.FAILED)
     note("The trail is whole, and every object of it is what its name says.")
+
+
+def _model_meant(network: "Network", digest: str | None) -> str:
+    """Return the digest of the model that is given, without one that of the newest session's newest model."""
+    from fedn_py.cli.finding import NotFound, find_model, find_session
+
+    if digest is not None:
+        return find_model(network, digest).digest
+    newest = find_session(network, None)
+    if newest.final_model is None:
+        raise NotFound(f"session {newest.name} has made no model yet", remedy="Wait: fedn-py session wait.")
+    return newest.final_model
 
 
 def _resolved(path: Path | None) -> Path | None:

@@ -1,11 +1,11 @@
-"""Finding the session, model or package that a person means by a few letters."""
+"""Finding the session, model, package or client that a person means by a few letters."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from fedn_py.api import Network
 from fedn_py.errors import PeerFault
-from fedn_py.reducer.control import ModelView, PackageView, SessionView
+from fedn_py.reducer.control import ClientView, ModelView, PackageView, SessionView
 
 View = TypeVar("View")
 
@@ -39,6 +39,13 @@ def find_package(network: Network, text: str) -> PackageView:
     packages = network.packages()
     named = [view for view in packages if view.name == text]
     return named[0] if named else _by_start(packages, lambda view: view.digest, "package", text)
+
+
+def find_client(network: Network, text: str) -> ClientView:
+    """Return a client by its name (the one that is connected, where several had it), its id or the beginning of it."""
+    clients = sorted(network.clients(), key=lambda view: (view.connected, view.last_seen), reverse=True)
+    named = [view for view in clients if view.name == text]
+    return named[0] if named else _by_start(clients, lambda view: view.id, "client", text)
 
 
 def _by_start(views: Sequence[View], name: Callable[[View], str], kind: str, text: str) -> View:

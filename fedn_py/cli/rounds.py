@@ -64,6 +64,35 @@ def show_round(
     print_data(view, lambda: _print_round(view), as_json=as_json)
 
 
+@rounds.command("validations")
+def list_validations(
+    session: SessionArgument = None, profile: ProfileOption = None, as_json: JsonOption = False
+) -> None:
+    """List what clients measured in each round: means, how many stand behind them, and how far values are apart.
+
+    Example: fedn-py round validations
+    """
+    from fedn_py.cli.finding import find_session
+
+    network = open_network(profile)
+    views = network.validations(find_session(network, session).id)
+
+    def human() -> None:
+        rows = [
+            (
+                view.number, measured, one.name, f"hidden: {one.hidden}" if one.hidden else one.mean, one.clients,
+                one.minimum, one.median, one.maximum,
+            )
+            for view in views
+            for measured, metrics in (("validation", view.metrics), ("training", view.training))
+            for one in metrics
+        ]  # fmt: skip
+        columns = ("round", "measured", "metric", "mean", "clients", "least", "median", "most")
+        print_table(columns, rows, empty="Nothing was measured yet.")
+
+    print_data(views, human, as_json=as_json)
+
+
 def _print_round(view: "RoundView") -> None:
     print_facts(
         [
@@ -74,6 +103,7 @@ def _print_round(view: "RoundView") -> None:
             ("samples", view.samples),
             ("masking", masking_shown(view.masking) if view.masking else "none"),
             ("validation", measures(view.metrics.items())),
+            ("hidden", "; ".join(f"{name}: {why}" for name, why in view.metrics_hidden.items())),
             ("training", measures(view.training_metrics.items())),
             ("combiners", ", ".join(view.combiners)),
             ("model", view.model),

@@ -12,9 +12,9 @@ import pytest
 from web_server import Served
 
 from fedn_py.cli.main import main
-from fedn_py.identity import Digest, SessionId
+from fedn_py.identity import ClientId, Digest, SessionId
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.reducer.control import EventView, ModelView
+from fedn_py.reducer.control import ClientResultView, EventView, ModelView
 
 
 @dataclass(frozen=True)
@@ -235,6 +235,60 @@ def test_clients_combiners_packages_and_events_are_listed(served: Served, run: R
     nothing = run("package", "list")
     assert nothing.out == ""
     assert "fedn-py package upload" in nothing.err
+
+
+def test_a_client_is_shown_by_name_or_id_and_revoked(served: Served, run: Run, profile: Path) -> None:
+    anna = served.control.client_views[ClientId(b"anna".hex())]
+    reason = "Late: the round was over"
+    result = ClientResultView(SessionId("5e55"), 3, "excluded", 1.0, reason)
+    served.control.client_views[anna.id] = replace(anna, last_result=result)
+    assert f"excluded in round 3: {reason}" in run("client", "list").out
+    for name in ("anna", anna.id, anna.id[:5]):
+        shown = run("client", "show", name)
+        assert shown.code == 0, shown.err
+        assert f"excluded in round 3: {reason}" in shown.out
+    ended = run("client", "revoke", "anna")
+    assert (ended.code, "client anna" in ended.out) == (0, True)
+    assert served.control.client_views[anna.id].revoked
+    assert not served.control.client_views[ClientId(b"bert".hex())].revoked
+    assert run("client", "revoke", "dora").code == 5
+
+
+def test_events_are_searched_and_shown(served: Served, run: Run, started: str) -> None:
+    served.control.event_views = [
+        EventView(seq, 1.0, "update.refused", "error", f"Number {seq}",
+                  {"client": f"c{seq % 2}", "round": str(seq), "session": started, "combiner": "north"})
+        for seq in range(1, 11)
+    ]  # fmt: skip
+
+    def seen(*words: object) -> list[int]:
+        return [event["seq"] for event in run("event", "list", "--json", *words).data]
+
+    assert seen("--client", "c1", "--limit", 2) == [7, 9]
+    assert seen("--before", 5, "--limit", 2) == [3, 4]
+    assert seen("--text", "NUMBER 1", "--session", started, "--combiner", "north") == [1, 10]
+    assert seen("--round", 4) == [4]
+    assert run("event", "list", "--before", 5, "--after", 1).code == 2
+    shown = run("event", "show", 4).out
+    assert "Number 4" in shown
+    assert "north" in shown
+    assert run("event", "show", 99).code == 5
+
+
+def test_the_files_of_a_package_and_the_tensors_of_a_model_are_listed(served: Served, run: Run, started: str) -> None:
+    assert "src/train.py" in run("package", "files", "digits").out
+    model = run("model", "list", "--json").data[0]["digest"]
+    assert "2x3" in run("model", "tensors", model[:8]).out
+    assert [one["name"] for one in run("model", "tensors", model, "--json").data] == ["b", "w"]
+    assert run("model", "tensors").code == 5  # the newest session has made none
+
+
+def test_what_was_measured_is_listed_and_what_is_hidden_says_why(served: Served, run: Run, started: str) -> None:
+    served.control.finish_round(SessionId(started), 1, 0.5)
+    shown = run("round", "validations").out
+    assert "accuracy" in shown
+    assert "hidden: 1 clients gave it" in shown
+    assert run("round", "validations", "--json").data[0]["metrics"][0]["by_client"] == {"anna": 0.25, "bert": 0.75}
 
 
 def test_a_token_is_made_listed_and_revoked(run: Run, profile: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -133,12 +134,12 @@ class RunningNetwork:
         """Split a project's data."""
         return asyncio.run(prepare_data(project, clients, self.folder.data, python=own_environment()))
 
-    def uploaded(self, project: Path) -> tuple[str, str]:
-        """Upload a project's package and its seed model, and return their digests."""
+    def made(self, project: Path, into: Path) -> tuple[Path, Path]:
+        """Make a project's package and its seed model in a folder, and return their files."""
+        archive, seed = into / "package.tar.gz", into / "seed.safetensors"
+        create_package(project, archive)
         scratch = self.folder.path / f"upload-{project.name}"
         scratch.mkdir()
-        archive, seed = scratch / "package.tar.gz", scratch / "seed.safetensors"
-        create_package(project, archive)
 
         async def make() -> None:
             runner = PackageRunner(
@@ -148,9 +149,14 @@ class RunningNetwork:
             await runner.close()
 
         asyncio.run(make())
-        digests = self.network.upload_package(archive).digest, self.network.upload_seed_model(seed).digest
         shutil.rmtree(scratch)
-        return digests
+        return archive, seed
+
+    def uploaded(self, project: Path) -> tuple[str, str]:
+        """Upload a project's package and its seed model, and return their digests."""
+        with tempfile.TemporaryDirectory(dir=self.folder.path) as folder:
+            archive, seed = self.made(project, Path(folder))
+            return self.network.upload_package(archive).digest, self.network.upload_seed_model(seed).digest
 
     def await_combiners(self, count: int) -> None:
         """Wait until so many combiners have joined."""
