@@ -25,7 +25,7 @@ WATCHED = ("rounds", "sessions", "network")
 
 Entry = dict[str, Any]
 
-_LOOK_EVERY_S = 0.2
+_LOOK_EVERY_S = 0.5
 
 
 class History:

@@ -64,6 +64,7 @@ class ChaosNetwork(RunningNetwork):
         self.combiners = [f"combiner-{number}" for number in range(1, combiners + 1)]
         self.stores: dict[str, Process] = {}
         self.judged: set[str] = set()
+        self._seeds = 0
         try:
             where, keys = (Where(), {}) if embedded else self._start_stores(folder)
             environ = {**os.environ, **keys}
@@ -180,9 +181,13 @@ class ChaosNetwork(RunningNetwork):
         return str(self.network.upload_package(archive).digest)
 
     def uploaded_seed(self, size: int) -> tuple[str, Path]:
-        """Upload a seed model of so many parameters; return its digest and file."""
-        file = self.folder.path / f"seed-{size}.safetensors"
-        save_file({"values": np.zeros(size, np.float32), "steps": np.zeros(1, np.int64)}, file)
+        """Upload a seed model of so many parameters, another one each time; return its digest and file.
+
+        Clients allow so many masked works on one base model, and no more.
+        """
+        self._seeds += 1
+        file = self.folder.path / f"seed-{self._seeds}.safetensors"
+        save_file({"values": np.full(size, self._seeds / 1024, np.float32), "steps": np.zeros(1, np.int64)}, file)
         return str(self.network.upload_seed_model(file).digest), file
 
     # ---- the stores, behind everybody's back
