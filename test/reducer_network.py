@@ -36,6 +36,7 @@ from fedn_py.protocol.messages import (
 from fedn_py.protocol.reducer import step
 from fedn_py.protocol.reducer_work import Effect, Event, Idle, StopRequested
 from fedn_py.protocol.reducer_work import Reducer as State
+from fedn_py.reducer.absences import Absences
 from fedn_py.reducer.calls import Calls
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.control import SessionOptions, SessionView
@@ -211,8 +212,12 @@ class Network:
         self.sessions = Sessions(self.ledger, self.catalogue, self.events, speaker=self.credentials)
         self.shell = Rounds(self.ledger, self.objects, self.events, self.scratch)
         self.shell.patience = Patience(self.events, base_s=0.0)
+        self.absences = Absences({})
         self.mailbox: Mailbox[State, Event, Effect] = Mailbox(
-            "reducer", State(told=await self.sessions.last_commit()), step, self.shell.perform
+            "reducer",
+            State(told=await self.sessions.last_commit()),
+            self.absences.watched(self.shell.phases.timed(step)),
+            self.shell.perform,
         )
         known = {ANNA: KnownClient(ClientName("anna"), TokenId("")), BERT: KnownClient(ClientName("bert"), TokenId(""))}
         registrations = None
@@ -257,6 +262,8 @@ class Network:
                 mailbox=self.mailbox,
                 patience=self.shell.patience,
                 progress=self.progress,
+                phases=self.shell.phases,
+                absences=self.absences,
             )
         )
         self.running = asyncio.create_task(self.mailbox.run())
@@ -282,6 +289,7 @@ class Network:
             patience=self.shell.patience,
             roster=self.roster,
             mailbox=self.mailbox,
+            phases=self.shell.phases,
         )
 
     @property

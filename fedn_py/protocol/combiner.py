@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TypeVar, assert_never
 
 from fedn_py.identity import ClientId, Generation
+from fedn_py.protocol.cell_progress import progress_of
 from fedn_py.protocol.combiner_work import (
     AddUpdate,
     AnswerUpload,
@@ -77,7 +78,6 @@ from fedn_py.protocol.messages import (
     CellOrder,
     Contribution,
     Exclusion,
-    RoundProgress,
     TaskCancelled,
     TrainTask,
     UpdateReceipt,
@@ -209,7 +209,7 @@ def _take(state: Combiner, order: CellOrder | ValidationOrder) -> Result:
     effects += [
         StartTimer(timeout_s, DeadlinePassed(order.generation)),
         fetch,
-        ReportProgress(RoundProgress(order.generation, "preparing", 0, 0, 0)),
+        ReportProgress(progress_of(order.generation, "preparing")),
     ]
     return replace(state, work=Preparing(order)), effects
 
@@ -435,14 +435,26 @@ def _progress(work: Collecting | Validating) -> Effect:
     generation = generation_of(work)
     match work:
         case Collecting():
-            counts = RoundProgress(
-                generation, "collecting", len(work.included), len(work.training), len(work.excluded) + len(work.gone)
+            told = progress_of(
+                generation,
+                "collecting",
+                included=[contribution.client for contribution in work.included],
+                excluded=work.excluded,
+                gone=work.gone,
+                at_work=work.training,
+                checking=[contribution.client for _, contribution in work.adding],
             )
         case Validating():
-            counts = RoundProgress(
-                generation, "validating", len(work.validated), len(work.waiting), len(work.excluded) + len(work.gone)
+            told = progress_of(
+                generation,
+                "validating",
+                included=work.validated,
+                excluded=work.excluded,
+                gone=work.gone,
+                at_work=work.waiting,
+                work="validating",
             )
-    return ReportProgress(counts)
+    return ReportProgress(told)
 
 
 def _report(state: Combiner, work: Collecting) -> Result:
@@ -454,8 +466,9 @@ def _report(state: Combiner, work: Collecting) -> Result:
     )
     cancelled = TaskCancelled(generation, "the round is closed")
     effects: list[Effect] = [CancelTask(client, cancelled) for client in sorted(work.training)]
-    counts = RoundProgress(generation, "reporting", len(work.included), 0, len(excluded))
-    effects += [ReportProgress(counts), StorePartialAggregate(generation, work.included, excluded)]
+    included = [contribution.client for contribution in work.included]
+    told = progress_of(generation, "reporting", included=included, excluded=excluded)
+    effects += [ReportProgress(told), StorePartialAggregate(generation, work.included, excluded)]
     return replace(state, work=Reporting(work.order, work.included)), effects
 
 

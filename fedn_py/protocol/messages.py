@@ -236,6 +236,22 @@ class ValidationReport:
     excluded: tuple[Exclusion, ...]
 
 
+MOST_CLIENTS_TOLD = 256
+"""One by one, in each word of how far a cell is."""
+
+ClientState = Literal["training", "uploading", "checking", "validating", "in", "out"]
+"""uploading: its masked update is on its way; checking: an update is whole and being added."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientProgress:
+    """Where one client of a cell is; ``reason`` says why one is out."""
+
+    client: ClientId
+    state: ClientState
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class RoundProgress:
     """A combiner tells how far its cell is, for those who watch.
@@ -243,6 +259,7 @@ class RoundProgress:
     Attributes:
         phase: "preparing", "committee", "collecting", "reporting" or "validating".
         included, training, excluded: counts of clients.
+        clients: each of them, in a cell of at most MOST_CLIENTS_TOLD; nobody of a larger one.
     """
 
     generation: Generation
@@ -250,6 +267,7 @@ class RoundProgress:
     included: int
     training: int
     excluded: int
+    clients: tuple[ClientProgress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

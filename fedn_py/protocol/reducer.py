@@ -43,6 +43,7 @@ from fedn_py.protocol.reducer_terms import (
     Joined,
     Progress,
     Roster,
+    SessionTerms,
     arrivals,
     each,
     limits_of,
@@ -556,10 +557,15 @@ def _again(state: Reducer, progress: Progress, plan: RoundPlan, reason: str) -> 
         why = f"round {plan.round_number} failed {terms.max_attempts} times, at last with: {reason}"
         state, effects = _pause(state, progress, why)
     else:
-        delay_s = min(terms.retry_delay_s * 2 ** min(plan.attempt - 1, 16), LONGEST_RETRY_S)
         retry = RetryDue(terms.session, plan.round_number, progress.attempt)
-        state, effects = replace(state, work=Failed(progress, reason)), [StartTimer(delay_s, retry)]
+        timer = StartTimer(retry_delay_s(terms, plan.attempt), retry)
+        state, effects = replace(state, work=Failed(progress, reason)), [timer]
     return state, renewed + effects
+
+
+def retry_delay_s(terms: SessionTerms, failed: int) -> float:
+    """Return how long the next attempt waits after the attempt ``failed``."""
+    return min(terms.retry_delay_s * 2.0 ** min(failed - 1, 16), LONGEST_RETRY_S)
 
 
 # ---- masked attempts

@@ -22,6 +22,7 @@ from fedn_py.protocol.reducer import step
 from fedn_py.protocol.reducer_work import Effect, Event, SessionStarted
 from fedn_py.protocol.reducer_work import Reducer as State
 from fedn_py.reducer import trail_head
+from fedn_py.reducer.absences import Absences
 from fedn_py.reducer.bell import Bell
 from fedn_py.reducer.calls import Calls
 from fedn_py.reducer.catalogue import Catalogue
@@ -301,7 +302,9 @@ class Reducer:
         await notice_restored(ledger, opened.heads, events)
         kept = HeadKept(rounds.perform, opened.heads, ledger, rounds.patience)
         measured = self._metrics.rounds.measured(step)
-        mailbox = Mailbox("reducer", State(told=await sessions.last_commit()), measured, kept.perform)
+        absences = Absences(await _last_seen(ledger))
+        looked_at = absences.watched(rounds.phases.timed(measured))
+        mailbox = Mailbox("reducer", State(told=await sessions.last_commit()), looked_at, kept.perform)
         known, revoked = await _known_clients(ledger), await tokens.revoked()
         registrations = Registrations(credentials, await _known_chains(ledger)) if credentials is not None else None
         heartbeat_s = settings.heartbeat_s
@@ -325,6 +328,7 @@ class Reducer:
                 patience=rounds.patience,
                 roster=roster,
                 mailbox=mailbox,
+                phases=rounds.phases,
             )
         rounds.attach(roster, mailbox, masked)
         sweep = Sweep(
@@ -369,6 +373,8 @@ class Reducer:
                 mailbox=mailbox,
                 patience=rounds.patience,
                 progress=progress,
+                phases=rounds.phases,
+                absences=absences,
                 masked=masked,
                 bell=bell,
                 lost=await what_was_lost(ledger),
@@ -513,6 +519,10 @@ async def _ring(bell: Bell, mailbox: Mailbox[State, Event, Effect]) -> None:
 async def _known_clients(ledger: Ledger) -> dict[ClientId, KnownClient]:
     found = await ledger.find("clients", ClientRecord)
     return {record.client: KnownClient(record.name, record.token) for record in found}
+
+
+async def _last_seen(ledger: Ledger) -> dict[ClientId, float]:
+    return {record.client: record.last_seen for record in await ledger.find("clients", ClientRecord)}
 
 
 async def _known_chains(ledger: Ledger) -> dict[ClientId, Chain]:

@@ -27,6 +27,7 @@ from fedn_py.reducer.masked_documents import body_text
 from fedn_py.reducer.masking_credentials import MaskingCredentials
 from fedn_py.reducer.naming import look_after
 from fedn_py.reducer.patience import Patience
+from fedn_py.reducer.phase_times import PhaseTimes
 from fedn_py.reducer.records import IncludedClient, Measured, RoundRecord
 from fedn_py.reducer.round_records import CommittedElsewhere, Names, measured, named, tell_commit
 from fedn_py.reducer.token_book import now_ms
@@ -51,6 +52,7 @@ class CellCommits:
         scratch: folder for masked sums and sealed streams at hand.
         name_of: what people call a client.
         ask_stream: has a member send its sealed stream.
+        phases: when the round at hand went from phase to phase.
         clock: seconds since 1970, for people.
     """
 
@@ -66,6 +68,7 @@ class CellCommits:
         credentials: MaskingCredentials,
         name_of: Names,
         ask_stream: AskStream,
+        phases: PhaseTimes,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
@@ -77,6 +80,7 @@ class CellCommits:
         self._credentials = credentials
         self._name_of = name_of
         self._ask_stream = ask_stream
+        self._phases = phases
         self._clock = clock
 
     # ---- opening
@@ -224,6 +228,7 @@ class CellCommits:
                 excluded=excluded,
                 training=replace(training, clients=len(included)),
                 document=replace(record.document, commit=body_text(commit), link=body_text(link)),
+                phases=self._phases.of(record, now),
             )
 
         return await self._ledger.change(

@@ -178,10 +178,13 @@ class StatusView:
 
     Attributes:
         phase: of the round under way, such as "collecting"; "idle" without one.
+        phase_since: when it began, as far as this process knows.
+        phase_deadline: when it ends at the latest; None where nothing is waited for, or nobody can say.
         waiting: why nothing goes on, in words; empty when it does.
         active_session, round_number: None without one.
         clients, combiners: connected now.
         started_at: when this process began.
+        masks: an operator has certified this reducer, so that it can run masked rounds.
         restored: what was lost when the stores were set back to an older state, and what to do, until a session has
             begun since; empty when they never were.
     """
@@ -198,6 +201,9 @@ class StatusView:
     combiners: int
     started_at: float
     restored: str = ""
+    phase_since: float = 0.0
+    phase_deadline: float | None = None
+    masks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +301,35 @@ class CombinerProgressView:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedView:
+    """A client that was asked in the attempt under way, and where it is with it.
+
+    Attributes:
+        state: "training", "checking" (its update is here and is being looked at), "in" or "out"; in a validation
+            "validating" and "in"; "asked" where its combiner does not tell.
+        reason: why it is out; empty otherwise.
+    """
+
+    name: ClientName
+    combiner: CombinerName
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseView:
+    """A phase of a round's last attempt.
+
+    Attributes:
+        seconds: how long it took, or has taken so far.
+    """
+
+    phase: str
+    started_at: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class SumParticipantView:
     """A client that held a part of the masks of a cell: a member of its committee.
 
@@ -360,7 +395,9 @@ class RoundView:
         metrics_by_client: of the sites that release them one by one.
         training_metrics: means weighted by samples.
         model: the new global model, None before it is committed.
-        progress: live, empty once the round has ended.
+        progress, asked: live, empty once the round has ended.
+        phases: of the last attempt, in order. Where the reducer was started anew in between, the time before counts
+            to the phase that it went on with.
         masking: None in a round that is not masked. In one that is, ``samples`` is the sum that came out from under
             the masks, and ``training_metrics`` are the means that did.
     """
@@ -384,6 +421,8 @@ class RoundView:
     model: Digest | None = None
     progress: tuple[CombinerProgressView, ...] = ()
     masking: RoundMaskingView | None = None
+    asked: tuple[AskedView, ...] = ()
+    phases: tuple[PhaseView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

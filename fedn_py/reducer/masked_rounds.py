@@ -48,6 +48,7 @@ from fedn_py.reducer.masking_credentials import MaskingCredentials
 from fedn_py.reducer.naming import is_named
 from fedn_py.reducer.newest_attempt import NewestAttemptFile
 from fedn_py.reducer.patience import Patience
+from fedn_py.reducer.phase_times import PhaseTimes
 from fedn_py.reducer.planning import Before, PlannedAttempt, n_parameters_of, plan_attempt
 from fedn_py.reducer.records import OrderedCell, RoundRecord, round_key
 from fedn_py.reducer.roster import Roster
@@ -63,6 +64,7 @@ class MaskedRounds:
 
     Args:
         scratch: folder for masked sums and sealed streams at hand.
+        phases: when the round at hand went from phase to phase.
         clock: seconds since 1970, for people.
     """
 
@@ -79,6 +81,7 @@ class MaskedRounds:
         patience: Patience,
         roster: Roster,
         mailbox: Mailbox[Reducer, Event, Effect],
+        phases: PhaseTimes,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
@@ -118,6 +121,7 @@ class MaskedRounds:
             credentials=credentials,
             name_of=roster.name_of,
             ask_stream=self.words.ask_stream,
+            phases=phases,
             clock=clock,
         )
         roster.on_came = self.words.came

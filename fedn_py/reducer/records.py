@@ -172,6 +172,15 @@ class MaskedRoundRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PhaseRecord:
+    """A phase of a round's last attempt, by the reducer's clock; ``ended`` is 0 while it goes on."""
+
+    phase: str
+    started: float
+    ended: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RoundRecord:
     """A round: its running attempt, or what came of it.
 
@@ -183,6 +192,7 @@ class RoundRecord:
         included: the samples of each are 0 in a masked round.
         masked: of a masked round; None in a plain one.
         document: what the reducer goes on from in a masked round.
+        phases: of the last attempt, for people.
     """
 
     plan: RoundPlan
@@ -203,6 +213,7 @@ class RoundRecord:
     validation: Measured | None = None
     masked: MaskedRoundRecord | None = None
     document: MaskedDocument | None = None
+    phases: tuple[PhaseRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

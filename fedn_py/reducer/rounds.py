@@ -51,6 +51,7 @@ from fedn_py.reducer.masked_sessions import MaskingWasSetUp
 from fedn_py.reducer.merging import next_model
 from fedn_py.reducer.naming import is_named, look_after
 from fedn_py.reducer.patience import Patience
+from fedn_py.reducer.phase_times import PhaseTimes
 from fedn_py.reducer.records import (
     FailedAttempt,
     IncludedClient,
@@ -100,6 +101,7 @@ class Rounds:
         self._scratch = scratch
         self._clock = clock
         self.patience = Patience(events)
+        self.phases = PhaseTimes(clock)
         self._roster: Roster | None = None
         self._mailbox: Mailbox[Reducer, Event, Effect] | None = None
         self._masked: MaskedRounds | None = None
@@ -237,7 +239,8 @@ class Rounds:
             if record.status == "committed":
                 raise CommittedElsewhere(plan)
             already = any(known.attempt == plan.attempt for known in record.failures)
-            return record if already else with_failure(record, failure, excluded)
+            phases = self.phases.of(record, failure.ended)
+            return record if already else replace(with_failure(record, failure, excluded), phases=phases)
 
         key = round_key(plan.session, plan.round_number)
         await self._ledger.change("rounds", key, RoundRecord, failed, status="failed")
@@ -310,6 +313,7 @@ class Rounds:
                 included=included,
                 excluded=excluded,
                 training=replace(training, clients=len(included)),
+                phases=self.phases.of(record, now),
             )
 
         key = round_key(plan.session, plan.round_number)
@@ -343,7 +347,11 @@ class Rounds:
             excluded=named(tuple(e for report in effect.reports for e in report.excluded), self._network.name_of),
         )
         key = round_key(effect.session, effect.round_number)
-        record = await self._ledger.change("rounds", key, RoundRecord, lambda old: replace(old, validation=result))
+
+        def validated(record: RoundRecord) -> RoundRecord:
+            return replace(record, validation=result, phases=self.phases.of(record))
+
+        record = await self._ledger.change("rounds", key, RoundRecord, validated)
         shown = means(validation_metrics(record))
         values = ", ".join(f"{name} {value:.4f}" for name, value in shown.items()) or "no metrics"
         text = f"round {effect.round_number} validated on {result.clients} clients: {values}"

@@ -6,12 +6,13 @@ Calls become events of the machine or reads of the stores; nothing is decided he
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import fedn_py
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import ClientId, CombinerName, Digest, SessionId, TokenId
+from fedn_py.protocol.drawing import too_few
 from fedn_py.protocol.machine import UnexpectedEvent
 from fedn_py.protocol.messages import RoundProgress
 from fedn_py.protocol.reducer import BY_OPERATOR
@@ -19,15 +20,19 @@ from fedn_py.protocol.reducer_work import (
     ChangeRequested,
     Effect,
     Event,
+    Gathering,
     Idle,
     PauseRequested,
     Reducer,
     ResumeRequested,
     SessionStarted,
     StopRequested,
+    Work,
 )
 from fedn_py.reducer import control, views
+from fedn_py.reducer.absences import Absences
 from fedn_py.reducer.attendance import Attendance
+from fedn_py.reducer.bell import Bell
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.contents import Contents
 from fedn_py.reducer.control import Page
@@ -37,6 +42,7 @@ from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.listing import Listing, Source, number_in
 from fedn_py.reducer.masked_rounds import MaskedRounds
 from fedn_py.reducer.patience import Patience
+from fedn_py.reducer.phase_times import PhaseTimes
 from fedn_py.reducer.records import (
     EventRecord,
     PackageRecord,
@@ -69,7 +75,10 @@ class Parts:
     Attributes:
         store_kinds: of documents and objects, for people: "SQLite", "folder".
         progress: what each combiner last told of its work.
+        phases: when the round at hand went from phase to phase.
+        absences: who is away.
         masked: None where no operator has certified this reducer.
+        bell: rings when anything that people look at has changed.
         lost: what was lost when the stores were set back; empty when they were not, or a session has begun since.
     """
 
@@ -87,7 +96,10 @@ class Parts:
     mailbox: Mailbox[Reducer, Event, Effect]
     patience: Patience
     progress: Mapping[CombinerName, RoundProgress]
+    phases: PhaseTimes
+    absences: Absences
     masked: MaskedRounds | None = None
+    bell: Bell = field(default_factory=Bell)
     lost: str = ""
 
 
@@ -145,6 +157,14 @@ class StoredControl:
             raise control.NotAuthenticated(fault.message, remedy=fault.remedy) from fault
         return control.Caller(record.id, record.role, record.label)
 
+    async def recognise(self, token: TokenId) -> control.Caller:
+        """Return whose token this is that was shown before, or raise NotAuthenticated."""
+        try:
+            record = await self._parts.tokens.still_good(token)
+        except PeerFault as fault:
+            raise control.NotAuthenticated(fault.message, remedy=fault.remedy) from fault
+        return control.Caller(record.id, record.role, record.label)
+
     async def tokens(self, *, after: str = "", limit: int = 100) -> Page[control.TokenView]:
         """Return tokens, newest first."""
         return await _TOKENS.page(self._parts.ledger, after, limit)
@@ -170,6 +190,10 @@ class StoredControl:
         waiting = self._parts.patience.waiting_for
         return (*away, *([waiting] if waiting else []))
 
+    async def changed(self, after: int) -> int:
+        """Return the number of changes so far, once it is not ``after`` any more."""
+        return await self._parts.bell.rings(after)
+
     async def status(self) -> control.StatusView:
         """Return what the reducer does now."""
         parts, work = self._parts, self._parts.mailbox.state.work
@@ -181,14 +205,24 @@ class StoredControl:
             software=fedn_py.__version__,
             stores=await self._health.stores(),
             phase=views.phase_of(work),
-            waiting=parts.patience.waiting_for or views.waiting_of(work),
+            waiting=parts.patience.waiting_for or self._waiting(work),
             active_session=progress.terms.session if progress else None,
             round_number=views.round_number_of(work),
             clients=len(parts.roster.where()),
             combiners=len(combiners),
             started_at=self._started,
             restored=self._lost,
+            phase_since=parts.phases.since,
+            phase_deadline=views.deadline_of(work, parts.phases),
+            masks=parts.masked is not None,
         )
+
+    def _waiting(self, work: Work) -> str:
+        """Return why nothing goes on, and who is missed where too few are there; empty when it does."""
+        reason = views.waiting_of(work)
+        if not isinstance(work, Gathering) or not too_few(self._parts.mailbox.state.roster, work.progress):
+            return reason
+        return "; ".join(part for part in (reason, self._parts.absences.in_words(self._parts.roster.name_of)) if part)
 
     async def events(
         self,
@@ -237,7 +271,10 @@ class StoredControl:
 
     async def _session_view(self, record: SessionRecord) -> control.SessionView:
         done, head = await self._parts.catalogue.head(record.terms.session)
-        view = views.session_view(record, done, head, self._parts.mailbox.state.work)
+        work = self._parts.mailbox.state.work
+        view = views.session_view(record, done, head, work)
+        if view.status == "waiting":
+            view = replace(view, reason=self._waiting(work))
         away = self._parts.patience.waiting_for
         return replace(view, reason=away) if away and view.status in {"running", "waiting"} else view
 
@@ -322,7 +359,15 @@ class StoredControl:
         return self._round_view(record)
 
     def _round_view(self, record: RoundRecord) -> control.RoundView:
-        return views.round_view(record, self._parts.mailbox.state.work, self._parts.progress, time.time())
+        parts = self._parts
+        return views.round_view(
+            record,
+            parts.mailbox.state.work,
+            parts.progress,
+            now=time.time(),
+            phases=parts.phases.of(record),
+            name_of=parts.roster.name_of,
+        )
 
     # ---- models and packages
 

@@ -1,12 +1,14 @@
 """From what the reducer keeps and holds to what it answers with."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
-from fedn_py.identity import CombinerName, Digest, Generation
+from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation
+from fedn_py.protocol.masked_rounds import ANSWER_MARGIN_S, SUM_S
 from fedn_py.protocol.masked_rounds_work import Masked, Planning
 from fedn_py.protocol.messages import RoundProgress
-from fedn_py.protocol.reducer import BY_OPERATOR
+from fedn_py.protocol.reducer import BY_OPERATOR, retry_delay_s
 from fedn_py.protocol.reducer_terms import with_limits
 from fedn_py.protocol.reducer_work import (
     Committing,
@@ -25,12 +27,28 @@ from fedn_py.reducer.records import (
     MaskedRoundRecord,
     Measured,
     PackageRecord,
+    PhaseRecord,
     RoundRecord,
     SeedModelRecord,
     SessionRecord,
     TokenKept,
 )
 from fedn_py.reducer.validations import MetricView, means, training_metrics, validation_metrics
+
+Names = Callable[[ClientId], ClientName]
+
+
+class PhaseClock(Protocol):
+    """When the phase at hand began, and an earlier one of the same attempt; seconds since 1970."""
+
+    @property
+    def since(self) -> float:
+        """Return when the phase at hand began."""
+        ...
+
+    def began(self, phase: str) -> float:
+        """Return when a phase of the attempt at hand began, or the one at hand where that was not seen."""
+        ...
 
 
 def phase_of(work: Work) -> str:
@@ -65,6 +83,24 @@ def waiting_of(work: Work) -> str:
             return f"the next attempt begins soon; the last one failed: {reason}"
         case _:
             return ""
+
+
+def deadline_of(work: Work, phases: PhaseClock) -> float | None:
+    """Return when the phase at hand ends at the latest; None where nobody can say.
+
+    Timers of the machine run from where the phase began, with its margin for answers on their way.
+    """
+    match work:
+        case Updating(plan=plan):
+            return phases.since + plan.update_timeout_s + ANSWER_MARGIN_S
+        case Masked(plan=plan) if work.phase in {"sum", "updating"}:
+            return phases.began("sum") + SUM_S + plan.update_timeout_s + ANSWER_MARGIN_S
+        case Validating(progress=progress, waiting=waiting) if waiting:
+            return phases.since + progress.terms.validation_timeout_s + ANSWER_MARGIN_S
+        case Failed(progress=progress):
+            return phases.since + retry_delay_s(progress.terms, progress.attempt - 1)
+        case _:
+            return None
 
 
 def round_number_of(work: Work) -> int | None:
@@ -122,9 +158,19 @@ def session_view(record: SessionRecord, rounds_done: int, head: Digest | None, w
 
 
 def round_view(
-    record: RoundRecord, work: Work, progress: Mapping[CombinerName, RoundProgress], now: float
+    record: RoundRecord,
+    work: Work,
+    progress: Mapping[CombinerName, RoundProgress],
+    *,
+    now: float,
+    phases: Sequence[PhaseRecord] = (),
+    name_of: Names = lambda client: ClientName(client[:12]),
 ) -> control.RoundView:
-    """Return a round as people see it, with what its combiners tell while it runs."""
+    """Return a round as people see it, with what its combiners tell while it runs.
+
+    Args:
+        phases: of its last attempt, as far as they are known.
+    """
     live = _is_at_hand(record, work)
     measured = validation_metrics(record)
     status = {"running": "running", "committed": "done", "failed": "failed"}[record.status]
@@ -151,6 +197,8 @@ def round_view(
         training_metrics=means(training_metrics(record)),
         model=record.model,
         progress=tuple(_progress(record, progress)) if live else (),
+        asked=tuple(_asked(record, work, progress, name_of)) if live else (),
+        phases=tuple(control.PhaseView(one.phase, one.started, (one.ended or now) - one.started) for one in phases),
         masking=_masking_view(record.masked) if record.masked else None,
     )
 
@@ -186,6 +234,29 @@ def _progress(
     for name, told in sorted(progress.items()):
         if told.generation >= first:
             yield control.CombinerProgressView(name, told.phase, told.included, told.training, told.excluded)
+
+
+def _asked(
+    record: RoundRecord, work: Work, progress: Mapping[CombinerName, RoundProgress], name_of: Names
+) -> list[control.AskedView]:
+    """Return everybody who was asked, by name; of an earlier cell of a combiner nobody who is in a later one."""
+    found: dict[ClientId, control.AskedView] = {}
+    for combiner, generation, clients in _orders(record, work):
+        told = progress.get(combiner)
+        at = {one.client: one for one in told.clients} if told and told.generation == generation else {}
+        for client in clients:
+            here = at.get(client)
+            state, reason = (here.state, here.reason) if here is not None else ("asked", "")
+            found[client] = control.AskedView(name_of(client), combiner, state, reason)
+    return sorted(found.values(), key=lambda one: (one.name, one.combiner))
+
+
+def _orders(record: RoundRecord, work: Work) -> Iterator[tuple[CombinerName, Generation, Iterable[ClientId]]]:
+    if isinstance(work, Validating):
+        yield from ((name, order.generation, order.clients) for name, order in sorted(work.waiting.items()))
+    else:
+        for cell in sorted(record.cells, key=lambda cell: cell.generation):
+            yield cell.combiner, cell.generation, cell.clients
 
 
 def model_view(record: RoundRecord) -> control.ModelView:

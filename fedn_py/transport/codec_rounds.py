@@ -1,15 +1,20 @@
 """The messages of a round's work between values and protobuf: plans, orders, partial aggregates, reports."""
 
+from collections.abc import Iterable
+from typing import get_args
+
 from fedn_py.protocol import messages as m
 from fedn_py.protocol.masked.words import MaskedTerms, WorkTerms
 from fedn_py.transport import reading
 from fedn_py.transport.codec_fields import (
+    cut_reason,
     raw_digest,
     read_body,
     read_client,
     read_clients,
     read_exclusions,
     read_generation,
+    read_reason,
     read_session,
     read_summary,
     write_body,
@@ -21,6 +26,7 @@ from fedn_py.wire.v1 import network_pb2 as pb
 _MASKING_TO_WIRE: dict[m.Masking, pb.Masking] = {"none": pb.MASKING_NONE, "pet": pb.MASKING_PET}
 _MASKING_FROM_WIRE: dict[int, m.Masking] = {wire: masking for masking, wire in _MASKING_TO_WIRE.items()}
 _PHASES = ("preparing", "committee", "collecting", "reporting", "validating")
+_CLIENT_STATES: tuple[m.ClientState, ...] = get_args(m.ClientState)
 
 # ---- plans and orders
 
@@ -217,6 +223,9 @@ def write_progress(progress: m.RoundProgress) -> pb.RoundProgress:
         included=progress.included,
         training=progress.training,
         excluded=progress.excluded,
+        clients=[
+            pb.ClientProgress(client=c.client, state=c.state, reason=cut_reason(c.reason)) for c in progress.clients
+        ],
     )
 
 
@@ -230,7 +239,27 @@ def read_progress(wire: pb.RoundProgress) -> m.RoundProgress:
         included=reading.count(wire.included, "progress.included"),
         training=reading.count(wire.training, "progress.training"),
         excluded=reading.count(wire.excluded, "progress.excluded"),
+        clients=_read_clients_progress(wire.clients),
     )
+
+
+def _read_clients_progress(wires: Iterable[pb.ClientProgress]) -> tuple[m.ClientProgress, ...]:
+    return tuple(
+        m.ClientProgress(
+            client=read_client(wire.client, "progress.clients.client"),
+            state=_read_client_state(wire.state),
+            reason=read_reason(wire.reason, "progress.clients.reason"),
+        )
+        for wire in reading.few(wires, "progress.clients", most=m.MOST_CLIENTS_TOLD)
+    )
+
+
+def _read_client_state(text: str) -> m.ClientState:
+    state = next((one for one in _CLIENT_STATES if one == text), None)
+    if state is None:
+        allowed = ", ".join(_CLIENT_STATES)
+        raise reading.malformed("progress.clients.state", f"is {text[:80]!r}, must be one of {allowed}")
+    return state
 
 
 def _read_contribution(wire: pb.Contribution) -> m.Contribution:

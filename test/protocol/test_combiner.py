@@ -75,6 +75,7 @@ from fedn_py.protocol.masked.words import WorkTerms
 from fedn_py.protocol.messages import (
     CellCancelled,
     CellFailed,
+    ClientProgress,
     Exclusion,
     RoundProgress,
     TaskCancelled,
@@ -441,7 +442,8 @@ def test_those_who_watch_are_told_how_far_a_cell_is() -> None:
 
 def test_those_who_watch_are_told_how_far_a_validation_is() -> None:
     _, effects = step(a_combiner(validating()), ValidationReturned(GENERATION, ANNA))
-    assert effects == [ReportProgress(RoundProgress(GENERATION, "validating", 1, 1, 0))]
+    clients = (ClientProgress(ANNA, "in"), ClientProgress(BERT, "validating"))
+    assert effects == [ReportProgress(RoundProgress(GENERATION, "validating", 1, 1, 0, clients))]
 
 
 # ---- clients come and go

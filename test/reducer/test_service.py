@@ -11,7 +11,9 @@ from awaiting import until
 from reducer_network import ANNA, BERT, NORTH, Network, Stored, a_network
 
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, SessionId
+from fedn_py.protocol.masked_rounds import ANSWER_MARGIN_S
 from fedn_py.protocol.messages import AssignRequest, CellOrder, DismissClient
+from fedn_py.protocol.reducer_work import Gathering, Paused, Updating
 from fedn_py.reducer import service
 from fedn_py.reducer.control import NotAuthenticated, Page, UnknownPackage, UnknownRound, UnknownSession, UnknownToken
 from fedn_py.reducer.listing import InvalidMark
@@ -355,5 +357,73 @@ def test_no_secret_is_told_or_kept(tmp_path: Path) -> None:
         )
         for secret in (text.rsplit(".", 1)[1], assignment.ticket):
             assert secret not in everything
+
+    in_a_network(tmp_path, story)
+
+
+# ---- what goes on, as people watch it
+
+
+def test_a_session_that_waits_says_who_is_missed(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await network.combiner()
+        await combiner.attach(ANNA)
+        session = await network.start_session(clients_required=2)
+        await network.reaches(Gathering)
+        waiting = (await network.control.status()).waiting
+        assert waiting.startswith("need 2 clients, have 1; bert was last seen ")
+        assert (await network.control.session(session.id)).reason.startswith("need 2 clients, have 1; bert was")
+        (listed,) = (await network.control.sessions()).items
+        assert (listed.status, listed.reason.split(";")[0]) == ("waiting", "need 2 clients, have 1")
+        await combiner.attach(ANNA, BERT)
+        await network.at_rest()
+        assert (await network.control.status()).waiting == ""
+
+    in_a_network(tmp_path, story)
+
+
+def test_a_round_shows_where_each_client_is_until_when_at_the_latest_and_later_how_long_each_phase_took(
+    tmp_path: Path,
+) -> None:
+    async def story(network: Network) -> None:
+        combiner = await network.combiner(silent=True)
+        session = await network.start_session(update_timeout_s=60.0)
+        await network.reaches(Updating)
+        await until(lambda: len(combiner.orders) == 1)
+        status = await network.control.status()
+        assert status.phase_deadline is not None
+        assert status.phase_deadline - status.phase_since == 60.0 + ANSWER_MARGIN_S
+        seen = await network.control.round(session.id, 1)
+        assert [(one.name, one.combiner, one.state) for one in seen.asked] == [
+            ("anna", NORTH, "asked"),
+            ("bert", NORTH, "asked"),
+        ]
+        assert [phase.phase for phase in seen.phases] == ["updating"]
+        combiner.silent = False
+        await combiner.answer(combiner.orders[0])
+        await network.at_rest()
+        done = await network.control.round(session.id, 1)
+        assert [phase.phase for phase in done.phases] == ["updating", "committing", "validating"]
+        updating, committing, _ = done.phases
+        assert updating.started_at <= done.started_at  # the machine is there a moment before it is written down
+        assert updating.started_at + updating.seconds == pytest.approx(committing.started_at)
+        assert updating.seconds + committing.seconds >= done.seconds
+        assert done.asked == ()
+
+    in_a_network(tmp_path, story)
+
+
+def test_the_phases_of_an_attempt_that_failed_are_written_down_too(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        combiner = await network.combiner(silent=True)
+        session = await network.start_session(max_attempts=1)
+        await until(lambda: len(combiner.orders) == 1)
+        order = combiner.orders[0]
+        assert isinstance(order, CellOrder)
+        await combiner.give_up(order, "disk full")
+        await network.reaches(Paused)
+        failed = await network.control.round(session.id, 1)
+        assert [phase.phase for phase in failed.phases] == ["updating"]
+        assert 0 < failed.phases[0].seconds <= failed.seconds
 
     in_a_network(tmp_path, story)

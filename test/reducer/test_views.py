@@ -1,11 +1,12 @@
 """What is kept and what goes on, as people see it, in every phase of the machine."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from builders import (
     ANNA,
+    BERT,
     GENERATION,
     MODEL_1,
     NORTH,
@@ -15,6 +16,7 @@ from builders import (
     SOUTH,
     a_cell,
     a_plan,
+    a_validation,
     some_progress,
     some_terms,
 )
@@ -33,10 +35,12 @@ from masked_attempts import (
 
 from fedn_py.identity import ClientName, Digest, Generation, TokenId
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.protocol.messages import RoundProgress
+from fedn_py.protocol.masked_rounds import ANSWER_MARGIN_S, SUM_S
+from fedn_py.protocol.masked_rounds_work import Masked
+from fedn_py.protocol.messages import ClientProgress, RoundProgress
 from fedn_py.protocol.reducer import BY_OPERATOR
 from fedn_py.protocol.reducer_work import Committing, Failed, Gathering, Idle, Paused, Updating, Validating, Work
-from fedn_py.reducer import views
+from fedn_py.reducer import control, views
 from fedn_py.reducer.records import (
     ExcludedClient,
     FailedAttempt,
@@ -45,6 +49,7 @@ from fedn_py.reducer.records import (
     MaskedRoundRecord,
     Measured,
     OrderedCell,
+    PhaseRecord,
     RoundRecord,
     SessionRecord,
     SumParticipant,
@@ -60,7 +65,7 @@ WORKS: dict[str, Work] = {
     "waiting": Gathering(PROGRESS, "need 2 clients, have 1"),
     "updating": Updating(PROGRESS, a_plan(), CELLS),
     "committing": Committing(PROGRESS, a_plan(), CELLS),
-    "validating": Validating(DONE, {NORTH: Generation(9)}),
+    "validating": Validating(DONE, {NORTH: a_validation(generation=9)}),
     "failed": Failed(PROGRESS, "TooFewUpdates: 0 of 1"),
     "paused": Paused(PROGRESS, BY_OPERATOR),
 }
@@ -196,9 +201,67 @@ def test_a_committed_round_shows_its_clients_and_metrics() -> None:
     assert view.training_metrics == {"loss": 0.25}
 
 
-def test_a_committed_round_that_is_validated_shows_so() -> None:
-    view = views.round_view(COMMITTED, WORKS["validating"], {}, now=999.0)
+def test_a_committed_round_that_is_validated_shows_so_and_who_was_asked() -> None:
+    told = {NORTH: RoundProgress(Generation(9), "validating", 1, 1, 0, (ClientProgress(BERT, "in"),))}
+    view = views.round_view(COMMITTED, WORKS["validating"], told, now=999.0)
     assert (view.status, view.phase) == ("done", "validating")
+    assert [(one.name, one.state) for one in view.asked] == [(ANNA[:12], "asked"), (BERT[:12], "in")]
+
+
+def test_a_running_round_shows_where_each_client_is_as_its_combiner_tells() -> None:
+    told = {NORTH: RoundProgress(GENERATION, "collecting", 0, 0, 1, (ClientProgress(ANNA, "out", "Failed: no data"),))}
+    names = {ANNA: ClientName("anna")}
+    view = views.round_view(RUNNING, WORKS["updating"], told, now=115.0, name_of=names.__getitem__)
+    assert view.asked == (control.AskedView(ClientName("anna"), NORTH, "out", "Failed: no data"),)
+    before = replace(told[NORTH], generation=Generation(GENERATION - 1))
+    view = views.round_view(RUNNING, WORKS["updating"], {NORTH: before}, now=115.0, name_of=names.__getitem__)
+    assert [one.state for one in view.asked] == ["asked"]
+    assert views.round_view(RUNNING, WORKS["failed"], told, now=115.0).asked == ()
+
+
+def test_a_round_shows_how_long_each_phase_took_and_has_taken() -> None:
+    phases = (PhaseRecord("updating", 100.0, 110.0), PhaseRecord("committing", 110.0))
+    view = views.round_view(RUNNING, WORKS["committing"], {}, now=115.0, phases=phases)
+    assert [(one.phase, one.started_at, one.seconds) for one in view.phases] == [
+        ("updating", 100.0, 10.0),
+        ("committing", 110.0, 5.0),
+    ]
+
+
+@dataclass(frozen=True)
+class Clock:
+    since: float
+
+    def began(self, phase: str) -> float:
+        return {"sum": 50.0}[phase]
+
+
+@pytest.mark.parametrize(
+    ("phase", "within_s"),
+    [
+        ("idle", None),
+        ("waiting", None),
+        ("updating", a_plan().update_timeout_s + ANSWER_MARGIN_S),
+        ("committing", None),
+        ("validating", PROGRESS.terms.validation_timeout_s + ANSWER_MARGIN_S),
+        ("paused", None),
+    ],
+)
+def test_a_phase_ends_at_the_latest_when_the_machine_s_timer_rings(phase: str, within_s: float | None) -> None:
+    deadline = views.deadline_of(WORKS[phase], Clock(100.0))
+    assert deadline == (None if within_s is None else 100.0 + within_s)
+
+
+def test_the_next_attempt_comes_when_the_delay_after_the_failed_one_is_over() -> None:
+    terms = some_terms(retry_delay_s=3.0)
+    failed = Failed(replace(PROGRESS, terms=terms, attempt=3), "TooFewUpdates")
+    assert views.deadline_of(failed, Clock(100.0)) == 106.0
+
+
+def test_a_masked_attempt_has_one_deadline_from_its_order_to_the_last_update() -> None:
+    work = work_of(run(running(), NORTH_FORMED, SOUTH_FORMED)[0])
+    assert isinstance(work, Masked)
+    assert views.deadline_of(work, Clock(100.0)) == 50.0 + SUM_S + work.plan.update_timeout_s + ANSWER_MARGIN_S
 
 
 def test_a_failed_round_shows_its_last_reason_and_a_later_success_hides_it() -> None:

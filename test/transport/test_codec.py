@@ -146,6 +146,9 @@ from_combiner = st.one_of(
         counts,
         counts,
         counts,
+        st.lists(st.builds(m.ClientProgress, ids, st.sampled_from(get_args(m.ClientState)), words), max_size=3).map(
+            tuple
+        ),
     ),
 )
 to_combiner = st.one_of(

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from fedn_py.identity import ClientId, Generation
+from fedn_py.protocol.cell_progress import progress_of
 from fedn_py.protocol.combiner_work import (
     AnswerUpload,
     ClientAttached,
@@ -69,7 +70,6 @@ from fedn_py.protocol.messages import (
     CellOrder,
     CommitteeFormed,
     Exclusion,
-    RoundProgress,
     TrainTask,
     UpdateReceipt,
 )
@@ -184,8 +184,10 @@ def _settle_keys(state: Combiner) -> Result:
     assert isinstance(work, CollectingKeys)
     if not work.asked - work.gone:
         return _form(state)
-    excluded = len(work.excluded) + len(work.gone)
-    return state, [ReportProgress(RoundProgress(work.order.generation, "committee", 0, len(work.training), excluded))]
+    told = progress_of(
+        work.order.generation, "committee", excluded=work.excluded, gone=work.gone, at_work=work.training
+    )
+    return state, [ReportProgress(told)]
 
 
 def _form(state: Combiner) -> Result:

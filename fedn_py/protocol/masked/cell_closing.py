@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from fedn_py.identity import ClientId, Generation
+from fedn_py.protocol.cell_progress import progress_of
 from fedn_py.protocol.combiner_work import (
     AnswerUpload,
     CancelTask,
@@ -34,7 +35,7 @@ from fedn_py.protocol.masked.cell_work import (
 )
 from fedn_py.protocol.masked.participant import MOST_UPLOADS
 from fedn_py.protocol.masked.round_messages import IncludedRow
-from fedn_py.protocol.messages import CellFailed, Exclusion, RoundProgress, TaskCancelled, UpdateReceipt
+from fedn_py.protocol.messages import CellFailed, Exclusion, TaskCancelled, UpdateReceipt
 
 Result: TypeAlias = tuple[Combiner, list[Effect]]
 
@@ -130,9 +131,17 @@ def _too_late(work: CollectingUpdates) -> tuple[CollectingUpdates, list[Effect]]
 
 
 def _progress(work: CollectingUpdates) -> Effect:
-    excluded = len(work.excluded) + len(work.gone)
-    counts = RoundProgress(work.order.generation, "collecting", len(work.included), len(work.training), excluded)
-    return ReportProgress(counts)
+    told = progress_of(
+        work.order.generation,
+        "collecting",
+        included=work.included,
+        excluded=work.excluded,
+        gone=work.gone,
+        at_work=work.training,
+        uploading=[client for client, upload in work.uploads.items() if not upload.arrival],
+        checking=[client for client, upload in work.uploads.items() if upload.arrival],
+    )
+    return ReportProgress(told)
 
 
 def dropped(work: CollectingUpdates, client: ClientId) -> tuple[CollectingUpdates, list[Effect]]:
@@ -183,7 +192,8 @@ def _close(state: Combiner, work: CollectingUpdates) -> Result:
     )
     cancelled = TaskCancelled(generation, "the round is closed")
     effects: list[Effect] = [CancelTask(client, cancelled) for client in sorted(work.training)]
-    effects.append(ReportProgress(RoundProgress(generation, "reporting", len(rows), 0, len(excluded))))
+    told = progress_of(generation, "reporting", included=work.included, excluded=excluded)
+    effects.append(ReportProgress(told))
     if len(rows) < work.terms.order.g_min:
         effects += [ReportUnclosed(generation, len(rows), excluded), Forget(generation)]
         return replace(state, work=NoWork(last=generation)), effects

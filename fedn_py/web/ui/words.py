@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from flask import Flask
 from markupsafe import Markup
 
-_STEPS = ((86_400.0, "day"), (3_600.0, "hour"), (60.0, "minute"), (1.0, "second"))
+from fedn_py.runtime.passed_time import ago
+
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -38,16 +39,15 @@ def size(count: int | None) -> str:
     raise AssertionError("the last unit takes any size")
 
 
-def ago(instant: float | None, now: float | None = None) -> str:
-    """Return how long ago an instant in seconds since 1970 was: "4 minutes ago"."""
-    if instant is None:
-        return "never"
-    passed = (time.time() if now is None else now) - instant
-    for length, name in _STEPS:
-        if passed >= length:
-            count = int(passed // length)
-            return f"{count} {name}{'' if count == 1 else 's'} ago"
-    return "now"
+def for_now(since: float, now: float | None = None) -> str:
+    """Return how long something that goes on has lasted."""
+    seconds = round(max((time.time() if now is None else now) - since, 0.0))
+    return f"{seconds} s" if seconds < 60 else duration(seconds)
+
+
+def time_left(deadline: float, now: float | None = None) -> str:
+    """Return how long it is until a deadline, in whole seconds; nothing is left behind it."""
+    return for_now(time.time() if now is None else now, deadline)
 
 
 def moment(instant: float | None) -> Markup:
@@ -86,5 +86,5 @@ def as_json(value: object) -> str:
 
 def install(app: Flask) -> None:
     """Give templates these words as filters."""
-    for word in (duration, size, ago, moment, short, number, plural, as_json):
+    for word in (duration, size, ago, for_now, time_left, moment, short, number, plural, as_json):
         app.add_template_filter(word, word.__name__)

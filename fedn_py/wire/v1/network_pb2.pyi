@@ -342,19 +342,31 @@ class ValidationReport(_message.Message):
     excluded: _containers.RepeatedCompositeFieldContainer[Exclusion]
     def __init__(self, generation: _Optional[int] = ..., validated: _Optional[int] = ..., samples: _Optional[int] = ..., metrics: _Optional[_Union[MetricsSummary, _Mapping]] = ..., excluded: _Optional[_Iterable[_Union[Exclusion, _Mapping]]] = ...) -> None: ...
 
+class ClientProgress(_message.Message):
+    __slots__ = ("client", "state", "reason")
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    client: str
+    state: str
+    reason: str
+    def __init__(self, client: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class RoundProgress(_message.Message):
-    __slots__ = ("generation", "phase", "included", "training", "excluded")
+    __slots__ = ("generation", "phase", "included", "training", "excluded", "clients")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     INCLUDED_FIELD_NUMBER: _ClassVar[int]
     TRAINING_FIELD_NUMBER: _ClassVar[int]
     EXCLUDED_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
     generation: int
     phase: str
     included: int
     training: int
     excluded: int
-    def __init__(self, generation: _Optional[int] = ..., phase: _Optional[str] = ..., included: _Optional[int] = ..., training: _Optional[int] = ..., excluded: _Optional[int] = ...) -> None: ...
+    clients: _containers.RepeatedCompositeFieldContainer[ClientProgress]
+    def __init__(self, generation: _Optional[int] = ..., phase: _Optional[str] = ..., included: _Optional[int] = ..., training: _Optional[int] = ..., excluded: _Optional[int] = ..., clients: _Optional[_Iterable[_Union[ClientProgress, _Mapping]]] = ...) -> None: ...
 
 class RoundCommitted(_message.Message):
     __slots__ = ("session", "round_number", "model")

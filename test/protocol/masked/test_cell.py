@@ -82,6 +82,7 @@ from fedn_py.protocol.masked.registry import EntryConflict
 from fedn_py.protocol.messages import (
     CellCancelled,
     CellFailed,
+    ClientProgress,
     Exclusion,
     RoundProgress,
     TaskCancelled,
@@ -289,7 +290,9 @@ def test_updates_have_their_time_from_the_committee_on() -> None:
 def test_those_who_watch_are_told_of_the_committee_s_phase() -> None:
     state = collecting_keys(*FIVE)
     _, effects = step(state, TaskNotDone(GENERATION, id_of(ANNA), "no"))
-    assert effects == [ReportProgress(RoundProgress(GENERATION, "committee", 0, 4, 1))]
+    training = [ClientProgress(client, "training") for client in ids_of(BERT, CARL, DORA, EMIL)]
+    told = tuple(sorted([ClientProgress(id_of(ANNA), "out", "no"), *training], key=lambda one: one.client))
+    assert effects == [ReportProgress(RoundProgress(GENERATION, "committee", 0, 4, 1, told))]
 
 
 # ---- who comes and goes

@@ -64,7 +64,7 @@ from fedn_py.protocol.masked.cell_work import (
     VectorArrived,
 )
 from fedn_py.protocol.masked.round_messages import IncludedRow
-from fedn_py.protocol.messages import Exclusion, RoundProgress, TaskCancelled, UpdateReceipt
+from fedn_py.protocol.messages import ClientProgress, Exclusion, RoundProgress, TaskCancelled, UpdateReceipt
 
 OLDER = Generation(GENERATION - 1)
 ACCEPTED = UpdateReceipt(accepted=True)
@@ -120,7 +120,10 @@ def test_with_fewer_than_g_min_nothing_is_signed_that_could_be_opened() -> None:
 
 def test_those_who_watch_are_told_how_far_a_masked_cell_is() -> None:
     _, effects = step(with_in_sum(CELL, ANNA), TaskNotDone(GENERATION, id_of(BERT), "no"))
-    assert effects == [ReportProgress(RoundProgress(GENERATION, "collecting", 1, 3, 1))]
+    at_work = [ClientProgress(client, "training") for client in ids_of(CARL, DORA, EMIL)]
+    others = [ClientProgress(id_of(ANNA), "in"), ClientProgress(id_of(BERT), "out", "no")]
+    told = tuple(sorted([*others, *at_work], key=lambda one: one.client))
+    assert effects == [ReportProgress(RoundProgress(GENERATION, "collecting", 1, 3, 1, told))]
 
 
 @pytest.mark.parametrize(
