@@ -42,6 +42,7 @@ from fedn_py.reducer.control import (
     VerificationView,
     WrongSessionStatus,
 )
+from fedn_py.reducer.privacy_words import Assumption, PrivacyRow, PrivacyView
 from fedn_py.reducer.session_limits import SessionChanges
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.reducer.validations import MetricView, ValidationView
@@ -157,6 +158,15 @@ class FakeControl:
     async def resume_session(self, session: SessionId, *, new_work: bool = False) -> SessionView:
         self.new_works += new_work
         return await self.become(session, "running", "resumed")
+
+    async def privacy(self, session: SessionId) -> PrivacyView:
+        view = await self.session(session)
+        rows = (
+            PrivacyRow("combiner", "update of one client", "masked", "It adds numbers that look random."),
+            PrivacyRow("reducer", "update of one client", "never", "It can open sums of 3 clients."),
+        )
+        rests = (Assumption("One of 2 slots is honest.", "The combiner with 2 sum participants."),)
+        return PrivacyView(view.id, view.name, "pet", 2, 1, 3, "reducer", 64, 1, ("loss",), False, 1, 1.0, rows, rests)
 
     async def change_session(self, session: SessionId, changes: SessionChanges) -> SessionView:
         old = await self.session(session)

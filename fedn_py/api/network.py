@@ -28,6 +28,7 @@ from fedn_py.reducer.control import (
     TokenView,
     VerificationView,
 )
+from fedn_py.reducer.privacy_words import PrivacyView
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.reducer.validations import ValidationView
 
@@ -116,6 +117,10 @@ class Network:
         """
         asked = query(new_work="true" if new_work else None)
         return self._asking.one("POST", f"/sessions/{session}/resume{asked}", SessionView)
+
+    def privacy(self, session: str) -> PrivacyView:
+        """Return what each party sees in a session, what that rests on and what breaks it."""
+        return self._asking.one("GET", f"/sessions/{session}/privacy", PrivacyView)
 
     def change_session(self, session: str, **changes: float) -> SessionView:
         """Let other limits hold from the next attempt on; the one under way keeps those it began with.

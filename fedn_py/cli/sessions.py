@@ -36,6 +36,7 @@ from fedn_py.cli.output import (
 if TYPE_CHECKING:
     from fedn_py.api import Network
     from fedn_py.reducer.control import SessionView
+    from fedn_py.reducer.privacy_words import PrivacyView
 
 sessions = group("Training sessions.")
 
@@ -168,6 +169,19 @@ def show_session(session: SessionArgument = None, profile: ProfileOption = None,
 
     view = find_session(open_network(profile), session)
     print_data(view, lambda: _print_session(view), as_json=as_json)
+
+
+@sessions.command("privacy")
+def show_privacy(session: SessionArgument = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """Show what each party sees of what in a session, what that rests on and what breaks it.
+
+    Example: fedn-py session privacy
+    """
+    from fedn_py.cli.finding import find_session
+
+    network = open_network(profile)
+    view = network.privacy(find_session(network, session).id)
+    print_data(view, lambda: _print_privacy(view), as_json=as_json)
 
 
 @sessions.command("pause")
@@ -322,6 +336,18 @@ _COMES = {"pause": "rests", "stop": "ends", "end": "ends"}
 def _print_status(view: "SessionView") -> None:
     comes = f"; it {_COMES[view.intent]} after the round under way" if view.intent in _COMES else ""
     print(f"session {view.name} is {view.status}{comes}")
+
+
+def _print_privacy(view: "PrivacyView") -> None:
+    of_round = f"round {view.round_number}" if view.round_number else "at the least"
+    terms = f"{view.scheme}: k {view.k}, r {view.r}, g_min {view.g_min}, reopen {view.reopen} ({of_round})"
+    print_facts([("session", view.name), ("masking", "none" if view.scheme == "none" else terms)])
+    print()
+    seen = [(row.datum, row.party, row.exposure, row.text) for row in view.rows]
+    print_table(("datum", "party", "sees", "how"), seen, empty="")
+    print()
+    rests_on = [(one.holds, one.broken_by) for one in view.assumptions]
+    print_table(("this has to hold", "what breaks it"), rests_on, empty="")
 
 
 def _print_session(view: "SessionView") -> None:

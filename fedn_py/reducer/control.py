@@ -13,6 +13,7 @@ from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Session
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.messages import Masking
 from fedn_py.protocol.reducer_terms import Intent
+from fedn_py.reducer.privacy_words import PrivacyView
 from fedn_py.reducer.session_limits import SessionChanges
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.reducer.validations import ValidationView
@@ -630,6 +631,10 @@ class Control(Protocol):
         Args:
             new_work: train anew from the same global model with another seed: the way out of a privacy hold.
         """
+        ...
+
+    async def privacy(self, session: SessionId) -> PrivacyView:
+        """Return what each party sees in a session, what that rests on and what breaks it."""
         ...
 
     async def change_session(self, session: SessionId, changes: SessionChanges) -> SessionView:

@@ -43,6 +43,7 @@ from fedn_py.reducer.listing import Listing, Source, number_in
 from fedn_py.reducer.masked_rounds import MaskedRounds
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.phase_times import PhaseTimes
+from fedn_py.reducer.privacy_words import PrivacyView
 from fedn_py.reducer.records import (
     EventRecord,
     PackageRecord,
@@ -298,6 +299,10 @@ class StoredControl:
     async def resume_session(self, session: SessionId, *, new_work: bool = False) -> control.SessionView:
         """Go on with a paused session."""
         return await self._obeyed(session, ResumeRequested(session, new_work), "resumed")
+
+    async def privacy(self, session: SessionId) -> PrivacyView:
+        """Return what each party sees in a session."""
+        return await self._parts.sessions.privacy(session)
 
     async def change_session(self, session: SessionId, changes: SessionChanges) -> control.SessionView:
         """Let other limits hold from the next attempt on."""

@@ -20,6 +20,8 @@ from fedn_py.reducer.lease import LEASE_KEY
 from fedn_py.reducer.ledger import Fields, Ledger
 from fedn_py.reducer.masked_sessions import check_policy, found_attempt, masked_terms, unfinished, with_history
 from fedn_py.reducer.planning import Speaker
+from fedn_py.reducer.privacy import privacy_view
+from fedn_py.reducer.privacy_words import PrivacyView
 from fedn_py.reducer.records import (
     UNDER_WAY,
     ClientRecord,
@@ -141,6 +143,12 @@ class Sessions:
         if record is None:
             raise UnknownSession(session)
         return record
+
+    async def privacy(self, session: SessionId) -> PrivacyView:
+        """Return what each party sees in a session; raises UnknownSession."""
+        record = await self.get(session)
+        policy_metrics = "sum" if self._speaker is None else self._speaker.policy.metrics
+        return privacy_view(record, await self._newest({"session": session}), policy_metrics, self._clock())
 
     async def page(self, after: int | None, limit: int) -> Sequence[SessionRecord]:
         """Return sessions, newest first, beyond the session number ``after``."""

@@ -20,6 +20,7 @@ from fedn_py.reducer.control import (
     TokenView,
     VerificationView,
 )
+from fedn_py.reducer.privacy_words import PrivacyView
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.reducer.validations import ValidationView
 from fedn_py.settings import LimitSettings
@@ -128,6 +129,11 @@ def session_routes(control: Control, bridge: Bridge) -> APIBlueprint:
     def show_session(path: SessionPath) -> Response:
         """One session."""
         return answer_json(bridge.call(control.session(session_id(path))))
+
+    @area.get("/sessions/<session>/privacy", responses={200: described(PrivacyView)})
+    def show_privacy(path: SessionPath) -> Response:
+        """What each party sees in a session, what that rests on and what breaks it."""
+        return answer_json(bridge.call(control.privacy(session_id(path))))
 
     @area.patch("/sessions/<session>", responses={200: session})
     def change_session(path: SessionPath, body: ChangeSession) -> Response:

@@ -73,6 +73,8 @@ def test_a_masked_session_keeps_its_terms_and_its_rounds_show_who_held_the_masks
     session = network.start_session(replace(plain.options, masking="pet", masked=masked))
     assert (session.options.masking, session.options.masked) == ("pet", masked)
     assert network.session(session.id) == session
+    privacy = network.privacy(session.id)
+    assert [(row.party, row.exposure) for row in privacy.rows] == [("combiner", "masked"), ("reducer", "never")]
     told = served.control.mask_round(session.id, 1)
     view = network.round(session.id, 1)
     assert view == told

@@ -156,6 +156,18 @@ def test_a_session_is_changed_in_what_is_given_alone(run: Run, started: str) -> 
     assert after == {**before, "rounds": 9, "clients_required": 2, "retry_delay_s": 0.0}
 
 
+def test_what_each_party_sees_is_a_table(run: Run, started: str) -> None:
+    shown = run("session", "privacy").out
+    for part in (
+        "pet: k 2, r 1, g_min 3, reopen reducer (round 1)",
+        "update of one client",
+        "masked",
+        "what breaks it",
+    ):
+        assert part in shown
+    assert run("session", "privacy", "--json").data["rows"][1]["exposure"] == "never"
+
+
 def test_a_change_of_nothing_is_refused(run: Run, started: str) -> None:
     ended = run("session", "change")
     assert ended.code == 2

@@ -64,6 +64,19 @@ def test_a_session_is_changed_in_what_is_given_alone(served: Served, admin: str)
     assert served.ask("PATCH", path, {"rounds": 10}, token=admin).status == 409
 
 
+def test_what_each_party_sees_is_told(served: Served, admin: str) -> None:
+    session = a_session(served, admin)
+    view = served.ask("GET", f"/api/v1/sessions/{session['id']}/privacy", token=admin).json
+    assert (view["session"], view["scheme"], view["k"], view["r"], view["g_min"]) == (session["id"], "pet", 2, 1, 3)
+    assert view["rows"][0] == {
+        "party": "combiner",
+        "datum": "update of one client",
+        "exposure": "masked",
+        "text": "It adds numbers that look random.",
+    }
+    assert view["assumptions"][0]["broken_by"] == "The combiner with 2 sum participants."
+
+
 def test_limits_are_checked_as_at_the_start_of_a_session(served: Served, admin: str) -> None:
     path = f"/api/v1/sessions/{a_session(served, admin)['id']}"
     body = {
@@ -262,6 +275,7 @@ def test_a_token_is_shown_once_and_can_be_revoked(served: Served, admin: str) ->
         "/api/v1/sessions/00",
         "/api/v1/sessions/00/rounds/1",
         "/api/v1/clients/00",
+        "/api/v1/sessions/00/privacy",
         "/api/v1/events/17",
         f"/api/v1/models/{DIGEST}",
         f"/api/v1/models/{DIGEST}/content",
@@ -386,6 +400,7 @@ def test_openapi_describes_every_route_and_its_answers(served: Served) -> None:
         "/api/v1/sessions",
         "/api/v1/sessions/{session}",
         "/api/v1/sessions/{session}/pause",
+        "/api/v1/sessions/{session}/privacy",
         "/api/v1/sessions/{session}/resume",
         "/api/v1/sessions/{session}/rounds",
         "/api/v1/sessions/{session}/rounds/{number}",
