@@ -63,7 +63,7 @@ class TokenBook:
         return record
 
     async def still_good(self, token: TokenId) -> TokenRecord:
-        """Return the record of a token that was found before and is good now, or raise the refusal that says why not."""
+        """Return the record of a token that was found before and is good now, or raise why it is not."""
         kept = await self._ledger.get("tokens", token, TokenKept)
         return check_record(token, kept.token if kept is not None else None, self._clock(), ROLES)
 
