@@ -142,6 +142,7 @@ def _figure(measured: Measured, name: str, both: Sequence[Measurements], clients
     edges = [Series(f"{edge}{of[0]}", _values(x, found[0], value), "edge") for edge, value in _EDGES.items()]
     if not any(len(metric.by_client) > 1 for metric in found[0].values()):
         edges = []
+    means = [one for one in means if one.has_values]
     own = [Series(client, _values(x, found[0], _own_value(client)), "client") for client in clients]
     begin = len(means)
     return Figure(

@@ -1,8 +1,9 @@
 """Validation: what clients measured, as curves over the rounds of one session, or of two that are compared."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from flask import render_template, request
 from pydantic import Field
@@ -22,6 +23,9 @@ _ROUNDS = 500
 
 _TABLED = 50
 """Of the newest rounds of a chart; the exported table has all."""
+
+_LONGEST_LABEL = 20
+"""In characters, of a curve."""
 
 
 class ValidationQuery(Request):
@@ -98,16 +102,30 @@ def _releasing(measured: Measurements) -> set[str]:
 
 
 def _labels(chosen: tuple[SessionView, ...]) -> list[str]:
+    """Return what tells sessions apart in a chart: their names, where there is room for them."""
     names = [one.name for one in chosen]
-    return names if len(set(names)) == len(names) else [f"{one.name} (session {one.number})" for one in chosen]
+    fit = len(set(names)) == len(names) and all(len(name) <= _LONGEST_LABEL for name in names)
+    return names if fit else [f"session {one.number}" for one in chosen]
 
 
 def _differences(first: SessionOptions, second: SessionOptions) -> Iterator[Difference]:
-    one, other = asdict(first), asdict(second)
-    for name in one:
-        if one[name] != other[name]:
-            yield Difference(name, _words(one[name]), _words(other[name]))
+    one, other = dict(_flat(asdict(first))), dict(_flat(asdict(second)))
+    for name in sorted(one.keys() | other.keys(), key=[*one, *other].index):
+        values = one.get(name), other.get(name)
+        if values[0] != values[1] and name != "name":
+            yield Difference(name, _words(values[0]), _words(values[1]))
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Give options inside of options by their place, such as masked.clip."""
+    for name, value in options.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _words(value: object) -> str:
+    if value is None or value == {}:
+        return "not given"
     return value if isinstance(value, str) else json.dumps(value)

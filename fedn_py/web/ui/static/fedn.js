@@ -68,6 +68,13 @@ function curves(told) {
   });
 }
 
+// Of one value alone there is no range; a little room is left around it.
+function around(plot, low, high) {
+  if (low === null || high === null) return [0, 1];
+  const room = low === high ? Math.abs(low) / 10 || 1 : (high - low) / 10;
+  return [low - room, high + room];
+}
+
 function draw(place) {
   const before = drawn.get(place);
   if (before && before.told === place.dataset.chart && before.width === place.clientWidth) return;
@@ -76,7 +83,7 @@ function draw(place) {
   const line = { stroke: colour("--ink"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
   const plot = new uPlot({
     width: Math.max(place.clientWidth, 240), height: 240,
-    scales: { x: { time: false } },
+    scales: { x: { time: false }, y: { range: around } },
     axes: [{ ...line, label: told.x_label, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] }, { ...line, size: 60 }],
     series: [{ label: told.x_label }, ...curves(told)],
     bands: (told.bands || []).map(([upper, lower]) => ({ series: [upper + 1, lower + 1], fill: `${colour("--curve-1")}26` })),
@@ -104,6 +111,16 @@ document.addEventListener("click", async (event) => {
   const label = button.textContent;
   button.textContent = "Copied";
   setTimeout(() => { button.textContent = label; }, 1500);
+});
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-save]");
+  if (!button) return;
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([button.parentElement.querySelector("code").textContent], { type: "text/plain" }));
+  link.download = button.dataset.save;
+  link.click();
+  URL.revokeObjectURL(link.href);
 });
 
 // ---- uploads: one file, sent as it is, with its progress; <form data-upload="/api/v1/packages" data-then="/...?d={digest}">

@@ -9,6 +9,8 @@ from browser import Browser
 from fake_trail import a_trained_session, counted_calls
 from web_server import Served
 
+from fedn_py.protocol.masked.options import MaskedOptions
+
 FIRST, SECOND = f"{1:032x}", f"{2:032x}"
 
 
@@ -81,19 +83,21 @@ def test_a_client_s_own_curve_is_drawn_where_it_is_wanted_and_released(served: S
 def test_two_sessions_lie_over_each_other_and_what_they_have_differently_is_listed(
     served: Served, viewer: Browser
 ) -> None:
-    a_trained_session(served.control, parameters={"lr": 0.1})
-    a_trained_session(served.control, rounds=5, number=2, parameters={"lr": 0.2})
+    a_trained_session(served.control, parameters={"lr": 0.1}, masked=MaskedOptions(clip=5.0))
+    a_trained_session(served.control, rounds=5, number=2, parameters={"lr": 0.2, "momentum": 0.5})
     page = viewer.page(f"/validation?session={FIRST}&against={SECOND}")
     chart = charts(page)["accuracy"]
     assert chart["x"] == [1, 2, 3, 4, 5]
     means = [(one["name"], one["dashed"]) for one in chart["series"] if one["kind"] == "mean"]
-    assert means == [("mean of digits (session 1)", False), ("mean of digits (session 2)", True)]
+    assert means == [("mean of session 1", False), ("mean of session 2", True)]
     differing = re.findall(
-        r'<tr class="differs"><td><code>(\w+)</code></td><td class="name">([^<]*)</td><td class="name">([^<]*)', page
+        r'<tr class="differs"><td><code>([\w.]+)</code></td><td class="name">([^<]*)</td><td class="name">([^<]*)', page
     )
     assert [(name, unescape(one), unescape(other)) for name, one, other in differing] == [
         ("rounds", "3", "5"),
-        ("parameters", '{"lr": 0.1}', '{"lr": 0.2}'),
+        ("parameters.lr", "0.1", "0.2"),
+        ("masked.clip", "5.0", "10.0"),
+        ("parameters.momentum", "not given", "0.5"),
     ]
 
 
