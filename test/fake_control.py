@@ -4,10 +4,11 @@ import hashlib
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, SessionId, TokenId
+from fedn_py.reducer.bell import Bell
 from fedn_py.reducer.control import (
     Caller,
     ClientView,
@@ -62,7 +63,11 @@ def page(items: Sequence[Item], after: str, limit: int) -> Page[Item]:
 
 
 class FakeControl:
-    """Holds what it is told; tests reach into its dictionaries."""
+    """Holds what it is told; tests reach into its dictionaries.
+
+    Attributes:
+        told: fields of the status that are otherwise than they follow from the rest.
+    """
 
     def __init__(self) -> None:
         self.callers: dict[str, Caller] = {}
@@ -72,6 +77,7 @@ class FakeControl:
         self.model_views: list[ModelView] = []
         self.validation_views: list[ValidationView] = []
         self.package_views: list[PackageView] = []
+        self.privacy_views: dict[SessionId, PrivacyView] = {}
         self.token_views: dict[str, TokenView] = {}
         self.client_views: dict[ClientId, ClientView] = {}
         for name in ("anna", "bert"):
@@ -87,7 +93,9 @@ class FakeControl:
         self.events_at_once = 1_000
         self.events_asked = 0
         self.healthy = True
+        self.told: dict[str, Any] = {}
         self.new_works = 0
+        self.bell = Bell()
         self._ids = itertools.count(1)
 
     def let_in(self, role: Role) -> str:
@@ -101,12 +109,21 @@ class FakeControl:
             raise NotAuthenticated("the token is unknown", remedy="Make another.")
         return self.callers[bearer]
 
+    async def recognise(self, token: TokenId) -> Caller:
+        for caller in self.callers.values():
+            if caller.token == token:
+                return caller
+        raise NotAuthenticated("the token is unknown", remedy="Make another.")
+
+    async def changed(self, after: int) -> int:
+        return await self.bell.rings(after)
+
     async def not_ready(self) -> tuple[str, ...]:
         return () if self.healthy else ("documents (memory): does not answer",)
 
     async def status(self) -> StatusView:
-        running = [view for view in self.session_views.values() if view.status == "running"]
-        return StatusView(
+        running = [view for view in self.session_views.values() if view.status not in {"finished", "stopped"}]
+        status = StatusView(
             reducer="reducer",
             deployment="test",
             software="0",
@@ -119,6 +136,7 @@ class FakeControl:
             combiners=1,
             started_at=1.0,
         )
+        return replace(status, **self.told)
 
     async def sessions(self, *, after: str = "", limit: int = 100) -> Page[SessionView]:
         return page(list(self.session_views.values())[::-1], after, limit)
@@ -161,6 +179,8 @@ class FakeControl:
 
     async def privacy(self, session: SessionId) -> PrivacyView:
         view = await self.session(session)
+        if session in self.privacy_views:
+            return self.privacy_views[session]
         rows = (
             PrivacyRow("combiner", "update of one client", "masked", "It adds numbers that look random."),
             PrivacyRow("reducer", "update of one client", "never", "It can open sums of 3 clients."),
@@ -231,7 +251,8 @@ class FakeControl:
         return masked
 
     async def rounds(self, session: SessionId, *, after: str = "", limit: int = 100) -> Page[RoundView]:
-        await self.session(session)
+        if session not in self.session_views:
+            raise UnknownSession(session)
         return page([view for view in self.round_views if view.session == session], after, limit)
 
     async def round(self, session: SessionId, number: int) -> RoundView:
@@ -328,7 +349,7 @@ class FakeControl:
         return steps()
 
     async def combiners(self) -> tuple[CombinerView, ...]:
-        return (CombinerView(CombinerName("combiner-1"), "localhost:12080", 2, 10, connected=True, last_seen=1.0),)
+        return tuple(self.combiner_views)
 
     async def clients(self, *, after: str = "", limit: int = 100) -> Page[ClientView]:
         return page(list(self.client_views.values()), after, limit)

@@ -16,7 +16,7 @@ from fedn_py.web.sign_in import check_csrf, signed_in
 PUBLIC = frozenset({"healthz", "readyz", "openapi", "ui.static", "ui.enter", "ui.show_sign_in", "ui.sign_in_by_token"})
 """Endpoints for everybody: they say nothing of the network but whether it is up."""
 
-ADMIN_ONLY = frozenset({"tokens.list_tokens", "ui.clients"})
+ADMIN_ONLY = frozenset({"tokens.list_tokens", "ui.clients", "ui.new_session"})
 """Endpoints that only look, and still need an admin."""
 
 FOR_VIEWERS = frozenset({"sign_in.make_link", "ui.leave"})

@@ -280,9 +280,17 @@ class StrictJSON(DefaultJSONProvider):
     def loads(self, s: str | bytes, **_: Any) -> Any:
         """Parse, or raise BadRequest."""
         try:
-            return json.loads(s, parse_constant=_refuse_constant, object_pairs_hook=_without_twins)
-        except (RecursionError, ValueError) as fault:
+            return strict_json(s)
+        except ValueError as fault:
             raise BadRequest(f"the body is not JSON: {fault}") from None
+
+
+def strict_json(text: str | bytes) -> Any:
+    """Parse, or raise ValueError."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_twins)
+    except RecursionError as fault:
+        raise ValueError(str(fault)) from None
 
 
 def _refuse_constant(name: str) -> Any:

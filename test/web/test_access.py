@@ -25,7 +25,7 @@ CLOSED = [(method, path) for endpoint, method, path in routes() if endpoint not 
 PAGES = {(method, path) for endpoint, method, path in routes() if endpoint.startswith("ui.")}
 
 
-FOR_ADMINS = {"/api/v1/tokens", "/clients"}
+FOR_ADMINS = {"/api/v1/tokens", "/clients", "/sessions/new"}
 FOR_VIEWERS = {"/api/v1/sign-in-links", "/sign-out"}
 
 

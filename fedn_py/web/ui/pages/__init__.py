@@ -2,14 +2,27 @@
 
 from collections.abc import Callable
 
-from fedn_py.web.ui.pages import api, events, models, sign_in, start, validation
+from fedn_py.web.ui.pages import (
+    api,
+    events,
+    models,
+    new_session,
+    privacy,
+    sessions,
+    sign_in,
+    start,
+    validation,
+)
 from fedn_py.web.ui.site import Site
 
 PAGES: tuple[Callable[[Site], None], ...] = (
     sign_in.install,
     start.install,
+    new_session.install,
+    sessions.install,
     models.install,
     validation.install,
     events.install,
+    privacy.install,
     api.install,
 )

@@ -1,0 +1,60 @@
+"""The page that starts a session: a form, checked in place by what REST checks with."""
+
+from flask import Response, render_template, request
+
+from fedn_py.errors import PeerFault
+from fedn_py.web.problems import status_of
+from fedn_py.web.ui.session_form import Filled, as_body, as_command, first_values, read_form, why_not_masked
+from fedn_py.web.ui.site import Site, go_to
+
+_LISTED = 100
+
+
+def install(site: Site) -> None:
+    """Add the form, its check, and the start."""
+
+    @site.blueprint.get("/sessions/new")
+    def new_session() -> str:
+        return _page(site, None)
+
+    @site.blueprint.post("/sessions/check")
+    def check_session() -> str:
+        return render_template("session_checked.html", **_shown(read_form(request.form)))
+
+    @site.blueprint.post("/sessions")
+    def start_session() -> Response:
+        filled = read_form(request.form)
+        if filled.request is None:
+            return Response(_page(site, filled), 422)
+        try:
+            started = site.ask(site.control.start_session(filled.request.options()))
+        except PeerFault as refused:
+            return Response(_page(site, filled, refused), status_of(refused))
+        return go_to("ui.session", session=started.id)
+
+
+def _page(site: Site, filled: Filled | None, refused: PeerFault | None = None) -> str:
+    packages, models, combiners = site.ask_all(
+        site.control.packages(limit=_LISTED), site.control.models(None, limit=_LISTED), site.control.combiners()
+    )
+    newest = [items[0].digest if items else "" for items in (packages.items, models.items)]
+    package, seed_model = request.args.get("package", newest[0]), request.args.get("seed", newest[1])
+    first = first_values(site.network(), combiners, package, seed_model)
+    filled = read_form(first) if filled is None else filled.over(first)
+    return render_template(
+        "new_session.html",
+        packages=packages.items,
+        models=models.items,
+        not_masked=why_not_masked(site.network(), combiners),
+        refused=refused,
+        **_shown(filled),
+    )
+
+
+def _shown(filled: Filled) -> dict[str, object]:
+    asked = filled.request
+    return {
+        "filled": filled,
+        "command": as_command(asked) if asked is not None else "",
+        "body": as_body(asked) if asked is not None else "",
+    }
