@@ -5,6 +5,7 @@ sentences are in ``privacy_plain.py`` and ``privacy_masked.py``. Whatever the co
 changed in all of them.
 """
 
+from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.committee import FEWEST_IN_CELL
 from fedn_py.protocol.masked.options import ALWAYS_SUMMED, DEFAULT_N_MAX, GIVEN
 from fedn_py.protocol.masked.round_messages import Plan
@@ -18,15 +19,15 @@ from fedn_py.reducer.records import RoundRecord, SessionRecord
 
 
 def privacy_view(
-    record: SessionRecord, newest: RoundRecord | None, policy_metrics: str, generated_at: float
+    record: SessionRecord, newest: RoundRecord | None, policy: Policy | None, generated_at: float
 ) -> PrivacyView:
     """Return what each party sees in a session.
 
     Args:
         newest: the session's newest round, None before there is one.
-        policy_metrics: how far the operator's policy lets metrics go; counts before the first masked round.
+        policy: of the operator, None where there is none; counts before the first masked round.
     """
-    setting = setting_of(record.terms, newest, policy_metrics)
+    setting = setting_of(record.terms, newest, policy)
     masked = setting.scheme != "none"
     return PrivacyView(
         session=record.terms.session,
@@ -47,12 +48,12 @@ def privacy_view(
     )
 
 
-def setting_of(terms: SessionTerms, newest: RoundRecord | None, policy_metrics: str) -> Setting:
+def setting_of(terms: SessionTerms, newest: RoundRecord | None, policy: Policy | None) -> Setting:
     """Return what the rows follow from."""
     if terms.masking == "none":
         return Setting("none", validates=terms.validate)
     if newest is None or newest.masked is None or newest.document is None or not newest.document.attempts:
-        return _before_the_first(terms, policy_metrics)
+        return _before_the_first(terms, policy)
     shown, plan = newest.masked, Plan.decode(signed_of(newest.document.attempts[-1].plan).body)
     return Setting(
         shown.scheme,
@@ -68,18 +69,24 @@ def setting_of(terms: SessionTerms, newest: RoundRecord | None, policy_metrics: 
     )
 
 
-def _before_the_first(terms: SessionTerms, policy_metrics: str) -> Setting:
+def _before_the_first(terms: SessionTerms, policy: Policy | None) -> Setting:
+    """Return the least that plans can have by the session's options and the operator's policy."""
     options = terms.masked
-    k, r = options.k or LEAST_SLOTS, options.r or 1
-    summed = () if policy_metrics == "none" else (*ALWAYS_SUMMED, *options.metrics)
+    k_min, r_min, most, reopen, metrics = (
+        (LEAST_SLOTS, 1, DEFAULT_N_MAX, "reducer", "sum")
+        if policy is None
+        else (policy.k_min, policy.r_min, policy.n_max_max, policy.reopen, policy.metrics)
+    )
+    k, r = options.k or max(LEAST_SLOTS, k_min), options.r or max(1, r_min)
+    summed = () if metrics == "none" else (*ALWAYS_SUMMED, *options.metrics)
     return Setting(
         terms.masking,
         validates=terms.validate,
         k=k,
         r=r,
         g_min=max(terms.least_in_cell, FEWEST_IN_CELL),
-        reopen=options.reopen or ("reducer" if r == 1 else "strict"),
-        n_max=options.n_max or DEFAULT_N_MAX,
+        reopen="strict" if reopen == "strict" else options.reopen or ("reducer" if r == 1 else "strict"),
+        n_max=options.n_max or min(DEFAULT_N_MAX, most),
         metrics=tuple(sorted(summed)),
-        by_client=policy_metrics == "client",
+        by_client=metrics == "client",
     )

@@ -147,8 +147,8 @@ class Sessions:
     async def privacy(self, session: SessionId) -> PrivacyView:
         """Return what each party sees in a session; raises UnknownSession."""
         record = await self.get(session)
-        policy_metrics = "sum" if self._speaker is None else self._speaker.policy.metrics
-        return privacy_view(record, await self._newest({"session": session}), policy_metrics, self._clock())
+        policy = None if self._speaker is None else self._speaker.policy
+        return privacy_view(record, await self._newest({"session": session}), policy, self._clock())
 
     async def page(self, after: int | None, limit: int) -> Sequence[SessionRecord]:
         """Return sessions, newest first, beyond the session number ``after``."""

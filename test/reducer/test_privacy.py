@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 from builders import a_plan, some_terms
-from masked_world import REDUCER
+from masked_world import REDUCER, a_policy
 from masked_world import a_plan as a_masked_plan
 from reducer_network import OperatorFiles, a_network
 
@@ -36,11 +36,11 @@ def a_session(**terms: Any) -> SessionRecord:
 
 
 def plain(**terms: Any) -> PrivacyView:
-    return privacy_view(a_session(**terms), None, "sum", 5.0)
+    return privacy_view(a_session(**terms), None, None, 5.0)
 
 
 def masked(metrics: str = "sum", **terms: Any) -> PrivacyView:
-    return privacy_view(a_session(masking="pet", **{"validate": False, **terms}), None, metrics, 5.0)
+    return privacy_view(a_session(masking="pet", **{"validate": False, **terms}), None, a_policy(metrics=metrics), 5.0)
 
 
 def seen(view: PrivacyView, datum: str) -> dict[str, str]:
@@ -104,14 +104,20 @@ def test_the_numbers_of_the_setting_are_in_the_sentences() -> None:
     assert breaks[1].startswith("7 clients of the same sum")
 
 
+def test_before_the_first_round_the_numbers_are_the_least_that_the_policy_allows() -> None:
+    policy = a_policy(k_min=4, r_min=2, n_max_max=40, reopen="strict")
+    view = privacy_view(a_session(masking="pet", validate=False), None, policy, 5.0)
+    assert (view.k, view.r, view.n_max, view.reopen, view.round_number) == (4, 2, 40, "strict", 0)
+
+
 def test_the_numbers_are_those_of_the_newest_round() -> None:
     metrics = (MetricBound("loss", 8.0), MetricBound("has loss", 1.0))
     newest = of_a_round(1, n_max=20, metrics=metrics, metrics_release="sum")
-    view = privacy_view(a_session(masking="pet", validate=False), newest, "client", 5.0)
+    view = privacy_view(a_session(masking="pet", validate=False), newest, a_policy(metrics="client"), 5.0)
     assert (view.k, view.r, view.g_min, view.reopen, view.n_max, view.cells) == (3, 2, 8, "strict", 20, 1)
     assert (view.metrics, view.metrics_by_client, view.round_number) == (("loss",), False, 1)
     assert "one cell" in text(view, "other clients", "sum of updates")
-    several = privacy_view(a_session(masking="pet", validate=False), of_a_round(2), "sum", 5.0)
+    several = privacy_view(a_session(masking="pet", validate=False), of_a_round(2), a_policy(), 5.0)
     assert "one cell" not in text(several, "other clients", "sum of updates")
 
 
