@@ -15,6 +15,7 @@ from fedn_py.protocol.masked.cell_work import (
     BoxesAcknowledged,
     CollectingKeys,
     CollectingUpdates,
+    CommitteeKept,
     KeysOffered,
     StoreSum,
     TermsChecked,
@@ -113,9 +114,19 @@ def updates_of(state: Combiner) -> CollectingUpdates:
 
 
 def collecting_updates(*clients: AClient, **options: Any) -> Combiner:
-    """A cell that has its committee."""
+    """A cell whose clients have the committee."""
+    return run(formed := with_committee(*clients, **options), kept(formed))[0]
+
+
+def with_committee(*clients: AClient, **options: Any) -> Combiner:
+    """A cell that has its committee, of which its clients do not know yet."""
     state = collecting_keys(*clients, **options)
     return run(state, *(offered(keys_of(state).terms, client) for client in clients))[0]
+
+
+def kept(state: Combiner) -> CommitteeKept:
+    """The reducer has stored a cell's committee."""
+    return CommitteeKept(updates_of(state).acknowledged.committee.ctx)
 
 
 def members_of(state: Combiner) -> tuple[AClient, ...]:

@@ -19,7 +19,7 @@ from fedn_py.protocol.combiner_work import (
 )
 from fedn_py.protocol.machine import UnexpectedEvent
 from fedn_py.protocol.masked.cell_updates import Late
-from fedn_py.protocol.masked.cell_work import ClientBarred
+from fedn_py.protocol.masked.cell_work import ClientBarred, CommitteeKept
 from fedn_py.protocol.masked.registry import Registered
 from fedn_py.protocol.masked.round_messages import BoxAck
 from fedn_py.protocol.masked.signing import Signed
@@ -30,6 +30,7 @@ from fedn_py.protocol.messages import (
     CellOrder,
     ClientHello,
     ClientWelcome,
+    CommitteeStored,
     DismissClient,
     ExpectClient,
     FromClient,
@@ -246,6 +247,8 @@ class Calls:
                 self._relayed.for_clients(message, self._outboxes)
             case PolicyNews():
                 self._take_policy(message)
+            case CommitteeStored(committee):
+                self._machine.post(CommitteeKept(committee.ctx))
             case HelloAccepted() | Heartbeat():
                 pass  # taken by who keeps the stream
 

@@ -63,6 +63,7 @@ from fedn_py.protocol.masked.cell_work import (
     ClientBarred,
     CollectingKeys,
     CollectingUpdates,
+    CommitteeKept,
     KeysOffered,
     KeysOverdue,
     MemberStayedAway,
@@ -165,7 +166,7 @@ def _step(state: Combiner, event: Event) -> Result:
             raise Late
         case KeysOverdue() | UpdatesOverdue() | AcksOverdue() | MemberStayedAway():
             return state, []
-        case Ordered() | OrderCancelled() | TermsChecked() | KeysOffered() | BoxesAcknowledged():
+        case Ordered() | OrderCancelled() | TermsChecked() | KeysOffered() | CommitteeKept() | BoxesAcknowledged():
             raise UnexpectedEvent(state.work, event)
         case _:
             assert_never(event)

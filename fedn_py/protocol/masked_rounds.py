@@ -24,7 +24,6 @@ from fedn_py.protocol.masked.opening_work import (
     CellClosedArrived,
     CellLost,
     Committed,
-    CommitteeFormed,
     GivenUp,
     MeanRefused,
     ReportFailed,
@@ -363,11 +362,8 @@ def is_over(work: Masked) -> bool:
 
 
 def late_word(progress: Progress, event: MaskedEvent) -> tuple[Progress, list[Effect]] | None:
-    """Note what is said of an attempt that has ended: an Abort may release its clients, a committee was not known yet.
-
-    None for all else.
-    """
-    if not isinstance(event.event, AbortArrived | CommitteeFormed) or event.session != progress.terms.session:
+    """Note an Abort that is said of an attempt that has ended: it may release its clients. None for all else."""
+    if not isinstance(event.event, AbortArrived) or event.session != progress.terms.session:
         return None
     if event.round_number != progress.committed + 1:
         return None

@@ -12,7 +12,14 @@ from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generat
 from fedn_py.protocol.masked.certificates import Chain
 from fedn_py.protocol.masked.round_messages import CommitteeBody
 from fedn_py.protocol.masked.signing import Signed
-from fedn_py.protocol.masked.words import MaskedTerms, MaskedUpload, WordFromClient, WordToClient, WorkTerms
+from fedn_py.protocol.masked.words import (
+    MaskedTerms,
+    MaskedUpload,
+    StoredCommittee,
+    WordFromClient,
+    WordToClient,
+    WorkTerms,
+)
 
 Metrics = Mapping[str, float]
 """Metric name to value; every value finite."""
@@ -147,6 +154,13 @@ class CommitteeFormed:
 
     generation: Generation
     committee: CommitteeBody
+
+
+@dataclass(frozen=True, slots=True)
+class CommitteeStored:
+    """The reducer has a cell's committee in the round's document: who lacks it may hear of it now."""
+
+    committee: StoredCommittee
 
 
 @dataclass(frozen=True, slots=True)
@@ -529,6 +543,7 @@ ToCombiner = (
     | WordForClients
     | PolicyNews
     | Heartbeat
+    | CommitteeStored
 )
 FromCombiner = (
     CombinerHello

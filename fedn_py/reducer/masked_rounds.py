@@ -18,6 +18,7 @@ from fedn_py.protocol import messages
 from fedn_py.protocol.masked.opening_work import (
     AskStream,
     CommitMean,
+    ConfirmCommittee,
     KeyUnset,
     OpenCells,
     ReportFailed,
@@ -257,6 +258,8 @@ class MaskedRounds:
                 await self._attempts.save(at, attempt)
                 if attempt.key == "unset":
                     self._mailbox.spawn(self._drop_objects(at))
+            case ConfirmCommittee(cell, ctx):
+                self.words.confirm_committee(at, cell, ctx)
             case SendOpenSum2(opening):
                 self.words.ask_to_open(at, opening)
             case AskStream(ctx, member):

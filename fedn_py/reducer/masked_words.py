@@ -34,6 +34,7 @@ from fedn_py.protocol.masked.words import (
     AbortWanted,
     Links,
     LinksWanted,
+    StoredCommittee,
     StreamSent,
     StreamWanted,
     WordFromClient,
@@ -120,6 +121,13 @@ class MaskedWords:
         if cell.ctx is None:
             at.committees[name] = said.committee
         return self._post(at, CommitteeFormed(cell.cell, cell.generation, committee), name)
+
+    def confirm_committee(self, at: AttemptAtHand, cell: bytes, ctx: bytes) -> None:
+        """Tell the combiner of a cell that its committee is stored; one that is away says its committee again."""
+        name = next(name for name, terms in at.terms.items() if terms.order.cell == cell)
+        entry = self._roster.combiners().get(name)
+        if entry is not None:
+            self._roster.send(name, entry.hello.instance, messages.CommitteeStored(StoredCommittee(ctx)))
 
     def partial_arrived(self, name: CombinerName, instance: InstanceId, said: messages.MaskedPartial) -> None:
         """Take a combiner's answer to its order."""

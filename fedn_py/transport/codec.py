@@ -13,7 +13,7 @@ from fedn_py.protocol import messages as m
 from fedn_py.protocol.masked.certificates import Chain
 from fedn_py.protocol.masked.encoding import MalformedMessage
 from fedn_py.protocol.masked.signing import Signed
-from fedn_py.protocol.masked.words import MaskedUpload, read_word_from_client, read_word_to_client
+from fedn_py.protocol.masked.words import MaskedUpload, StoredCommittee, read_word_from_client, read_word_to_client
 from fedn_py.transport import codec_fields as fields
 from fedn_py.transport import codec_masked as masked
 from fedn_py.transport import codec_rounds as rounds
@@ -136,6 +136,8 @@ def write_to_combiner(message: m.ToCombiner) -> pb.ToCombiner:
             return pb.ToCombiner(policy=masked.write_policy(message))
         case m.Heartbeat():
             return pb.ToCombiner(heartbeat=pb.Heartbeat())
+        case m.CommitteeStored(committee):
+            return pb.ToCombiner(committee_stored=pb.CommitteeStored(committee=committee.encode()))
 
 
 def read_to_combiner(wire: pb.ToCombiner) -> m.ToCombiner:
@@ -170,6 +172,8 @@ def read_to_combiner(wire: pb.ToCombiner) -> m.ToCombiner:
             return masked.read_policy(wire.policy)
         case "heartbeat":
             return m.Heartbeat()
+        case "committee_stored":
+            return m.CommitteeStored(StoredCommittee.decode(wire.committee_stored.committee))
         case _:
             raise _empty("ToCombiner")
 

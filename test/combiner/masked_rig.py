@@ -23,11 +23,13 @@ from fedn_py.protocol.masked.contexts import CellTerms, cell_terms
 from fedn_py.protocol.masked.lottery import slots_drawn
 from fedn_py.protocol.masked.round_messages import BoxAck, CellClosed, CommitteeBody, IncludedRow, Plan, Refused
 from fedn_py.protocol.masked.signing import Signed, read_signed, sign
-from fedn_py.protocol.masked.words import Boxes, KeyOffer, MaskedTerms, MaskedUpload
+from fedn_py.protocol.masked.words import Boxes, KeyOffer, MaskedTerms, MaskedUpload, StoredCommittee
 from fedn_py.protocol.messages import (
     CellOrder,
     ClientHello,
     ClientWelcome,
+    CommitteeFormed,
+    CommitteeStored,
     MaskedPartial,
     PolicyNews,
     RoundPlan,
@@ -97,6 +99,13 @@ class MaskedRound:
         signed = self.signed_terms
         return cell_terms(world.DEPLOYMENT, signed.plan.body, signed.order.body)
 
+    def committee_of(self, body: CommitteeBody) -> Committee:
+        """Return a committee as whoever relies on it checks it."""
+        terms = self.terms
+        return check_committee(
+            body, terms.ctx0, terms.order, terms.plan.beacon, world.chains(), standing=world.STANDING
+        )
+
     @property
     def order(self) -> CellOrder:
         plan = Plan.decode(self.signed_terms.plan.body)
@@ -145,11 +154,7 @@ class Scripted:
         return replace(KeyOffer(terms.ctx0, self.client.chain, keys), **changed)
 
     async def hears_committee(self) -> Committee:
-        body = await self.hears(CommitteeBody)
-        terms = self.round.terms
-        self.committee = check_committee(
-            body, terms.ctx0, terms.order, terms.plan.beacon, world.chains(), standing=world.STANDING
-        )
+        self.committee = self.round.committee_of(await self.hears(CommitteeBody))
         return self.committee
 
     async def hears(self, kind: type[Word]) -> Word:
@@ -245,8 +250,15 @@ class MaskedRig:
         for one in self.clients.values():
             await one.task()
             one.say(one.offer())
+        await self.store_committee()
         committees = [await one.hears_committee() for one in self.clients.values()]
         return committees[0]
+
+    async def store_committee(self) -> None:
+        """Have the reducer store the committee that it hears of next, and say so."""
+        formed = await self.rig.reducer.next(CommitteeFormed)
+        ctx = self.round.committee_of(formed.committee).ctx
+        self.rig.calls.reducer_said(CommitteeStored(StoredCommittee(ctx)))
 
     def look(self, *members: AClient) -> None:
         """Have members look at boxes from now on; all of them unless named."""

@@ -21,15 +21,17 @@ from fedn_py.masking.hashing import plain_hash
 from fedn_py.masking.pet import add_masked
 from fedn_py.protocol.combiner_work import NoWork
 from fedn_py.protocol.masked.answers import sealed_bytes
-from fedn_py.protocol.masked.round_messages import BoxFor
+from fedn_py.protocol.masked.round_messages import BoxFor, CommitteeBody
 from fedn_py.protocol.masked.signing import sign
-from fedn_py.protocol.masked.words import Boxes, LinksWanted, StreamWanted
+from fedn_py.protocol.masked.words import AbortWanted, Boxes, LinksWanted, StoredCommittee, StreamWanted
 from fedn_py.protocol.messages import (
     CellFailed,
     CommitteeFormed,
+    CommitteeStored,
     MaskedPartial,
     RoundProgress,
     SaidByClient,
+    SaidToClient,
     TaskCancelled,
     UpdateReceipt,
     WordForClients,
@@ -113,6 +115,22 @@ def test_the_stored_partial_is_the_sum_of_exactly_the_listed_uploads(tmp_path: P
         await until(lambda: cell.rig.spool.uploads == 0)
         assert not list((tmp_path / "scratch").iterdir())
         assert len(cell.rig.store.contents) == 3  # the model, the package, the sum
+
+    play(tmp_path, told)
+
+
+def test_clients_hear_of_the_committee_when_the_reducer_has_stored_it(tmp_path: Path) -> None:
+    async def told(cell: MaskedRig) -> None:
+        for client in FIVE:
+            await cell[client].task()
+            cell[client].say(cell[client].offer())
+        await cell.rig.reducer.next(CommitteeFormed)
+        cell.rig.calls.reducer_said(CommitteeStored(StoredCommittee(b"of another cell".ljust(32))))
+        cell.rig.calls.reducer_said(WordForClients((), AbortWanted(bytes(32), "what is said after the committee")))
+        words = [(await cell[ANNA].attached.next(SaidToClient)).word]
+        await cell.store_committee()
+        words.append((await cell[ANNA].attached.next(SaidToClient)).word)
+        assert [type(word) for word in words] == [AbortWanted, CommitteeBody]
 
     play(tmp_path, told)
 
@@ -393,6 +411,7 @@ def test_keys_that_are_offered_in_another_s_name_are_refused(tmp_path: Path) -> 
         await cell.rig.reducer.next(WordPassedOn)  # what was said before was heard
         cell[ANNA].say(cell[ANNA].offer())
         cell[EMIL].say(cell[EMIL].offer())
+        await cell.store_committee()
         await cell[ANNA].hears_committee()
 
     play(tmp_path, told)

@@ -175,7 +175,7 @@ def kind_of(way: Way, message: Any) -> str:
             return _kind_of_word(word)
         case m.PolicyNews():
             return "policy"
-        case m.CommitteeFormed(committee=body):
+        case m.CommitteeFormed(committee=body) | m.CommitteeStored(committee=body):
             return body.kind
         case m.MaskedPartial(closed=body) if body is not None:
             return body.said

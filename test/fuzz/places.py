@@ -28,6 +28,7 @@ from fedn_py.protocol.masked.words import (
     LinksWanted,
     MaskedTerms,
     MaskedUpload,
+    StoredCommittee,
     StreamSent,
     StreamWanted,
 )
@@ -136,6 +137,13 @@ PLACES: tuple[Place, ...] = (
     # at the combiner
     Place("masked terms", TO_COMBINER, lambda wire: (wire.order, "masked"), MaskedTerms, how="instead"),
     Place("policy", TO_COMBINER, lambda wire: (wire.policy, "policy"), Signed, Policy, story="policies"),
+    Place(
+        "stored committee",
+        TO_COMBINER,
+        lambda wire: (wire.committee_stored, "committee"),
+        StoredCommittee,
+        unnamed=dict.fromkeys(("ctx", "replay"), "of a cell that is not at hand, or again: nothing follows"),
+    ),
     Place("chain", FROM_CLIENT, lambda wire: (wire.hello, "chain"), Chain, story="attaching"),
     Place(
         "key offer",

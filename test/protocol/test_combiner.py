@@ -637,6 +637,7 @@ FITTING = by_name(
         TermsChecked(GENERATION, cell_world.the_terms()),
         cell_world.offered(cell_world.the_terms(), TRAINING),
         KeysOverdue(GENERATION),
+        cell_world.kept(MASKED_UPDATES),
         UpdatesOverdue(GENERATION),
         cell_world.begins(MEMBER),
         cell_world.arrives(TRAINING),
@@ -679,6 +680,7 @@ NotReported        refused  refused   refused    moves     refused    refused   
 TermsChecked       refused  refused   refused    refused   refused    refused        refused           refused
 KeysOffered        refused  refused   refused    refused   refused    moves          ignored           refused
 KeysOverdue        ignored  ignored   ignored    ignored   ignored    moves          ignored           ignored
+CommitteeKept      refused  refused   refused    refused   refused    refused        ignored           refused
 UpdatesOverdue     ignored  ignored   ignored    ignored   ignored    ignored        moves             ignored
 UploadOffered      late     late      late       late      late       late           moves             late
 VectorArrived      moves    moves     moves      moves     moves      moves          moves             moves

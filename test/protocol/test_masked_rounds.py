@@ -38,6 +38,7 @@ from fedn_py.protocol.masked.opening_work import (
     CellOpened,
     CommitMean,
     CommitteeFormed,
+    ConfirmCommittee,
     KeyUnset,
     OpenCells,
     ReportFailed,
@@ -288,7 +289,7 @@ def test_an_attempt_without_any_cell_fails_by_that_name() -> None:
 
 def test_a_round_goes_from_keys_to_its_commit() -> None:
     state, effects = run(masked.running(), NORTH_FORMED)
-    assert kinds(effects) == [SaveDocument]
+    assert kinds(effects) == [SaveDocument, ConfirmCommittee]
     state, _ = run(state, SOUTH_FORMED)
     assert work_of(state).phase == "updating"
     state, effects = run(state, NORTH_CLOSED)
@@ -558,15 +559,13 @@ def test_a_hold_that_is_lifted_after_the_last_attempt_leads_to_no_further_one() 
 
 
 @pytest.mark.parametrize("reopen", ["reducer", "strict"])
-def test_a_committee_that_a_cut_off_combiner_formed_is_heard_of_after_its_attempt(reopen: Any) -> None:
-    """Its clients may have sent under a context that the reducer did not know when it gave the attempt up."""
+def test_a_committee_that_the_reducer_never_stored_holds_nobody(reopen: Any) -> None:
+    """A combiner that was lost, or cut off, has handed it out to nobody."""
     lost = CombinerLost(NORTH, NORTH_1), CombinerLost(SOUTH, SOUTH_1)
     state, _ = run(masked.running(reopen=reopen), *lost, KeyUnset())
     assert masked_rounds.held(state.work.progress) == frozenset()
-    state, effects = run(state, masked.heard(NORTH_FORMED))
-    said = [SignNotOpened] if reopen == "reducer" else []
-    assert kinds(effects)[: len(said) + 2] == [SaveDocument, *said, ReportFailed]
-    assert masked_rounds.held(state.work.progress) == (frozenset() if reopen == "reducer" else ids(IN_NORTH))
+    with pytest.raises(UnexpectedEvent):
+        run(state, masked.heard(NORTH_FORMED))
 
 
 def test_an_abort_of_a_stranger_lifts_nothing() -> None:

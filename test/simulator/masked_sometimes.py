@@ -59,7 +59,6 @@ OFTEN = (
 SOMETIMES = (
     *OFTEN,
     "CellFailed said again",
-    "a committee that the reducer never heard of",
     "a revoked client is parted from",
     "an Abort is said again after a restart",
     "cells opened again for the commit",

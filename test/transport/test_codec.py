@@ -24,6 +24,7 @@ from fedn_py.protocol.masked.words import (
     LinksWanted,
     MaskedTerms,
     MaskedUpload,
+    StoredCommittee,
     StreamSent,
     StreamWanted,
     WorkTerms,
@@ -163,6 +164,7 @@ to_combiner = st.one_of(
     committed,
     st.builds(m.ExpectClient, ids, names, digests, seconds),
     st.builds(m.DismissClient, ids, words),
+    st.just(m.CommitteeStored(StoredCommittee(bytes(32)))),
 )
 from_client = st.one_of(
     st.builds(m.ClientHello, ids, names, words.map(lambda text: text[:64]), st.sampled_from([None, CHAIN])),

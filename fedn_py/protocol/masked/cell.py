@@ -2,8 +2,8 @@
 
 Rules it keeps, beside those of ``protocol/combiner.py``, which hold here too:
 
-- The committee is formed when every client has said which keys it offers, or at the end of the phase; nothing is
-  sealed to it before the reducer was told.
+- The committee is formed when every client has said which keys it offers, or at the end of the phase. No client is
+  told of it before the reducer has stored it: what is sealed to it can then be released, whoever is lost.
 - A vector is added when it is whole and every live member has accepted its box: nothing is ever subtracted.
 - A slot that has lost its members, and a client that the operator has revoked, end their part in it by name.
 - Each phase has its time: the keys ``sum_ms`` from the task, the updates ``update_ms`` from the committee.
@@ -51,6 +51,7 @@ from fedn_py.protocol.masked.cell_work import (
     ClientBarred,
     CollectingKeys,
     CollectingUpdates,
+    CommitteeKept,
     KeysOffered,
     KeysOverdue,
     MemberStayedAway,
@@ -114,6 +115,8 @@ def step(state: Combiner, event: Event) -> Result:
             return _give_up_on(state, generation, client)
         case KeysOffered():
             return _take_offer(state, event)
+        case CommitteeKept(ctx):
+            return _hand_out(state, event, ctx)
         case KeysOverdue(generation):
             current = isinstance(state.work, CollectingKeys) and _generation(state) == generation
             return _form(state) if current else (state, [])
@@ -198,7 +201,7 @@ def _form(state: Combiner) -> Result:
     try:
         body, committee = form_committee(work.terms, offers)
     except NoSumParticipant as nobody:
-        return closing.fail(state, f"{nobody.code}: {nobody.message}")
+        return closing.fail(state, f"{nobody.code}: {nobody.message}{_who_takes_no_part(work)}")
     seated = [ClientId(member.client.client_id.hex()) for member in committee.members]
     collecting = CollectingUpdates(
         work.order,
@@ -210,15 +213,32 @@ def _form(state: Combiner) -> Result:
         excluded=work.excluded,
         visits=dict.fromkeys(seated, 0),
     )
-    told = sorted(collecting.training | set(seated))
     effects: list[Effect] = [
         StartTimer(work.terms.plan.update_ms / 1000, UpdatesOverdue(generation)),
         TellCommittee(CommitteeFormed(generation, body)),
     ]
-    effects += [SendCommittee(client, body) for client in told if client in state.attached]
     effects += [members.wait_for_member(state, generation, one) for one in seated if one not in state.attached]
     state, more = closing.settle(replace(state, work=collecting))
     return state, [*effects, *more]
+
+
+def _who_takes_no_part(work: CollectingKeys) -> str:
+    """Return what the first client said that takes no part: of a cell that fails nobody else tells that."""
+    if not work.excluded:
+        return ""
+    of, first = len(work.order.clients), work.excluded[0]
+    return f"; {len(work.excluded)} of {of} clients take no part, the first of them for {first.reason}"
+
+
+def _hand_out(state: Combiner, event: CommitteeKept, ctx: bytes) -> Result:
+    work = state.work
+    if not isinstance(work, CollectingUpdates) or work.acknowledged.committee.ctx != ctx:
+        raise UnexpectedEvent(work, event)
+    if work.handed_out:
+        return state, []
+    told = sorted((work.training | work.visits.keys()) & state.attached)
+    handed_out = replace(state, work=replace(work, handed_out=True))
+    return handed_out, [SendCommittee(client, work.body) for client in told]
 
 
 # ---- who comes and goes
@@ -241,7 +261,7 @@ def _attach_while_collecting(state: Combiner, work: CollectingUpdates, client: C
     if owes:
         work = replace(work, training=work.training | {client}, gone=work.gone - {client})
         effects.append(SendTask(client, task_of(work.order)))
-    if owes or client in work.visits:
+    if work.handed_out and (owes or client in work.visits):
         effects.append(SendCommittee(client, work.body))
     if client in work.visits:
         work = replace(work, visits={**work.visits, client: work.visits[client] + 1})

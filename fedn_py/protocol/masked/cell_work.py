@@ -63,6 +63,7 @@ class CollectingUpdates:
     Attributes:
         body: the committee, as it is sent.
         acknowledged: what its members have said.
+        handed_out: the reducer has the committee in its document, so clients may have it.
         training: owe an update that is whole.
         gone: have been away for too long.
         uploads: whose boxes were relayed and that are not in the sum.
@@ -81,6 +82,7 @@ class CollectingUpdates:
     body: CommitteeBody
     acknowledged: Acknowledgements
     training: frozenset[ClientId]
+    handed_out: bool = False
     gone: frozenset[ClientId] = frozenset()
     uploads: Mapping[ClientId, Upload] = field(default_factory=dict)
     included: Mapping[ClientId, IncludedRow] = field(default_factory=dict)
@@ -130,6 +132,13 @@ class KeysOverdue:
     """The time to offer keys is over."""
 
     generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class CommitteeKept:
+    """The reducer has stored a committee: who lacks it may have it now."""
+
+    ctx: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +210,7 @@ CellEvent: TypeAlias = (
     TermsChecked
     | KeysOffered
     | KeysOverdue
+    | CommitteeKept
     | UpdatesOverdue
     | UploadOffered
     | VectorArrived
@@ -223,7 +233,7 @@ class CheckTerms:
 
 @dataclass(frozen=True, slots=True)
 class TellCommittee:
-    """Tell the reducer who the committee is."""
+    """Tell the reducer who the committee is, until it says that it is stored."""
 
     formed: CommitteeFormed
 

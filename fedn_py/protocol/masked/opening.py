@@ -32,6 +32,7 @@ from fedn_py.protocol.masked.opening_work import (
     CommitMean,
     Committed,
     CommitteeFormed,
+    ConfirmCommittee,
     Effect,
     Event,
     GivenUp,
@@ -212,20 +213,20 @@ def _expect(attempt: Attempt, event: Event, *stages: str) -> None:
 
 
 def _form(attempt: Attempt, event: Event, cell: Cell, committee: Committee) -> Result:
-    """Learn a cell's committee; of a lost cell too, as its clients can only be released from a ctx that is known."""
-    if cell.ctx is not None:
-        if cell.ctx != committee.ctx:
-            raise WrongContext("committee")
+    """Learn a cell's committee, and have it handed out once it is stored; one that comes later reaches nobody."""
+    if cell.ctx is not None and cell.ctx != committee.ctx:
+        raise WrongContext("committee")
+    if cell.out or (cell.ctx is not None and attempt.stage != "running"):
         return attempt, []
-    _expect(attempt, event, "running", "opening", "given up")
+    confirm = ConfirmCommittee(cell.cell, committee.ctx)
+    if cell.ctx is not None:
+        return attempt, [confirm]  # a new life of the reducer, or a new stream, is asked again
+    _expect(attempt, event, "running")
     seats = tuple(
         CellSeat(m.slot, m.replica, m.client.client_id, m.client.client_key, m.nonce_commit) for m in committee.members
     )
     attempt = _with(attempt, replace(cell, ctx=committee.ctx, seats=seats))
-    if attempt.key != "unset":
-        return attempt, [SaveDocument(attempt)]
-    voids = [SignNotOpened(void) for void in voids_of(attempt) if void.ctx == committee.ctx]
-    return attempt, [SaveDocument(attempt), *voids, ReportFailed("the attempt has ended")]
+    return attempt, [SaveDocument(attempt), confirm]
 
 
 def _close(attempt: Attempt, event: Event, signed: Signed) -> Result:

@@ -255,6 +255,14 @@ class SaveDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfirmCommittee:
+    """Tell a cell's combiner that its committee is stored, so that it hands it out."""
+
+    cell: bytes
+    ctx: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SendOpenSum2:
     """Sign and send; the signature over the same bytes is the same, so this can be repeated."""
 
@@ -303,5 +311,13 @@ class ReportFailed:
 
 
 Effect: TypeAlias = (
-    SaveDocument | SendOpenSum2 | AskStream | OpenCells | CommitMean | UnsetKey | SignNotOpened | ReportFailed
+    SaveDocument
+    | ConfirmCommittee
+    | SendOpenSum2
+    | AskStream
+    | OpenCells
+    | CommitMean
+    | UnsetKey
+    | SignNotOpened
+    | ReportFailed
 )

@@ -110,6 +110,17 @@ class MaskedUpload(Body):
     boxes: Annotated[tuple[tuple[bytes, ...], ...], Many(Many(Exactly(BOX_BYTES), most=MOST_REPLICAS), most=MOST_SLOTS)]
 
 
+# ---- from the reducer to a combiner
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCommittee(Body):
+    """The reducer has a cell's committee in the round's document: the cell's clients may hear of it now."""
+
+    kind: ClassVar[str] = "stored committee"
+    ctx: Bytes32
+
+
 # ---- from clients
 
 

@@ -52,7 +52,7 @@ class FromCombiner(_message.Message):
     def __init__(self, hello: _Optional[_Union[CombinerHello, _Mapping]] = ..., attached: _Optional[_Union[AttachedClients, _Mapping]] = ..., partial: _Optional[_Union[PartialAggregate, _Mapping]] = ..., cell_failed: _Optional[_Union[CellFailed, _Mapping]] = ..., validation: _Optional[_Union[ValidationReport, _Mapping]] = ..., progress: _Optional[_Union[RoundProgress, _Mapping]] = ..., committee: _Optional[_Union[CommitteeFormed, _Mapping]] = ..., masked_partial: _Optional[_Union[MaskedPartial, _Mapping]] = ..., passed_on: _Optional[_Union[WordPassedOn, _Mapping]] = ..., leaving: _Optional[_Union[CombinerLeaving, _Mapping]] = ...) -> None: ...
 
 class ToCombiner(_message.Message):
-    __slots__ = ("accepted", "order", "cancelled", "validation", "committed", "expect", "dismiss", "for_clients", "policy", "heartbeat")
+    __slots__ = ("accepted", "order", "cancelled", "validation", "committed", "expect", "dismiss", "for_clients", "policy", "heartbeat", "committee_stored")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,7 @@ class ToCombiner(_message.Message):
     FOR_CLIENTS_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    COMMITTEE_STORED_FIELD_NUMBER: _ClassVar[int]
     accepted: HelloAccepted
     order: CellOrder
     cancelled: CellCancelled
@@ -73,7 +74,8 @@ class ToCombiner(_message.Message):
     for_clients: WordForClients
     policy: PolicyNews
     heartbeat: Heartbeat
-    def __init__(self, accepted: _Optional[_Union[HelloAccepted, _Mapping]] = ..., order: _Optional[_Union[CellOrder, _Mapping]] = ..., cancelled: _Optional[_Union[CellCancelled, _Mapping]] = ..., validation: _Optional[_Union[ValidationOrder, _Mapping]] = ..., committed: _Optional[_Union[RoundCommitted, _Mapping]] = ..., expect: _Optional[_Union[ExpectClient, _Mapping]] = ..., dismiss: _Optional[_Union[DismissClient, _Mapping]] = ..., for_clients: _Optional[_Union[WordForClients, _Mapping]] = ..., policy: _Optional[_Union[PolicyNews, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    committee_stored: CommitteeStored
+    def __init__(self, accepted: _Optional[_Union[HelloAccepted, _Mapping]] = ..., order: _Optional[_Union[CellOrder, _Mapping]] = ..., cancelled: _Optional[_Union[CellCancelled, _Mapping]] = ..., validation: _Optional[_Union[ValidationOrder, _Mapping]] = ..., committed: _Optional[_Union[RoundCommitted, _Mapping]] = ..., expect: _Optional[_Union[ExpectClient, _Mapping]] = ..., dismiss: _Optional[_Union[DismissClient, _Mapping]] = ..., for_clients: _Optional[_Union[WordForClients, _Mapping]] = ..., policy: _Optional[_Union[PolicyNews, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., committee_stored: _Optional[_Union[CommitteeStored, _Mapping]] = ...) -> None: ...
 
 class FromClient(_message.Message):
     __slots__ = ("hello", "heartbeat", "failed", "validation", "word")
@@ -261,6 +263,12 @@ class CommitteeFormed(_message.Message):
     generation: int
     committee: bytes
     def __init__(self, generation: _Optional[int] = ..., committee: _Optional[bytes] = ...) -> None: ...
+
+class CommitteeStored(_message.Message):
+    __slots__ = ("committee",)
+    COMMITTEE_FIELD_NUMBER: _ClassVar[int]
+    committee: bytes
+    def __init__(self, committee: _Optional[bytes] = ...) -> None: ...
 
 class MaskedPartial(_message.Message):
     __slots__ = ("generation", "closed", "included", "excluded", "training_metrics")

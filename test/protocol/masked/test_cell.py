@@ -28,12 +28,14 @@ from cell_world import (
     collecting_updates,
     id_of,
     ids_of,
+    kept,
     keys_of,
     members_of,
     offered,
     run,
     the_terms,
     updates_of,
+    with_committee,
 )
 
 from fedn_py.identity import Generation
@@ -66,9 +68,11 @@ from fedn_py.protocol.masked.cell_work import (
     CheckTerms,
     ClientBarred,
     CollectingKeys,
+    CommitteeKept,
     KeysOverdue,
     MemberStayedAway,
     ReportingSum,
+    ReportUnclosed,
     SendBoxes,
     SendCommittee,
     TellCommittee,
@@ -139,7 +143,34 @@ def test_the_committee_is_formed_when_everybody_has_said_what_it_offers() -> Non
     assert updates_of(state).acknowledged.committee == committee
     assert isinstance(effects[1], TellCommittee)
     assert effects[1].formed.committee == body
-    assert effects[2:] == [SendCommittee(client, body) for client in sorted(ids_of(*FIVE))]
+
+
+def test_clients_hear_of_the_committee_once_the_reducer_has_stored_it() -> None:
+    state = collecting_keys(*FIVE)
+    state, effects = run(state, *(offered(keys_of(state).terms, client) for client in FIVE))
+    assert not [one for one in effects if isinstance(one, SendCommittee)]
+    state, effects = run(state, kept(state))
+    assert effects == [SendCommittee(client, updates_of(state).body) for client in sorted(ids_of(*FIVE))]
+    assert run(state, kept(state)) == (state, [])  # it is said again on every new stream
+
+
+def test_a_committee_that_was_not_formed_here_is_handed_out_to_nobody() -> None:
+    with pytest.raises(UnexpectedEvent):
+        step(with_committee(*FIVE), CommitteeKept(b"another cell's".ljust(32)))
+
+
+def test_a_client_that_comes_back_before_the_committee_is_stored_gets_it_then() -> None:
+    state = with_committee(*FIVE)
+    state, effects = run(state, ClientDetached(id_of(ANNA)), ClientAttached(id_of(ANNA)))
+    assert not [one for one in effects if isinstance(one, SendCommittee)]
+    state, effects = run(state, kept(state))
+    assert SendCommittee(id_of(ANNA), updates_of(state).body) in effects
+
+
+def test_a_cell_whose_committee_is_never_stored_ends_with_its_time() -> None:
+    state, effects = run(with_committee(*FIVE), UpdatesOverdue(GENERATION))
+    assert state.work == NoWork(last=GENERATION)
+    assert [one.included for one in effects if isinstance(one, ReportUnclosed)] == [0]
 
 
 def lot_of(beacon: bytes, slot: int, client: world.AClient) -> int:
@@ -181,10 +212,20 @@ def test_the_end_of_the_phase_forms_the_committee_of_those_who_offered() -> None
     state = collecting_keys(*FIVE)
     terms = keys_of(state).terms
     state, _ = run(state, *(offered(terms, client) for client in FIVE[:2]))
-    state, effects = run(state, KeysOverdue(GENERATION))
+    state, _ = run(state, KeysOverdue(GENERATION))
     assert set(members_of(state)) == {ANNA, BERT}
     assert updates_of(state).training == ids_of(*FIVE)
+    _, effects = run(state, kept(state))
     assert {one.client for one in effects if isinstance(one, SendCommittee)} == ids_of(*FIVE)
+
+
+def test_a_cell_whose_clients_take_no_part_fails_with_the_reason_of_the_first() -> None:
+    said = [TaskNotDone(GENERATION, id_of(client), f"BaseUsedUp: said {client.name}") for client in FIVE]
+    _, effects = run(collecting_keys(*FIVE), *said)
+    (failed,) = [one.failure for one in effects if isinstance(one, ReportFailure)]
+    assert failed.reason.endswith(
+        f"; 5 of 5 clients take no part, the first of them for BaseUsedUp: said {FIVE[0].name}"
+    )
 
 
 def test_a_slot_without_anybody_fails_the_cell_by_name_and_frees_its_clients() -> None:
@@ -269,7 +310,8 @@ def test_a_member_whose_training_failed_serves_all_the_same() -> None:
     state = collecting_keys(*FIVE)
     terms = keys_of(state).terms
     state, _ = run(state, offered(terms, member), TaskNotDone(GENERATION, id_of(member), "no"))
-    state, effects = run(state, *(offered(terms, client) for client in FIVE if client != member))
+    state, _ = run(state, *(offered(terms, client) for client in FIVE if client != member))
+    state, effects = run(state, kept(state))
     assert members_of(state)[0] == member
     assert id_of(member) in {one.client for one in effects if isinstance(one, SendCommittee)}
     assert id_of(member) not in updates_of(state).training

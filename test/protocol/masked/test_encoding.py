@@ -56,6 +56,7 @@ from fedn_py.protocol.masked.words import (
     LinksWanted,
     MaskedTerms,
     MaskedUpload,
+    StoredCommittee,
     StreamSent,
     StreamWanted,
     WorkOrder,
@@ -127,6 +128,7 @@ EVERY_BODY: list[Body] = [
     Boxes(CTX, (UPLOADS[0].box_for(1, 0),)),
     StreamWanted(CTX),
     AbortWanted(CTX, "the attempt has failed"),
+    StoredCommittee(CTX),
     Links(world.SESSION, (LINK,)),
 ]
 bodies = pytest.mark.parametrize("body", EVERY_BODY, ids=lambda body: body.kind)

@@ -48,6 +48,7 @@ from fedn_py.protocol.masked.opening_work import (
     CommitMean,
     Committed,
     CommitteeFormed,
+    ConfirmCommittee,
     Effect,
     Event,
     GivenUp,
@@ -264,27 +265,30 @@ def test_a_lost_generation_is_fenced_off() -> None:
         step(lost, CLOSE_NORTH)
 
 
-def test_the_committee_of_a_lost_cell_is_learned_so_that_its_clients_can_be_released() -> None:
+def test_a_committee_is_confirmed_when_it_is_stored_and_again_when_it_is_said_again() -> None:
+    formed, effects = step(an_attempt(), CommitteeFormed(CELL, 1, NORTHERN))
+    confirm = ConfirmCommittee(CELL, NORTHERN.ctx)
+    assert effects == [SaveDocument(formed), confirm]
+    assert step(formed, CommitteeFormed(CELL, 1, NORTHERN)) == (formed, [confirm])
+
+
+def test_the_committee_of_a_lost_cell_is_handed_out_to_nobody() -> None:
     lost, _ = step(an_attempt(), CellLost(CELL, 1, "gone"))
-    formed, effects = step(lost, CommitteeFormed(CELL, 1, NORTHERN))
-    assert (cell_of(formed).ctx, out_reason(formed)) == (NORTHERN.ctx, "gone")
-    assert effects == [SaveDocument(formed)]
-    with pytest.raises(FencedGeneration):
-        step(formed, CLOSE_NORTH)
+    assert step(lost, CommitteeFormed(CELL, 1, NORTHERN)) == (lost, [])
+    formed, _ = step(an_attempt(), CommitteeFormed(CELL, 1, NORTHERN))
+    lost, _ = step(formed, CellLost(CELL, 1, "gone"))
+    assert step(lost, CommitteeFormed(CELL, 1, NORTHERN)) == (lost, [])
 
 
-@pytest.mark.parametrize("reopen", ["reducer", "strict"])
-def test_a_committee_that_is_heard_of_after_the_attempt_is_released_at_once(reopen: Any) -> None:
-    over, _ = step(an_attempt(reopen=reopen), GivenUp("the combiner was cut off"))
-    over, _ = step(over, KeyUnset())
-    formed, effects = step(over, CommitteeFormed(CELL, 1, NORTHERN))
-    voids = [SignNotOpened(NotOpened(NORTHERN.ctx, "the attempt has ended"))] if reopen == "reducer" else []
-    assert effects == [SaveDocument(formed), *voids, ReportFailed("the attempt has ended")]
-    assert step(formed, CommitteeFormed(CELL, 1, NORTHERN)) == (formed, [])
+def test_a_committee_that_comes_after_the_attempt_is_handed_out_to_nobody() -> None:
+    over, _ = step(an_attempt(), GivenUp("the combiner was cut off"))
+    with pytest.raises(UnexpectedEvent):
+        step(over, CommitteeFormed(CELL, 1, NORTHERN))
+    known, _ = step(FORMED, GivenUp("the combiner was cut off"))
+    assert step(known, CommitteeFormed(CELL, 1, NORTHERN)) == (known, [])
 
 
 def test_a_cell_has_one_committee() -> None:
-    assert step(FORMED, CommitteeFormed(CELL, 1, NORTHERN)) == (FORMED, [])
     other = a_committee(NORTH, IN_NORTH[1:])
     with pytest.raises(WrongContext):
         step(FORMED, CommitteeFormed(CELL, 1, other))

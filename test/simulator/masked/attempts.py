@@ -11,6 +11,7 @@ from fedn_py.errors import FednError
 from fedn_py.protocol.masked.opening_work import (
     AskStream,
     CommitMean,
+    ConfirmCommittee,
     KeyUnset,
     OpenCells,
     ReportFailed,
@@ -132,6 +133,8 @@ class Attempts:
         match wanted.effect:
             case SaveDocument(attempt):
                 yield from self._save(at, attempt)
+            case ConfirmCommittee(cell, ctx):
+                self._node.words.confirm_committee(at, cell, ctx)
             case SendOpenSum2(opening):
                 self._node.words.ask_to_open(at, opening)
             case AskStream(ctx, member):

@@ -30,6 +30,7 @@ from fedn_py.protocol.masked.cell_work import (
     ClientBarred,
     CollectingKeys,
     CollectingUpdates,
+    CommitteeKept,
     DropBoxes,
     KeysOffered,
     ReportUnclosed,
@@ -51,6 +52,7 @@ from fedn_py.protocol.messages import (
     ClientWelcome,
     CombinerHello,
     CommitteeFormed,
+    CommitteeStored,
     DismissClient,
     MaskedPartial,
     MetricsSummary,
@@ -141,6 +143,8 @@ class MaskedCombinerNode(WorkingNode, CombinerNode):
                     self.send(client, SaidToClient(message.word))
             case PolicyNews():
                 self._take_policy(message)
+            case CommitteeStored(committee):
+                self.take(CommitteeKept(committee.ctx))
             case DismissClient(client):
                 self._dismiss(client)
 
@@ -259,6 +263,7 @@ class MaskedCombinerNode(WorkingNode, CombinerNode):
                 if self.upstream is not None:
                     self.upstream.send(self, formed)
             case SendCommittee(client, body):
+                self.world.invariants.servers.committee_handed_out(self)
                 self.send(client, SaidToClient(body))
             case SendBoxes(generation, member, rows):
                 self.later(0.02, lambda: self.cells.relay(generation, member, rows))

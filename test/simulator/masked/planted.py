@@ -22,7 +22,13 @@ from fedn_py.protocol import combiner, reducer
 from fedn_py.protocol.machine import StartTimer
 from fedn_py.protocol.masked.acknowledgements import Acknowledgements
 from fedn_py.protocol.masked.boxes import SealedSeeds, seal_seeds
-from fedn_py.protocol.masked.cell_work import CollectingUpdates, UpdatesOverdue, VectorArrived
+from fedn_py.protocol.masked.cell_work import (
+    CollectingUpdates,
+    CommitteeKept,
+    TellCommittee,
+    UpdatesOverdue,
+    VectorArrived,
+)
 from fedn_py.protocol.masked.differencing import MemberMemory, PromiseRecord
 from fedn_py.protocol.masked.member_work import (
     Answering,
@@ -32,7 +38,7 @@ from fedn_py.protocol.masked.member_work import (
     SealAnswer,
     SendEcho,
 )
-from fedn_py.protocol.masked.opening_work import OpenCells, SaveDocument
+from fedn_py.protocol.masked.opening_work import ConfirmCommittee, OpenCells, SaveDocument
 from fedn_py.protocol.masked.participant_work import CommitteeChecked, PlanChecked
 from fedn_py.protocol.masked.registry import accept_policy
 from fedn_py.protocol.masked.round_messages import Echo, OpenSum2
@@ -175,6 +181,16 @@ def _add_before_all_have_looked(state: Any, event: Any) -> Result:
     return combiner.step(state, event)
 
 
+def _hand_out_at_once(state: Any, event: Any) -> Result:
+    state, effects = combiner.step(state, event)
+    if not any(isinstance(effect, TellCommittee) for effect in effects) or not isinstance(
+        state.work, CollectingUpdates
+    ):
+        return state, effects
+    state, more = combiner.step(state, CommitteeKept(state.work.acknowledged.committee.ctx))
+    return state, [*effects, *more]
+
+
 def _all_accept(heard: Acknowledgements, event: VectorArrived) -> Acknowledgements:
     members = [member.client.client_id for member in heard.committee.members]
     accepted = {member: heard.accepted.get(member, frozenset()) | {event.row} for member in members}
@@ -192,6 +208,12 @@ def _draw_stranded_clients(state: Any, event: Any) -> Result:
         return state, effects
     progress = replace(state.work.progress, history=())
     return replace(state, work=replace(state.work, progress=progress)), effects
+
+
+def _confirm_before_saving(state: Any, event: Any) -> Result:
+    state, effects = reducer.step(state, event)
+    confirms = [one for one in effects if isinstance(one, MaskedEffect) and isinstance(one.effect, ConfirmCommittee)]
+    return state, [*confirms, *(one for one in effects if one not in confirms)]
 
 
 def _open_before_saving(state: Any, event: Any) -> Result:
@@ -254,6 +276,12 @@ PLANTED = {
     "a client takes an older policy": _bug(ghosts.P6, accept_policy=_accept_any_policy, harder=_many_policies),
     "an update is added before all members have looked at its box": _bug(
         ghosts.ACKED, combiner=_add_before_all_have_looked
+    ),
+    "a committee is handed out before the reducer has stored it": _bug(
+        ghosts.HANDED_OUT, ghosts.P3_RETRY, combiner=_hand_out_at_once
+    ),
+    "a committee is said to be stored before it is": _bug(
+        ghosts.HANDED_OUT, reducer=_confirm_before_saving, harder=_slow_stores
     ),
     "a masked cell has no deadline": _bug(ghosts.DEADLINES, combiner=_without_deadlines),
     "a retry has the seeds of the upload before": _bug(ghosts.P7, draw=_same_seeds_for_one_work()),

@@ -205,6 +205,11 @@ class MaskedReducerNode(ReducerNode):
         free = {n: room for n, room in others.items() if n in moved.targets and room.clients < room.max_clients}
         return free or others
 
+    def tell(self, combiner: CombinerName, message: Any) -> None:
+        """Send to a combiner, whichever life of it has joined."""
+        if combiner in self.seats:
+            self._send(combiner, self.seats[combiner].instance, message)
+
     def name_of(self, client: ClientId) -> ClientName:
         """Return what people call a client."""
         return ClientName(repr(self.world.clients[client]))

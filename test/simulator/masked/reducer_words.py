@@ -32,6 +32,7 @@ from fedn_py.protocol.masked.words import (
     AbortWanted,
     Links,
     LinksWanted,
+    StoredCommittee,
     StreamSent,
     StreamWanted,
     WordFromClient,
@@ -75,6 +76,11 @@ class ReducerWords:
         if cell.ctx is None:
             at.committees[name] = said.committee
         return self._post(at, CommitteeFormed(cell.cell, cell.generation, committee), name)
+
+    def confirm_committee(self, at: AttemptAtHand, cell: bytes, ctx: bytes) -> None:
+        """Tell the combiner of a cell that its committee is stored."""
+        name = next(name for name, terms in at.terms.items() if terms.order.cell == cell)
+        self._node.tell(name, messages.CommitteeStored(StoredCommittee(ctx)))
 
     def partial_arrived(self, name: CombinerName, instance: InstanceId, said: messages.MaskedPartial) -> None:
         """Take a combiner's answer to its order."""

@@ -10,6 +10,7 @@ from simulator.masked.ghosts import (
     ACKED,
     ENOUGH,
     EXACT,
+    HANDED_OUT,
     MEAN,
     NOT_OPENED,
     ONCE,
@@ -63,6 +64,13 @@ class ServerRules:
         heard = self._known.acks.setdefault((node, node.life, ack.ctx), defaultdict(set))[signed.signer]
         heard |= set(ack.accepted)
 
+    def committee_handed_out(self, node: "MaskedCombinerNode") -> None:
+        """A combiner is about to tell a client who the committee is."""
+        work = node.state.work
+        assert isinstance(work, CollectingUpdates)
+        ctx = work.acknowledged.committee.ctx
+        check(self._world.store.knows(ctx), HANDED_OUT, (node, ctx.hex()))
+
     def vector_taken(self, node: "MaskedCombinerNode", effect: AddVector) -> None:
         """A combiner is about to add a vector."""
         work = node.state.work
@@ -100,10 +108,7 @@ class ServerRules:
             for sent in self._known.sent[client]:
                 if (sent.session, sent.work) != (attempt.session, attempt.work) or self._known.released(sent.ctx):
                     continue
-                # A combiner may be gone for good before the reducer has heard of its committee: then nobody knows that
-                # the client has sent something, and the client sits out.
-                check(not self._world.store.knows(sent.ctx), P3_RETRY, (client.hex()[:8], sent.ctx.hex(), where))
-                self._world.chaos.noticed("a committee that the reducer never heard of")
+                check(False, P3_RETRY, (client.hex()[:8], sent.ctx.hex(), where))
 
     def attempt_reopened(self, old: "MaskedRow", fresh: "MaskedRow") -> None:
         """An attempt takes the place of the one before it at its round."""

@@ -121,9 +121,8 @@ class TimeRules:
         store = self._world.store
         committed = sum(session == store.terms.number for session, _ in self._known.committed)
         done = store.status == "finished" and committed == store.terms.rounds
-        # A round rests too whose clients hold what nobody can release, or have done as many works as they may.
-        happened = self._world.chaos.sometimes
-        used_up = happened["a committee that the reducer never heard of"] or happened["task refused: BaseUsedUp"]
+        # A round rests too whose clients have done as many works as they may.
+        used_up = self._world.chaos.sometimes["task refused: BaseUsedUp"]
         held = store.status == "paused" and (store.reason.startswith(PRIVACY_HOLD) or used_up)
         work = self._world.reducer.state.work
         check(done or held or store.status == "stopped", ENDS, (store.status, store.reason, work))
