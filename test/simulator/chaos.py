@@ -57,6 +57,12 @@ INTERVALS_S = {
 }
 """Faults that come by themselves, and the mean seconds between two of them at least."""
 
+WISHES_S = {"stop after the round asked": 900.0, "limits changed": 150.0}
+"""What an operator asks for in a few runs, and the mean seconds between two of them at least."""
+
+WISHED_IN = 0.15
+"""The part of the runs that each of these wishes comes in."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -156,6 +162,9 @@ class Chaos:
         intervals = {
             fault: least_s / rng.uniform(0.1, 1) for fault, least_s in INTERVALS_S.items() if rng.random() < 0.5
         }
+        own = Random(repr(rng.getstate()))  # runs without a wish are what they are without wishes
+        wished = [fault for fault in WISHES_S if own.random() < WISHED_IN]
+        intervals |= {fault: WISHES_S[fault] / own.uniform(0.1, 1) for fault in wished}
         return cls(
             rng, chances, intervals, latest_s=rng.choice([0.05, 0.5, 3]), slow_notice=rng.choice([0, 0.3]), clocks=True
         )

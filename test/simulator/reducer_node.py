@@ -31,7 +31,7 @@ from fedn_py.protocol.messages import (
     ValidationReport,
 )
 from fedn_py.protocol.plain_cells import excluded_of
-from fedn_py.protocol.reducer_terms import each
+from fedn_py.protocol.reducer_terms import each, with_limits
 from fedn_py.protocol.reducer_work import (
     CellGaveUp,
     ClientsChanged,
@@ -43,7 +43,9 @@ from fedn_py.protocol.reducer_work import (
     ExtendAttempt,
     OpenAttempt,
     PartialArrived,
+    RecordChange,
     RecordIntent,
+    RecordLimits,
     RecordSession,
     RecordValidation,
     Reducer,
@@ -249,6 +251,14 @@ class ReducerNode(StoringNode):
                 self._send(combiner, instance, committed)
             case RecordIntent(session, intent):
                 yield from self.changed("sessions", session, lambda row: replace(row, intent=intent))
+            case RecordChange(session, _, limits):
+                yield from self.changed("sessions", session, lambda row: replace(row, changed=limits))
+            case RecordLimits(session, limits):
+                yield from self.changed(
+                    "sessions",
+                    session,
+                    lambda row: replace(row, terms=with_limits(row.terms, limits), changed=None),
+                )
             case SendOrder(combiner, instance, order):
                 world.invariants.order_sent(combiner, order)
                 self._send(combiner, instance, order)

@@ -1,10 +1,11 @@
 """What must have happened somewhere in a swarm of plain networks: a fault that never strikes proves nothing."""
 
-from simulator.chaos import CHANCES, INTERVALS_S
+from simulator.chaos import CHANCES, INTERVALS_S, WISHES_S
 
 SOMETIMES = (
     *CHANCES,
     *INTERVALS_S,
+    *WISHES_S,
     "a found attempt goes on",
     "attempt failed",
     "cell failed",

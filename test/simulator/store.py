@@ -15,7 +15,7 @@ from simulator.objects import ObjectShelf
 from fedn_py.identity import ClientId, CombinerName, Digest, Generation, SessionId
 from fedn_py.protocol.messages import Contribution, Exclusion, RoundPlan
 from fedn_py.protocol.reducer import first_generation
-from fedn_py.protocol.reducer_terms import Cells, Intent, Progress, SessionTerms, each
+from fedn_py.protocol.reducer_terms import Cells, Intent, Progress, SessionLimits, SessionTerms, each
 from fedn_py.protocol.reducer_work import SessionStarted, Updating, Validating
 
 ROOM_FOR_VALIDATIONS = 1_000_000
@@ -48,6 +48,7 @@ class SessionRow:
     status: str = "running"
     reason: str = ""
     intent: Intent = "run"
+    changed: SessionLimits | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Store:
     status: str = "running"
     reason: str = ""
     intent: Intent = "run"
+    changed: SessionLimits | None = None
     rounds: dict[int, RoundRow] = field(default_factory=dict)
     failures: list[tuple[RoundPlan, str]] = field(default_factory=list)
     validated: dict[int, int] = field(default_factory=dict)
@@ -86,7 +88,7 @@ class Store:
         match value:
             case SessionRow():
                 self.terms, self.status, self.reason = value.terms, value.status, value.reason
-                self.intent = value.intent
+                self.intent, self.changed = value.intent, value.changed
             case RoundRow():
                 self.rounds[value.plan.round_number] = value
                 if value.validated is not None:
@@ -100,13 +102,15 @@ class Store:
         """Return where the session goes on after a restart of the reducer, None if it has ended."""
         if self.status not in {"running", "paused"}:
             return None
-        progress = replace(first_progress(self.terms), intent=self.intent)
+        progress = replace(first_progress(self.terms), intent=self.intent, changed=self.changed)
         for number in sorted(self.rounds):
             row = self.rounds[number]
             generation = Generation(max(progress.generation, row.generation))
             drawn = len({client for _, cell in each(row.cells) for client in cell.clients})
             if row.status == "committed" and row.model is not None:
-                progress = Progress(self.terms, number, row.model, 1, generation, drawn, self.intent)
+                progress = Progress(
+                    self.terms, number, row.model, 1, generation, drawn, self.intent, changed=self.changed
+                )
             else:
                 progress = replace(progress, attempt=row.plan.attempt + 1, generation=generation, drawn=drawn)
         progress = replace(progress, generation=Generation(progress.generation + ROOM_FOR_VALIDATIONS))

@@ -1,7 +1,7 @@
 """One run: the nodes, what lies between them, what goes wrong, and what is watched."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -27,8 +27,9 @@ from fedn_py.identity import ClientId, CombinerName, Digest, Generation
 from fedn_py.protocol import client, combiner, reducer
 from fedn_py.protocol.combiner_work import Collecting
 from fedn_py.protocol.machine import UnexpectedEvent
-from fedn_py.protocol.reducer_terms import each
+from fedn_py.protocol.reducer_terms import each, limits_of
 from fedn_py.protocol.reducer_work import (
+    ChangeRequested,
     ExtendAttempt,
     Idle,
     OpenAttempt,
@@ -281,8 +282,28 @@ class World:
                 happened = self.reducer.up and self.reducer.take(PauseRequested(self.sizes.terms.session))
             case "stop asked":
                 happened = self.reducer.up and self.reducer.take(StopRequested(self.sizes.terms.session))
+            case "stop after the round asked":
+                wish = StopRequested(self.sizes.terms.session, after_round=True)
+                happened = self.reducer.up and self.reducer.take(wish)
+            case "limits changed":
+                happened = self._change_limits()
         if happened:
             self.chaos.noticed(fault)
+
+    def _change_limits(self) -> bool:
+        """Let an operator ask for a few rounds more or fewer, of more or fewer clients."""
+        work = self.reducer.state.work
+        if not self.reducer.up or isinstance(work, Idle):
+            return False
+        limits = replace(
+            work.progress.changed or limits_of(work.progress.terms),
+            rounds=work.progress.committed + self.rng.randint(1, 6),
+            clients_required=self.rng.randint(1, self.sizes.clients),
+            clients_wanted=0,
+            max_attempts=self.rng.choice([0, 2, 3]),
+            update_timeout_s=self.rng.uniform(20, 60),
+        )
+        return self.reducer.take(ChangeRequested(self.sizes.terms.session, limits))
 
     def session_recorded(self, effect: RecordSession) -> None:
         """Note what a session is now; while things go wrong, an operator looks after one that rests."""
