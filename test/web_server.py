@@ -18,6 +18,7 @@ from flask_openapi3.openapi import OpenAPI
 from fedn_py.settings import CertificateSettings, LimitSettings
 from fedn_py.transport.certificates import issue_server_certificate, make_authority, write_pair
 from fedn_py.web import create_app, serve_web
+from fedn_py.web.surroundings import Surroundings
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,16 @@ def serving(make: Callable[[asyncio.AbstractEventLoop], OpenAPI], certificate: C
         thread.join(20)
 
 
-@pytest.fixture
-def served(certificate: CertificateSettings) -> Iterator[Served]:
-    """Serve a fresh control."""
+@contextmanager
+def served_around(certificate: CertificateSettings, around: Surroundings) -> Iterator[Served]:
+    """Serve a fresh control with something around it."""
     control = FakeControl()
     limits = LimitSettings(max_model_bytes=4 << 20, max_package_bytes=1 << 20, max_json_bytes=4096)
     loops: list[asyncio.AbstractEventLoop] = []
 
     def make(loop: asyncio.AbstractEventLoop) -> OpenAPI:
         loops.append(loop)
-        return create_app(control, loop, limits)
+        return create_app(control, loop, limits, around=around)
 
     with serving(make, certificate) as port:
         served = Served(control, port, certificate.certificate_file.parent / "authority.pem", loops[0])
@@ -122,3 +123,10 @@ def served(certificate: CertificateSettings) -> Iterator[Served]:
         finally:
             if hasattr(served.kept, "connection"):
                 served.kept.connection.close()
+
+
+@pytest.fixture
+def served(certificate: CertificateSettings) -> Iterator[Served]:
+    """Serve a fresh control."""
+    with served_around(certificate, Surroundings()) as served:
+        yield served

@@ -17,7 +17,14 @@ from fedn_py.web import create_app
 FAR = "https://elsewhere.example/?x='\"<b onclick=a>"
 """In names and texts of the network: it must not become a part of a page."""
 
-NOT_TO_BE_SEEN = {"ui.static", "ui.enter", "ui.report_privacy", "ui.show_masked_update"}
+NOT_TO_BE_SEEN = {
+    "ui.static",
+    "ui.enter",
+    "ui.client_file",
+    "ui.authority_file",
+    "ui.report_privacy",
+    "ui.show_masked_update",
+}
 LEADS_ELSEWHERE = {
     "src",
     "href",

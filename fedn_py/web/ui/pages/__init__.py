@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from fedn_py.web.ui.pages import (
     api,
+    clients,
     events,
     models,
+    network,
     new_session,
     privacy,
     sessions,
@@ -20,9 +22,11 @@ PAGES: tuple[Callable[[Site], None], ...] = (
     start.install,
     new_session.install,
     sessions.install,
+    network.install,
     models.install,
     validation.install,
     events.install,
     privacy.install,
+    clients.install,
     api.install,
 )
