@@ -46,7 +46,7 @@ from fedn_py.reducer.control import (
 from fedn_py.reducer.privacy_words import Assumption, PrivacyRow, PrivacyView
 from fedn_py.reducer.session_limits import SessionChanges
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
-from fedn_py.reducer.validations import MetricView, ValidationView
+from fedn_py.reducer.shown_measurements import MetricView, ValidationView
 
 Item = TypeVar("Item")
 

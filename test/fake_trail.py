@@ -10,7 +10,7 @@ from fake_control import FakeControl
 
 from fedn_py.identity import Digest, SessionId
 from fedn_py.reducer.control import Control, ModelView, PackageView, SessionOptions, SessionView
-from fedn_py.reducer.validations import MetricView, ValidationView
+from fedn_py.reducer.shown_measurements import MetricView, ValidationView
 
 SEED = Digest("5e" * 32)
 PACKAGE = Digest("bac4a9e0" * 8)

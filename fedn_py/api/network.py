@@ -30,7 +30,7 @@ from fedn_py.reducer.control import (
 )
 from fedn_py.reducer.privacy_words import PrivacyView
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
-from fedn_py.reducer.validations import ValidationView
+from fedn_py.reducer.shown_measurements import ValidationView
 
 ENDED = frozenset({"finished", "stopped", "failed"})
 """The statuses in which a session does nothing more by itself."""

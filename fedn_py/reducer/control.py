@@ -16,7 +16,7 @@ from fedn_py.protocol.reducer_terms import Intent
 from fedn_py.reducer.privacy_words import PrivacyView
 from fedn_py.reducer.session_limits import SessionChanges
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
-from fedn_py.reducer.validations import ValidationView
+from fedn_py.reducer.shown_measurements import ValidationView
 
 Role = Literal["admin", "viewer", "combiner", "client"]
 """What a token is for: admin may all, viewer may look, combiner and client may join."""

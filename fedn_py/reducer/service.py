@@ -57,8 +57,9 @@ from fedn_py.reducer.roster import Roster
 from fedn_py.reducer.session_limits import SessionChanges
 from fedn_py.reducer.sessions import Sessions, first_progress
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
+from fedn_py.reducer.shown_measurements import ValidationView
 from fedn_py.reducer.token_book import TokenBook, now_ms
-from fedn_py.reducer.validations import ValidationView, validation_view
+from fedn_py.reducer.validations import validation_view
 from fedn_py.reducer.verifying import verified
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.ports import Documents, Objects

@@ -33,7 +33,8 @@ from fedn_py.reducer.records import (
     SessionRecord,
     TokenKept,
 )
-from fedn_py.reducer.validations import MetricView, means, training_metrics, validation_metrics
+from fedn_py.reducer.shown_measurements import MetricView
+from fedn_py.reducer.validations import means, training_metrics, validation_metrics
 
 Names = Callable[[ClientId], ClientName]
 

@@ -22,7 +22,7 @@ from fedn_py.reducer.control import (
 )
 from fedn_py.reducer.privacy_words import PrivacyView
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
-from fedn_py.reducer.validations import ValidationView
+from fedn_py.reducer.shown_measurements import ValidationView
 from fedn_py.settings import LimitSettings
 from fedn_py.web.bridge import Bridge, upload
 from fedn_py.web.schemas import (

@@ -7,7 +7,7 @@ from itertools import chain
 
 from fedn_py.identity import SessionId
 from fedn_py.reducer.control import Control
-from fedn_py.reducer.validations import MetricView, ValidationView
+from fedn_py.reducer.shown_measurements import MetricView, ValidationView
 
 VALIDATION_COLUMNS = ("session", "round", "model", "measured", "metric", "of", "value", "clients", "hidden")
 """``measured`` is validation or training, ``of`` mean or a client's name; ``hidden`` says why a mean has no value."""

@@ -13,7 +13,8 @@ from fedn_py.identity import ClientName, Generation, SessionId
 from fedn_py.reducer import views
 from fedn_py.reducer.control import UnknownSession
 from fedn_py.reducer.records import MaskedRoundRecord, Measured, RoundRecord
-from fedn_py.reducer.validations import MetricView, means, validation_view
+from fedn_py.reducer.shown_measurements import MetricView
+from fedn_py.reducer.validations import means, validation_view
 
 G_MIN = 3
 PLAIN = RoundRecord(

@@ -8,7 +8,7 @@ from web_server import Served
 
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.reducer.control import EventView
-from fedn_py.reducer.validations import MetricView
+from fedn_py.reducer.shown_measurements import MetricView
 
 DIGEST = "ab" * 32
 

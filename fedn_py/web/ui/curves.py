@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fedn_py.reducer.validations import MetricView, ValidationView
+from fedn_py.reducer.shown_measurements import MetricView, ValidationView
 
 Measured = Literal["validation", "training"]
 Value = float | None
@@ -62,10 +62,12 @@ class Hidden:
 
     Attributes:
         rounds: such as "3, 5 to 9".
+        of: such as " of session 2" where there are two; empty otherwise.
         clients: of the last of them; None where that is not known.
     """
 
     rounds: str
+    of: str
     clients: int | None
     why: str
 
@@ -151,7 +153,7 @@ def _figure(measured: Measured, name: str, both: Sequence[Measurements], clients
         x=x,
         series=(*means, *edges, *(one for one in own if one.has_values)),
         bands=((begin + 3, begin), (begin + 2, begin + 1)) if edges else (),
-        hidden=tuple(hidden for rounds in found for hidden in _hidden(rounds)),
+        hidden=tuple(hidden for place, rounds in enumerate(found) for hidden in _hidden(rounds, of[place])),
         rows=tuple(_rows(both, found)),
     )
 
@@ -172,13 +174,13 @@ def _own_value(client: str) -> ValueOf:
     return lambda metric: metric.by_client.get(client)
 
 
-def _hidden(rounds: Mapping[int, MetricView]) -> Iterator[Hidden]:
+def _hidden(rounds: Mapping[int, MetricView], of: str) -> Iterator[Hidden]:
     numbers: dict[str, list[int]] = {}
     for number, metric in rounds.items():
         if metric.hidden:
             numbers.setdefault(metric.hidden, []).append(number)
     for why, of_it in numbers.items():
-        yield Hidden(spans(of_it), rounds[of_it[-1]].clients, why)
+        yield Hidden(spans(of_it), of, rounds[of_it[-1]].clients, why)
 
 
 def spans(numbers: Iterable[int]) -> str:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from fedn_py.identity import Digest, SessionId
-from fedn_py.reducer.validations import MetricView, ValidationView
+from fedn_py.reducer.shown_measurements import MetricView, ValidationView
 from fedn_py.web.ui.curves import Figure, Measurements, figures, spans
 
 WHY = "2 clients gave it, and a mean is shown of at least 3"

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fedn_py.identity import SessionId
 from fedn_py.reducer.control import Page, SessionOptions, SessionView
-from fedn_py.reducer.validations import ValidationView
+from fedn_py.reducer.shown_measurements import ValidationView
 from fedn_py.web.schemas import Request, SessionText
 from fedn_py.web.ui.curves import Measurements, figures
 from fedn_py.web.ui.site import Site, asked
@@ -81,6 +81,7 @@ def _show(site: Site, query: ValidationQuery, sessions: Page[SessionView], chose
         session=chosen[0],
         against=chosen[1] if len(chosen) > 1 else None,
         sessions=sessions.items,
+        labels=[one.label for one in measured],
         parts_of=(
             ("Validation of the global models", figures("validation", first, second, clients)),
             ("While training", figures("training", first, second, clients)),
