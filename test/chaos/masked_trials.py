@@ -103,6 +103,13 @@ TRIALS = (
         nothing,
     ),
     _masked(
+        "combiner killed with its committee unconfirmed",
+        "a combiner killed when it has told the reducer of its committee, and no client of it",
+        partial(combiner_killed_at, point="committee told, not confirmed"),
+        "the round is done",
+        nothing,
+    ),
+    _masked(
         "combiner killed in Update",
         "combiner-1 killed for good while its clients train",
         combiner_killed_while_clients_train,

@@ -134,6 +134,12 @@ POINTS = (
     Point("validation written", "reducer", _WRITE, "after", _validated),
     Point("session's end unwritten", "reducer", _WRITE, "before", _session_finished),
     Point("keys offered", "combiner", "fedn_py.combiner.masked_cells:MaskedCells.keys_offered", "before"),
+    Point(
+        "committee told, not confirmed",
+        "combiner",
+        "fedn_py.combiner.reducer_stream:ReducerVoice.tell_committee",
+        "after",
+    ),
     Point("masked update added", "combiner", "fedn_py.combiner.masked_sum:MaskedSum.add", "after"),
     Point("update added", "combiner", "fedn_py.combiner.sums:CellSum.add", "after"),
     Point(
