@@ -18,8 +18,6 @@ _ABOVE_ALL = 2**53
 """Below this number are all events: the newest of them come first."""
 
 _FILTERS = ("text", "kind", "severity", "session", "round", "client", "combiner")
-_COMMAND = {"kind": "--kind", "severity": "--severity"}
-"""Filters that ``fedn-py event list`` has too."""
 
 
 def install(site: Site) -> None:
@@ -62,7 +60,9 @@ def place_of(name: str, event: EventView) -> str:
             return f"/models/{value}"
         case "package":
             return f"/packages/{value}"
-        case "client" | "combiner":
+        case "combiner":
+            return f"/network#combiner-{value}"
+        case "client":
             return f"/events?{urlencode([(name, value)])}"
         case _:
             return ""
@@ -75,5 +75,5 @@ def _given(query: EventQuery) -> dict[str, str]:
 
 
 def _command(given: Mapping[str, str]) -> str:
-    options = [word for name, option in _COMMAND.items() if name in given for word in (option, given[name])]
+    options = [word for name, value in given.items() for word in (f"--{name}", value)]
     return shlex.join(["fedn-py", "event", "list", *options])

@@ -113,7 +113,7 @@ def test_each_event_has_a_page(told: Browser) -> None:
 
 def test_the_command_and_the_curl_line_ask_for_the_same(told: Browser) -> None:
     page = told.page("/events?kind=round.failed&severity=error&text=a%20b")
-    assert "fedn-py event list --kind round.failed --severity error" in page
+    assert "fedn-py event list --text &#39;a b&#39; --kind round.failed --severity error" in page
     assert "/api/v1/events?text=a+b&amp;kind=round.failed&amp;severity=error" in page
 
 
