@@ -16,11 +16,6 @@ def attached(roster: Roster, progress: Progress) -> dict[ClientId, CombinerName]
     return places(roster)
 
 
-def too_few(roster: Roster, progress: Progress) -> bool:
-    """Tell whether an attempt cannot begin with those who are there."""
-    return len(attached(roster, progress)) < progress.terms.clients_required
-
-
 def draw(clients: Iterable[ClientId], wanted: int, ticket: str) -> frozenset[ClientId]:
     """Choose ``wanted`` clients, all of them for 0, by the hash of the ticket and their id: fair over rounds."""
     ordered = sorted(clients, key=lambda client: hashlib.sha256(f"{ticket}/{client}".encode()).digest())

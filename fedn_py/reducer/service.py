@@ -12,7 +12,6 @@ from typing import TypeVar
 import fedn_py
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import ClientId, CombinerName, Digest, SessionId, TokenId
-from fedn_py.protocol.drawing import too_few
 from fedn_py.protocol.machine import UnexpectedEvent
 from fedn_py.protocol.messages import RoundProgress
 from fedn_py.protocol.reducer import BY_OPERATOR
@@ -220,9 +219,9 @@ class StoredControl:
         )
 
     def _waiting(self, work: Work) -> str:
-        """Return why nothing goes on, and who is missed where too few are there; empty when it does."""
+        """Return why nothing goes on, and whom an attempt that waits for clients misses; empty when it does."""
         reason = views.waiting_of(work)
-        if not isinstance(work, Gathering) or not too_few(self._parts.mailbox.state.roster, work.progress):
+        if not isinstance(work, Gathering):
             return reason
         return "; ".join(part for part in (reason, self._parts.absences.in_words(self._parts.roster.name_of)) if part)
 

@@ -19,7 +19,7 @@ _NAMED = 3
 _UNDER_WAY = frozenset({"running", "waiting", "paused", "failed"})
 _HEADLINES: dict[Look, str] = {
     "good": "All is well",
-    "wait": "It goes on when what is missing is there",
+    "wait": "Something waits",
     "bad": "Something needs you",
 }
 

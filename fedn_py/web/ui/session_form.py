@@ -128,7 +128,8 @@ def first_values(
     """Return what an untouched form holds: the defaults, and what fits who is attached now."""
     masked = not why_not_masked(network, combiners)
     required = max(LEAST_CLIENTS if masked else 1, (network.clients + 1) // 2)
-    plain = {name: _shown(one.default) for name, one in StartSession.model_fields.items() if _is_plain(one.default)}
+    fields = {one.alias or name: one.default for name, one in StartSession.model_fields.items()}
+    plain = {name: _shown(default) for name, default in fields.items() if isinstance(default, int | float | str)}
     terms = {f"{_MASKED}{name}": _shown(one.default) for name, one in MaskedTerms.model_fields.items()}
     return {
         **plain,
@@ -142,10 +143,6 @@ def first_values(
         "parameters": "{}",
         _METRICS: "",
     }
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, int | float | str)
 
 
 def _shown(value: object) -> str:

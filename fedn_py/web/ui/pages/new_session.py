@@ -37,7 +37,8 @@ def _page(site: Site, filled: Filled | None, refused: PeerFault | None = None) -
     packages, models, combiners = site.ask_all(
         site.control.packages(limit=_LISTED), site.control.models(None, limit=_LISTED), site.control.combiners()
     )
-    newest = [items[0].digest if items else "" for items in (packages.items, models.items)]
+    seeds = [one for one in models.items if one.session is None] or models.items  # a trained one is chosen on purpose
+    newest = [items[0].digest if items else "" for items in (packages.items, seeds)]
     package, seed_model = request.args.get("package", newest[0]), request.args.get("seed", newest[1])
     first = first_values(site.network(), combiners, package, seed_model)
     filled = read_form(first) if filled is None else filled.over(first)

@@ -15,7 +15,7 @@ from fedn_py.web.ui.site import Site, go_to
 from fedn_py.web.ui.terms import masking_in_words
 
 _LISTED = 50
-_ROUNDS_SHOWN = 50
+_ROUNDS_SHOWN = 25
 _UNDER_WAY = frozenset({"running", "waiting", "paused", "failed"})
 
 

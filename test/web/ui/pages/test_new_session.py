@@ -59,6 +59,8 @@ def test_it_is_filled_in_for_who_is_attached_now(served: Served, admin: Browser)
     assert "7 clients on 1 combiner attached now" in page
     assert "no operator has certified this reducer" in page
     assert 'value="none" checked' in page
+    assert "wrong-why" not in page
+    assert "fedn-py session start --package" in page
 
 
 def test_masking_is_chosen_where_an_operator_and_three_clients_in_each_cell_are_there(

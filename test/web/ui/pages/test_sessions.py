@@ -107,10 +107,10 @@ def test_older_rounds_are_on_pages_of_their_own(served: Served, admin: Browser) 
     for number in range(1, 61):
         served.control.finish_round(session.id, number, 0.5)
     newest = admin.page(f"/sessions/{session.id}")
-    assert 'href="/sessions/' + session.id + '?before=12"' in newest
-    older = admin.page(f"/sessions/{session.id}?before=12")
-    assert '<td class="number">11</td>' in older
-    assert '<td class="number">12</td>' not in older
+    assert 'href="/sessions/' + session.id + '?before=37"' in newest
+    older = admin.page(f"/sessions/{session.id}?before=37")
+    assert 'data-label="round">36</td>' in older
+    assert 'data-label="round">37</td>' not in older
 
 
 @pytest.mark.parametrize(
