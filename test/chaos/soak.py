@@ -26,7 +26,7 @@ from fedn_py.reducer.control import SessionOptions, SessionView
 CLIENTS, LIVE = 6, 4
 SAMPLE_EVERY = 10
 FAULT_IN_A_ROUND = 0.15
-STUCK_S = 180.0
+STUCK_S = 600.0
 _LOOK_EVERY_S = 0.2
 
 
