@@ -101,6 +101,15 @@ def test_no_page_needs_inline_code_or_another_host(admin: Browser) -> None:
                 assert re.match(r"[/#](?!/)", attributes[name] or ""), where
 
 
+def test_every_link_leads_to_a_page_that_there_is(admin: Browser) -> None:
+    routes = create_app(FakeControl(), asyncio.new_event_loop(), LimitSettings()).url_map.bind("localhost")
+    for path in paths():
+        for tag, attributes in Elements(admin.page(path)).found:
+            place = (attributes.get("href") or "").partition("#")[0].partition("?")[0]
+            if tag == "a" and place:
+                assert routes.test(place, "GET"), (path, place)
+
+
 def test_every_field_of_every_form_has_a_label(admin: Browser) -> None:
     for path in paths():
         page = admin.page(path)
