@@ -194,4 +194,9 @@ def show_fault(status: int, code: str, text: str, remedy: str) -> Response:
     """Return a page, or a part of one, that tells of a fault."""
     template = "fault_in_place.html" if by_script() else "fault.html"
     title = HTTP_STATUS_CODES.get(status, "Error")
-    return Response(render_template(template, title=title, code=code, text=text, remedy=remedy), status=status)
+    response = Response(render_template(template, title=title, code=code, text=text, remedy=remedy), status=status)
+    if by_script():
+        # Into what was to be fetched anew, whatever part of a page that is: it stays, and is fetched again.
+        response.headers["HX-Reselect"] = ".notice"
+        response.headers["HX-Reswap"] = "innerHTML"
+    return response

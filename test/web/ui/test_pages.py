@@ -122,3 +122,10 @@ def test_every_field_of_every_form_has_a_label(admin: Browser) -> None:
                 path,
                 attributes,
             )
+
+
+def test_a_fault_while_a_part_of_a_page_is_fetched_is_told_in_that_part(admin: Browser) -> None:
+    answer = admin.ask("GET", f"/models/{'0' * 64}", **{"HX-Request": "true"})
+    assert answer.status == 404
+    assert answer.body.startswith(b'<p class="notice bad"')
+    assert (answer.headers["hx-reselect"], answer.headers["hx-reswap"]) == (".notice", "innerHTML")
