@@ -61,9 +61,18 @@ def token_command(name: str, days: float) -> str:
     return f"fedn-py token create {options}"
 
 
-def install_command() -> str:
-    """Return the line that installs this version at a site and starts the client."""
-    return f"python3 -m venv fedn && fedn/bin/pip install ./{WHEEL} && fedn/bin/fedn-py run client -c client.yaml"
+def start_command(name: str, *, install: bool) -> str:
+    """Return the line that starts a client at its site, in the folder of its files.
+
+    Args:
+        install: this version is not there yet.
+    """
+    # Browsers save files so that others can read them.
+    closed = f"chmod 600 {shlex.quote(token_file(name))}"
+    if not install:
+        return f"{closed} && fedn-py run client -c client.yaml"
+    installed = f"python3 -m venv fedn && fedn/bin/pip install ./{WHEEL}"
+    return f"{closed} && {installed} && fedn/bin/fedn-py run client -c client.yaml"
 
 
 def _as_yaml(text: str) -> str:

@@ -147,8 +147,8 @@ def _band(
     rows = -(-len(clients) // _COLUMNS)
     height = max(_LEAST_BAND, rows * _ROW)
     marks = _marks(clients, states, y + (height - rows * _ROW) // 2 + _ROW // 2)
-    told = progress.get(combiner.name)
-    busy = any(mark.state in BUSY for mark in marks) or bool(told and told.training)
+    told = progress.get(combiner.name) if combiner.connected else None
+    busy = combiner.connected and (any(mark.state in BUSY for mark in marks) or bool(told and told.training))
     phase = told.phase if told is not None else ""
     return Band(combiner, marks, y, height, phase, busy, reporting=phase == "reporting")
 

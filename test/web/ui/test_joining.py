@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedn_py import __version__
 from fedn_py.settings import ClientSettings, load_settings
-from fedn_py.web.ui.joining import client_settings, install_command, token_command, token_file
+from fedn_py.web.ui.joining import client_settings, start_command, token_command, token_file
 
 
 def test_a_client_starts_with_the_settings_as_they_are(tmp_path: Path) -> None:
@@ -33,7 +33,9 @@ def test_the_settings_have_no_key_that_the_template_lacks() -> None:
 
 
 def test_commands_name_this_version_and_quote_what_they_are_given() -> None:
-    assert f"fedn_py-{__version__}-py3-none-any.whl" in install_command()
+    assert f"fedn_py-{__version__}-py3-none-any.whl" in start_command("hospital-a", install=True)
+    here = start_command("hospital-a", install=False)
+    assert here == "chmod 600 hospital-a.token && fedn-py run client -c client.yaml"
     assert "--label hospital-a --days 30 --operator-key operator.key -o hospital-a.token" in token_command(
         "hospital-a", 30
     )

@@ -80,6 +80,12 @@ def test_a_link_is_lit_while_something_is_on_its_way() -> None:
     assert the_band(a_round({"anna": "in", "bert": "in"}, "reporting")) == (False, True, "reporting")
 
 
+def test_nothing_is_on_its_way_to_a_combiner_that_is_gone() -> None:
+    gone = a_combiner("north", connected=False)
+    (band,) = draw([gone], [a_client("anna")], a_round({"anna": "training"}, "reporting")).bands
+    assert (band.busy, band.reporting, band.phase) == (False, False, "")
+
+
 def test_the_legend_names_only_what_is_drawn() -> None:
     drawing = draw([a_combiner("north")], [a_client("anna"), a_client("bert", None)], a_round({"anna": "in"}))
     assert drawing.states == ("away", "in")

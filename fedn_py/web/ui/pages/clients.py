@@ -17,7 +17,7 @@ from fedn_py.identity import ClientId, TokenId, parse_name
 from fedn_py.reducer.control import Unknown
 from fedn_py.web.problems import located, status_of
 from fedn_py.web.schemas import DAY_S, ClientPath, CreateToken, TokenPath
-from fedn_py.web.ui.joining import WHEEL, client_settings, install_command, token_command, token_file
+from fedn_py.web.ui.joining import WHEEL, client_settings, start_command, token_command, token_file
 from fedn_py.web.ui.site import Site, asked, caller, go_to
 
 _LISTED = 100
@@ -105,7 +105,7 @@ def _page(site: Site, wanted: Wanted, *, made: Made | None = None, fault: FednEr
         reducer=_reducer(site),
         has_authority=site.joining is not None,
         command=token_command(name, wanted.days),
-        install=install_command(),
+        start=start_command(name, install=site.sandbox is None),
         token_file=token_file(name),
         wheel=WHEEL,
         own_token=caller().token,
