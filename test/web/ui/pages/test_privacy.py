@@ -11,6 +11,7 @@ from fake_trail import a_trained_session, counted_calls
 from flask_openapi3.openapi import OpenAPI
 from web_server import Served, serving
 
+from fedn_py.identity import SessionId
 from fedn_py.runtime.desk import MaskedUpdateView
 from fedn_py.settings import CertificateSettings, LimitSettings
 from fedn_py.web import create_app
@@ -126,6 +127,11 @@ def test_in_a_sandbox_one_masked_update_is_shown_beside_what_was_opened(in_sandb
     assert "1 2147483648 4294967295 …" in text
     assert "0.00000 0.25000 -0.12500 …" in text
     assert page.count("<svg") == 2
+
+
+def test_a_session_that_is_not_masked_has_no_masked_update_to_show(in_sandbox: Browser) -> None:
+    in_sandbox.served.control.privacy_views[SessionId(SESSION)] = a_view(PLAIN)
+    assert "masked-update" not in in_sandbox.page("/privacy")
 
 
 def test_before_the_commit_nothing_is_opened(in_sandbox: Browser, desk: Desk) -> None:
