@@ -62,7 +62,7 @@ class AttemptAtHand:
         streams: (ctx, member) to its sealed stream, stored and found to be what its answer names.
         asked: (ctx, member) of whom the stream was asked.
         strays: objects that somebody named for this attempt and that it has no use for.
-        changed: set when a stream has come or will not.
+        changed: set when a stream has come or will not, and when the attempt was saved.
         round_secret: what opens the answers; None once it is unset, or where it is still wrapped in the document.
         opened: what the last opening gave; never written anywhere.
         naming: the model that its commit is about to name.
@@ -309,6 +309,7 @@ class Attempts:
 
         await self._patience.until_done(lambda: self._ledger.change("rounds", at.key, RoundRecord, saved))
         at.attempt = attempt
+        at.changed.set()
 
     async def secret_of(self, at: AttemptAtHand) -> bytes:
         """Return what opens an attempt's answers.

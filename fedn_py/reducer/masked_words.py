@@ -211,7 +211,11 @@ class MaskedWords:
         self._mailbox.spawn(self._await_stream(at, ctx, member))
 
     async def _await_stream(self, at: AttemptAtHand, ctx: bytes, member: bytes) -> list[Event]:
-        await asyncio.sleep(stream_within_s(at))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(stream_within_s(at)):
+                while (ctx, member) not in at.streams and at.attempt.stage == "running":
+                    at.changed.clear()
+                    await at.changed.wait()
         cell = at.cell_of(ctx)
         if cell is None or (ctx, member) in at.streams or at.attempt.stage != "running":
             return []

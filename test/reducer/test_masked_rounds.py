@@ -501,6 +501,17 @@ def test_one_stream_of_each_slot_is_asked_for(tmp_path: Path) -> None:
     in_a_masked_network(tmp_path, story)
 
 
+def test_nobody_waits_for_a_stream_that_has_come(tmp_path: Path) -> None:
+    async def story(network: Network) -> None:
+        await a_masked_combiner(network)
+        await start(network)
+        await network.at_rest()
+        async with asyncio.timeout(STREAM_S / 2):
+            await until(lambda: not network.mailbox._tasks)
+
+    in_a_masked_network(tmp_path, story)
+
+
 def test_a_stream_that_is_said_to_have_another_size_is_refused_by_name(tmp_path: Path) -> None:
     async def story(network: Network) -> None:
         combiner = await a_masked_combiner(network)
