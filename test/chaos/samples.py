@@ -1,6 +1,7 @@
 """How much the processes of a network hold, sampled again and again, and whether it stays flat."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ MOST_GROWTH = 1.10
 MOST_MORE = 3
 """Descriptors, threads, tasks, children or files that may be more in the last quarter: no moment is like another."""
 
+FOR_A_CLIENT = {"fds": 2, "threads": 2, "tasks": 12}
+"""What a combiner has more for each client that has come to it."""
+
 WORK = ("scratch", "spool", "masked")
 """Folders in a process's state whose files belong to work in hand."""
 
@@ -31,12 +35,14 @@ class Sample:
         pid: another one is another life.
         rss: bytes. spooled: bytes of files of WORK.
         held: count of each of COUNTED; files are those of WORK.
+        clients: how many are attached to it.
     """
 
     pid: int
     rss: int
     spooled: int
     held: Mapping[str, int]
+    clients: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +65,23 @@ class Row:
 
 def sampled(network: ChaosNetwork) -> dict[str, Sample]:
     """Return what every process of ours holds now; those that are just starting or ending are left out."""
-    found = {}
+    found, clients = {}, Counter(network.attached().values())
     for role in ("reducer", "combiner", "client"):
         for name in network.crew.names(role):
             try:
-                found[name] = _sample(network, name)
+                found[name] = _sample(network, name, clients[name])
             except (AssertionError, OSError):
                 continue
     return found
 
 
-def _sample(network: ChaosNetwork, name: str) -> Sample:
+def _sample(network: ChaosNetwork, name: str, clients: int) -> Sample:
     pid = network.crew.pid(name)
     status = Path(f"/proc/{pid}/status").read_text()
     rss = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
     work = [size for folder in WORK for size in _sizes(network.folder.state(name) / folder)]
     held = {**network.crew.held(name), "children": len(descendants(pid)), "files": len(work)}
-    return Sample(pid, rss, sum(work), held)
+    return Sample(pid, rss, sum(work), held, clients)
 
 
 def _sizes(folder: Path) -> list[int]:
@@ -114,10 +120,12 @@ def _row(name: str, taken: Sequence[Sample | None]) -> Row:
     if rss[3] > MOST_GROWTH * rss[1]:
         faults.append(f"memory grew by {rss[3] / rss[1] - 1:.0%}")
     held = {}
+    clients = [statistics.median(one.clients for one in quarter) for quarter in (second, last)]
+    came = max(0.0, clients[1] - clients[0])
     for what in COUNTED:
         before, after = (statistics.median(one.held[what] for one in quarter) for quarter in (second, last))
         held[what] = before, after
-        if after > before + MOST_MORE:
+        if after > before + MOST_MORE + came * FOR_A_CLIENT.get(what, 0):
             faults.append(f"{what} grew from {before:g} to {after:g}")
     return Row(name, rss, held, last[-1].spooled, tuple(faults))
 

@@ -37,6 +37,17 @@ def test_a_leak_of_anything_that_is_counted_is_named(what: str) -> None:
     assert row.faults == (f"{what} grew from 17 to 27",)
 
 
+def test_what_more_clients_take_is_no_leak_and_more_than_that_is() -> None:
+    def taken(tasks_of_three: int) -> list[Sample | None]:
+        return [
+            Sample(1, 100 * MIB, 0, {**dict.fromkeys(COUNTED, 10), "tasks": 10 + late * tasks_of_three}, 3 + late * 3)
+            for late in (at >= TAKEN // 2 for at in range(TAKEN))
+        ]
+
+    assert rows({"combiner-1": taken(30)})[0].faults == ()
+    assert rows({"combiner-1": taken(60)})[0].faults == ("tasks grew from 10 to 70",)
+
+
 def test_one_moment_with_more_is_no_leak() -> None:
     (row,) = rows({"client-1": samples_of(fds=lambda at: 90 if at == TAKEN - 1 else 10)})
     assert row.faults == ()
