@@ -16,7 +16,7 @@ ROUNDS ?= 200
 PURE_TESTS := $(wildcard test/test_*.py test/model test/masking test/aggregation test/protocol test/scenarios test/repository)
 
 .DEFAULT_GOAL := help
-.PHONY: help install sandbox test test-examples swarm fuzz chaos soak check gates servers format proto docs wheel clean
+.PHONY: help install sandbox test test-examples swarm fuzz chaos soak bench-web check gates servers format proto docs wheel clean
 
 help:  ## List these targets
 	@echo "fedn_py: make TARGET"
@@ -49,6 +49,9 @@ chaos: .venv/.installed-dev servers  ## Kill, stop and cut real processes at nam
 
 soak: .venv/.installed-dev servers  ## Masked rounds on real processes with faults at random; does memory stay flat? (ROUNDS=200)
 	@PYTHONPATH=test:test/system $(BIN)/python -m chaos.soak --rounds $(ROUNDS) $(ARGS)
+
+bench-web: .venv/.installed  ## Time each web page with 1,000 clients and 200 rounds in the stores (ARGS="--clients 100")
+	@$(BIN)/fedn-py bench web $(ARGS)
 
 check: gates  ## Before each commit: format, lint, types, layers, wire, pure tests; under a minute
 	@$(BIN)/python -m pytest -q $(PURE_TESTS)

@@ -15,6 +15,37 @@ def about() -> None:
     """Measure how fast the parts are on this machine."""
 
 
+@benches.command("web")
+def web(
+    *,
+    clients: Annotated[int, typer.Option(min=1, help="Clients in the registry.")] = 1_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of the session.")] = 200,
+    in_round: Annotated[int, typer.Option(min=1, help="Clients in each of them.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long the reducer takes to make each of its web pages.
+
+    Example: fedn-py bench web --clients 1000 --rounds 200
+    """
+    import asyncio
+
+    from fedn_py.bench.web import History, measure
+    from fedn_py.runtime.logging import configure_logging
+
+    configure_logging("console", "error", fields={})
+    found = asyncio.run(measure(History(clients, rounds, in_round)))
+
+    def human() -> None:
+        rows = [
+            (name, f"{row['median_ms']:.0f}", f"{row['max_ms']:.0f}", f"{row['bytes'] / 1000:,.0f}")
+            for name, row in found.items()
+        ]
+        print_table(("page", "median ms", "max ms", "kB"), rows, empty="nothing was measured")
+        hint("fedn-py bench web --json")
+
+    print_data(found, human, as_json=as_json)
+
+
 @benches.command("masking")
 def masking(
     params: Annotated[int, typer.Option(min=1_000, help="Weights of the update.")] = 25_000_000,
