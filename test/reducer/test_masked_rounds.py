@@ -51,6 +51,7 @@ from fedn_py.protocol.messages import (
     WordForClients,
 )
 from fedn_py.protocol.reducer_work import Failed, Gathering, Paused
+from fedn_py.reducer.cell_commits import STREAM_S
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_documents import attempt_of, bytes_of, signed_of
 from fedn_py.reducer.masked_sessions import BeyondPolicy, MaskingNotSetUp
