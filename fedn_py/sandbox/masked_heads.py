@@ -53,16 +53,17 @@ class MaskedHeads:
     def __init__(self, folder: SandboxFolder) -> None:
         self._folder = folder
         self._heads: dict[str, MaskedHead] = {}
-        self._seen: dict[str, str] = {}
+        self._seen: dict[str, set[str]] = {}
         self._order = itertools.count(1)
 
     def look(self, clients: Iterable[str]) -> None:
         """Look into the folders of these clients. Blocking."""
         for client in clients:
             state = self._folder.state(client)
-            for file in state.joinpath(MASKED_FOLDER).glob("upload-*"):
-                if self._seen.get(client) != file.name:
-                    self._take(client, file, state / MEMORY_FILE)
+            there = {file.name: file for file in state.joinpath(MASKED_FOLDER).glob("upload-*")}
+            before = self._seen.get(client, set()) & there.keys()
+            new = {name for name in there.keys() - before if self._take(client, there[name], state / MEMORY_FILE)}
+            self._seen[client] = before | new
 
     def newest(self, client: str = "") -> MaskedHead:
         """Return the last that was seen of a client, or of all; raises NothingMasked."""
@@ -71,14 +72,15 @@ class MaskedHeads:
             raise NothingMasked(client)
         return max(found, key=lambda head: head.order)
 
-    def _take(self, client: str, file: Path, memory: Path) -> None:
+    def _take(self, client: str, file: Path, memory: Path) -> bool:
+        """Keep the beginning of a file; return whether there is no need to look at it again."""
         try:
             row = next((row for row in read_uploads(memory) if row.file_name == file.name), None)
             if row is None:
-                return  # not yet promised to be sent; the next look finds it
+                return False  # it may not be sent before the client's memory has it
             words = np.fromfile(file, "<u4", WORDS_SHOWN).astype(np.uint32)
         except (OSError, FednError):
-            return  # its round ended in between
-        self._seen[client] = file.name
+            return False  # its round ended in between
         session = row.session.hex()
         self._heads[client] = MaskedHead(next(self._order), client, session, row.round, words, row.size // 4)
+        return True
