@@ -150,9 +150,9 @@ def actions_of(view: SessionView) -> Iterator[Action]:
                 confirm="The way out of a privacy hold: clients train anew from the same global model, with another "
                 "seed. What they uploaded for this round before is never opened. Go on?",
             )
-    elif view.status in {"running", "waiting"} and view.intent == "run":
-        yield action("Pause after this round", "pause")
-    if view.status in {"running", "waiting"} and view.intent not in {"end", "stop"}:
+    elif view.intent == "run" and view.status in {"running", "waiting"}:
+        yield action("Pause after this round" if view.status == "running" else "Pause", "pause")
+    if view.status == "running" and view.intent not in {"end", "stop"}:
         yield action(
             "Stop after this round",
             "stop",
@@ -161,7 +161,7 @@ def actions_of(view: SessionView) -> Iterator[Action]:
             confirm=f"{view.name} ends when the round under way has; it cannot be resumed. Stop it?",
         )
     if view.status in _UNDER_WAY and view.intent != "stop":
-        lost = "The work on the round under way is lost. " if view.status in {"running", "waiting"} else ""
+        lost = "The work on the round under way is lost. " if view.status == "running" else ""
         yield action(
             "Stop now",
             "stop",
