@@ -197,6 +197,9 @@ class ReducerNode(StoringNode):
             seat.lost_alarm = self.later(self.world.sizes.combiner_grace_s, lambda: self._lose(name, seat.instance))
 
     def _lose(self, name: CombinerName, instance: InstanceId) -> None:
+        seat = self.seats.get(name)
+        if seat is None or seat.instance != instance or seat.stream is not None:
+            return  # it rang while this reducer stood still, and a new life was heard first
         del self.seats[name]
         self.take(CombinerLost(name, instance))
 

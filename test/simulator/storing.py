@@ -34,19 +34,22 @@ class StoringNode(LeasedNode):
         return self.world.store.objects.get(digest)
 
     def sweeping(self) -> Work:
-        """Remove what no document names, again and again: list it first, and remove it when that is done."""
+        """Remove what no document names, again and again: list it first, and look again before each is removed."""
         world = self.world
         while True:
             yield world.chaos.uniform(0.5, 1.5) * SWEEPS_EVERY_S
             if world.store.objects.away or world.shelf_is_away():
                 continue
-            found = world.store.objects.unnamed(world.store.named(), world.sizes.sweep_grace_s)
+            found = self._unnamed()
             yield world.chaos.uniform(0.1, 3)
             for digest in found:
-                if not world.store.objects.away:
+                if not world.store.objects.away and digest in self._unnamed():
                     world.store.objects.delete(digest)
                     world.chaos.noticed("an object is swept")
                 yield world.chaos.store_s()
+
+    def _unnamed(self) -> list[Digest]:
+        return self.world.store.objects.unnamed(self.world.store.named(), self.world.sizes.sweep_grace_s)
 
 
 def is_kept(node: StoringNode, digest: Digest) -> bool:

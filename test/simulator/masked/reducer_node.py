@@ -4,6 +4,7 @@ Its events wait in a mailbox: while one effect takes its time, what comes in wai
 """
 
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ from fedn_py.protocol.reducer_work import (
     ValidationArrived,
 )
 from fedn_py.reducer.lease import LEASE_KEY
+from fedn_py.reducer.ledger import RecordExists
 
 if TYPE_CHECKING:
     from simulator.masked.world import MaskedWorld
@@ -101,7 +103,8 @@ class MaskedReducerNode(ReducerNode):
 
     def _start(self, terms: SessionTerms) -> Work:
         kept = self.shelf.keep(SessionRow(terms))
-        yield from self.patiently(lambda: awaited(self.ledger.add("sessions", terms.session, kept)))
+        with suppress(RecordExists):  # written before, by a write whose answer was lost and that came late
+            yield from self.patiently(lambda: awaited(self.ledger.add("sessions", terms.session, kept)))
         yield from self.patiently(lambda: awaited(self.ledger.stamp("network", LEASE_KEY)))
         return [SessionStarted(first_progress(terms))]
 
