@@ -113,6 +113,8 @@ def test_a_masked_session_makes_models_that_are_the_mean_of_its_clients(tmp_path
         assert np.abs(model - (np.array([1.0, 2.0, 3.0]) + mean)).max() < encoding.error_bound(5, 250) + 1e-6
         assert first.samples == 5 * 50
         assert {one.samples for one in first.included} == {0}  # nobody knows those of a single client
+        phases = [one.phase for one in first.phases]
+        assert phases[:5] == ["planning", "sum", "updating", "sum2", "unmasking"]
 
     in_a_masked_network(tmp_path, story)
 
