@@ -1,12 +1,13 @@
 """What all tests share: modules beside this file can be imported, real servers run, and skips are told at the end."""
 
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import pytest
 
@@ -14,6 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from servers.build import NAMES, NotBuilt, build, find
 from servers.running import NotReady, S3Server, running_minio, running_mongodb, running_versitygw
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 Running = TypeVar("Running")
 
@@ -61,6 +65,21 @@ def versitygw_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Ser
     """Another S3 server."""
     with _started("versitygw", running_versitygw(tmp_path_factory.mktemp("versitygw"))) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator["Browser"]:
+    """The system's Chromium, without a window."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        absent("needs chromium: install it; .ci/install does on Debian and Ubuntu")
+    with sync_playwright() as playwright:
+        # Its own sandbox needs rights that a container often has not; it sees nothing but the pages of the tests.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from flask import Response, render_template
 
 from fedn_py.identity import SessionId
 from fedn_py.reducer.control import Unknown
+from fedn_py.runtime.desk import DeskRefused
 from fedn_py.web.schemas import Request, SessionPath, SessionText, session_id
 from fedn_py.web.ui.exposures import SYMBOLS, exposures
 from fedn_py.web.ui.histograms import histogram
@@ -49,7 +50,12 @@ def install(site: Site) -> None:
     def show_masked_update() -> str:
         if site.sandbox is None:
             raise Unknown("masked update to be shown", "in this network", "Only a sandbox keeps some to be looked at.")
-        update = site.ask(site.sandbox.masked_update())
+        try:
+            update = site.ask(site.sandbox.masked_update())
+        except DeskRefused as none_yet:
+            if none_yet.code != "NothingMasked":
+                raise
+            return render_template("masked_update.html", update=None, why=none_yet)
         return render_template(
             "masked_update.html",
             update=update,

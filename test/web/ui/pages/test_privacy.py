@@ -12,7 +12,7 @@ from flask_openapi3.openapi import OpenAPI
 from web_server import Served, serving
 
 from fedn_py.identity import SessionId
-from fedn_py.runtime.desk import MaskedUpdateView
+from fedn_py.runtime.desk import DeskRefused, MaskedUpdateView
 from fedn_py.settings import CertificateSettings, LimitSettings
 from fedn_py.web import create_app
 from fedn_py.web.surroundings import Surroundings
@@ -91,8 +91,11 @@ class Desk:
     """A sandbox that has seen one masked update."""
 
     opened: tuple[float, ...] = (0.0, 0.25, -0.125)
+    refusal: DeskRefused | None = None
 
     async def masked_update(self, client: str = "") -> MaskedUpdateView:
+        if self.refusal is not None:
+            raise self.refusal
         return MaskedUpdateView(client or "anna", SESSION, 2, (1, 2**31, 2**32 - 1), 651, self.opened)
 
 
@@ -139,6 +142,19 @@ def test_before_the_commit_nothing_is_opened(in_sandbox: Browser, desk: Desk) ->
     page = in_sandbox.page("/privacy/masked-update")
     assert "nothing has been opened" in page
     assert page.count("<svg") == 1
+
+
+def test_before_the_first_masked_round_the_panel_says_that_there_is_none_to_look_at(
+    in_sandbox: Browser, desk: Desk
+) -> None:
+    desk.refusal = DeskRefused("NothingMasked", "no masked update has been seen", "Look again after a round.")
+    answer = in_sandbox.ask("GET", "/privacy/masked-update")
+    assert answer.status == 200
+    assert "There is none to look at yet: no masked update has been seen. Look again after a round." in text_of(
+        answer.body.decode()
+    )
+    desk.refusal = DeskRefused("ProcessUnknown", "there is no such client", "")
+    assert in_sandbox.ask("GET", "/privacy/masked-update").status == 422
 
 
 def test_outside_of_a_sandbox_there_is_no_such_panel(masked: Browser) -> None:
