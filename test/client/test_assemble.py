@@ -49,6 +49,12 @@ class NoCombiner(PeerFault):
     """As the reducer says it."""
 
 
+@pytest.fixture
+def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a client wait for a tenth of the time between its tries: such a test is about how many there are."""
+    monkeypatch.setattr("fedn_py.client.combiner_side._BASE_S", 0.05)
+
+
 def test_a_client_trains_from_the_round_s_model_and_uploads_the_difference(tmp_path: Path) -> None:
     async def told(network: Network) -> None:
         hello = await network.combiner.heard("attached")
@@ -166,6 +172,7 @@ def test_a_client_on_a_flapping_link_stays_with_its_combiner(tmp_path: Path) -> 
     story(tmp_path, told)
 
 
+@pytest.mark.usefixtures("soon_again")
 def test_a_client_whose_combiner_stays_away_is_sent_to_another_by_the_reducer(tmp_path: Path) -> None:
     async def told(network: Network) -> None:
         await network.combiner.heard("attached")
@@ -356,6 +363,7 @@ def test_an_upload_that_its_combiner_s_end_cut_is_sent_again_when_asked_for(tmp_
 # ---- refused
 
 
+@pytest.mark.usefixtures("soon_again")
 def test_a_token_that_is_replaced_is_used_without_a_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async def told(network: Network) -> None:
         await network.combiner.heard("attached")
@@ -390,6 +398,7 @@ async def last_assignment(network: Network) -> Any:
         NoCombiner("no combiner has room", remedy="Start a combiner, or wait."),
     ],
 )
+@pytest.mark.usefixtures("soon_again")
 def test_why_there_is_no_place_is_told_once_with_what_to_do_and_it_is_asked_for_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], refusal: PeerFault
 ) -> None:
@@ -408,6 +417,7 @@ def test_why_there_is_no_place_is_told_once_with_what_to_do_and_it_is_asked_for_
     assert refusal.remedy in lines[0]
 
 
+@pytest.mark.usefixtures("soon_again")
 def test_an_unreachable_network_is_told_once_however_its_words_change(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -233,7 +233,8 @@ def test_a_wrong_password_is_said_without_the_password(mongodb_uri: str) -> None
     asyncio.run(steps())
 
 
-def test_a_server_that_is_not_there_is_said_in_time_with_the_way_out() -> None:
+def test_a_server_that_is_not_there_is_said_in_time_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedn_py.store.mongodb._SELECTION_TIMEOUT_MS", 500)
     port = free_port()
     with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{port}") as raised:
         asyncio.run(open_mongodb(f"mongodb://anna:{SECRET}@127.0.0.1:{port}/", "x"))
