@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pymongo
 import pytest
 import yaml
 from minio import Minio
 from running_network import ROOT, RunningNetwork
-from safetensors.numpy import load_file
+from safetensors.numpy import load, load_file
 from servers.running import S3Server, free_port
 
 from fedn_py.protocol.masked.certificates import Policy
@@ -154,6 +155,7 @@ def test_the_commands_of_the_page_on_several_hosts_make_each_file_that_it_sends_
         "combiner-1.credential",
         "combiner-1.token",
         "hospital-a.token",
+        "auditor.token",
     }
     public = {file for file in made if file.endswith(".pem")} | {"policy.signed"}
     for file in made - public:
@@ -161,7 +163,7 @@ def test_the_commands_of_the_page_on_several_hosts_make_each_file_that_it_sends_
 
 
 @pytest.mark.services
-def test_the_sandbox_of_the_page_on_mongodb_and_minio_leaves_models_and_rounds_there(
+def test_the_sandbox_of_the_page_on_mongodb_and_minio_leaves_documents_and_objects_there_alone(
     tmp_path: Path, mongodb_uri: str, minio_server: S3Server
 ) -> None:
     keys = {"FEDN_MINIO_ACCESS_KEY": minio_server.access_key, "FEDN_MINIO_SECRET_KEY": minio_server.secret_key}
@@ -172,8 +174,9 @@ def test_the_sandbox_of_the_page_on_mongodb_and_minio_leaves_models_and_rounds_t
     summary = json.loads((tmp_path / "network" / "out.json").read_text())
     assert summary["status"] == "finished"
     with pymongo.MongoClient(mongodb_uri) as client:
-        stored = list(client["fedn_py"]["rounds"].find({"content.session": summary["session"]}))
-    assert {one["content"]["record"]["model"] for one in stored} == {one["model"] for one in summary["rounds"]}
+        rounds = list(client["fedn_py"]["rounds"].find({"content.session": summary["session"]}))
+    stored = {one["content"]["number"]: one["content"]["record"]["model"] for one in rounds}
+    assert stored == {one["number"]: one["model"] for one in summary["rounds"]}
     store = Minio(
         endpoint=minio_server.url.removeprefix("http://"),
         access_key=minio_server.access_key,
@@ -181,7 +184,11 @@ def test_the_sandbox_of_the_page_on_mongodb_and_minio_leaves_models_and_rounds_t
         secure=False,
     )
     names = [str(one.object_name) for one in store.list_objects("fedn-py", recursive=True)]
-    assert [name for name in names if name.endswith(summary["final_model"])]
+    (name,) = [name for name in names if name.endswith(summary["final_model"])]
+    model = load(store.get_object(bucket_name="fedn-py", object_name=name).read())
+    assert np.isfinite(model["coef_"]).all()
+    # Nothing was put into the embedded stores beside them.
+    assert not list((tmp_path / "network" / "state" / "reducer").rglob("*.sqlite"))
 
 
 def test_the_settings_of_the_page_on_mongodb_and_minio_load(tmp_path: Path) -> None:
