@@ -9,85 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pymongo
-import pytest
-from minio import Minio
-from running_network import ROOT, UNEQUAL, fedn_py, sandbox
-from safetensors.numpy import load
-from servers.running import S3Server
+from running_network import UNEQUAL, fedn_py
 
 from fedn_py.api.network import Network
 from fedn_py.api.profile import load_profile
-
-DIGITS = ROOT / "test" / "digits-sklearn"
-
-
-def central_accuracy(data: Path) -> float:
-    """Train the same model on the union of the data with the project's own script."""
-    done = subprocess.run(
-        [sys.executable, "central.py", "--data", str(data)], cwd=DIGITS, capture_output=True, text=True, check=True
-    )
-    found = re.search(r"accuracy[^0-9]*([0-9.]+)", done.stdout)
-    assert found, done.stdout
-    return float(found[1])
-
-
-def test_five_rounds_on_eight_clients_come_within_3_points_of_central_training(tmp_path: Path) -> None:
-    summary = sandbox(
-        tmp_path, "--clients", "8", "--combiners", "2", "--rounds", "5", "--project", str(DIGITS), "--masking", "none"
-    )
-
-    assert [one["number"] for one in summary["rounds"]] == [1, 2, 3, 4, 5]
-    everybody = sorted(f"client-{number}" for number in range(1, 9))
-    for one in summary["rounds"]:
-        assert one["clients"] == everybody
-        assert one["combiners"] == ["combiner-1", "combiner-2"]
-        assert one["samples"] > 1_000
-        assert one["seconds"] > 0
-        assert len(one["model"]) == 64
-    assert summary["final_model"] == summary["rounds"][-1]["model"]
-    accuracy = summary["rounds"][-1]["metrics"]["accuracy"]
-    (data,) = (tmp_path / "state" / "data").iterdir()
-    assert accuracy > central_accuracy(data) - 0.03
-
-
-@pytest.mark.services
-def test_documents_are_seen_in_mongodb_and_objects_in_minio(
-    tmp_path: Path, mongodb_uri: str, minio_server: S3Server
-) -> None:
-    keys = {"FEDN_MINIO_ACCESS_KEY": minio_server.access_key, "FEDN_MINIO_SECRET_KEY": minio_server.secret_key}
-    summary = sandbox(
-        tmp_path,
-        "--clients",
-        "6",
-        "--combiners",
-        "2",
-        "--rounds",
-        "2",
-        "--project",
-        str(UNEQUAL),
-        "--mongodb",
-        mongodb_uri,
-        "--minio",
-        minio_server.url,
-        **keys,
-    )
-
-    with pymongo.MongoClient(mongodb_uri) as client:
-        rounds = list(client["fedn_py"]["rounds"].find({"content.session": summary["session"]}))
-    stored = {one["content"]["number"]: one["content"]["record"]["model"] for one in rounds}
-    assert stored == {one["number"]: one["model"] for one in summary["rounds"]}
-    endpoint = minio_server.url.removeprefix("http://")
-    store = Minio(
-        endpoint=endpoint, access_key=minio_server.access_key, secret_key=minio_server.secret_key, secure=False
-    )
-    names = {one.object_name for one in store.list_objects("fedn-py", recursive=True)}
-    (name,) = [name for name in names if name.endswith(summary["final_model"])]
-    model = load(store.get_object(bucket_name="fedn-py", object_name=name).read())
-    assert np.isfinite(model["mean"]).all()
-    # Nothing was put into the embedded stores beside them.
-    assert not list((tmp_path / "state" / "state" / "reducer").rglob("*.sqlite"))
 
 
 def test_ctrl_c_ends_every_process_and_the_same_command_goes_on_with_the_session(tmp_path: Path) -> None:
