@@ -1,6 +1,7 @@
 """A reducer's web face, served over TLS, in front of a control in memory."""
 
 import asyncio
+import copy
 import http.client
 import json
 import ssl
@@ -8,11 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_control import FakeControl
+from flask_openapi3 import openapi, utils
 from flask_openapi3.openapi import OpenAPI
 
 from fedn_py.settings import CertificateSettings, LimitSettings
@@ -79,6 +82,22 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateSettings
     )
 
 
+_schema_of = cache(utils.get_model_schema)
+
+
+@contextmanager
+def schemas_made_once() -> Iterator[None]:
+    """Make the JSON schema of a form once for all applications: it would be most of what it takes to make each."""
+
+    def a_copy(*of: Any, **how: Any) -> dict[str, Any]:
+        return copy.deepcopy(_schema_of(*of, **how))
+
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (openapi, utils):
+            patched.setattr(module, "get_model_schema", a_copy)
+        yield
+
+
 @contextmanager
 def serving(make: Callable[[asyncio.AbstractEventLoop], OpenAPI], certificate: CertificateSettings) -> Iterator[int]:
     """Serve an application in an event loop of a thread of its own; gives its port."""
@@ -88,7 +107,9 @@ def serving(make: Callable[[asyncio.AbstractEventLoop], OpenAPI], certificate: C
     async def main() -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        server = await serve_web(make(loop), "127.0.0.1:0", certificate)
+        with schemas_made_once():
+            app = make(loop)
+        server = await serve_web(app, "127.0.0.1:0", certificate)
         box.append((server.address[1], stop, loop))
         up.set()
         await stop.wait()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import cache
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from flask import Response
@@ -247,6 +248,7 @@ def session_id(path: SessionPath) -> SessionId:
     return SessionId(path.session)
 
 
+@cache
 def described(view: type, name: str = "") -> type[BaseModel]:
     """Return a model of a view dataclass, for OpenAPI."""
     hints = get_type_hints(view, include_extras=True)
@@ -257,6 +259,7 @@ def described(view: type, name: str = "") -> type[BaseModel]:
     return create_model(name or view.__name__, __doc__=view.__doc__, **fields)
 
 
+@cache
 def page_of(view: type) -> type[BaseModel]:
     """Return a model of a page of views, for OpenAPI."""
     name = f"{view.__name__}Page"
