@@ -1,6 +1,7 @@
-"""Two reducers on the same stores, as real processes: one active, one standing by, through every way to lose the first.
+"""Two reducers on the same stores, as real processes: one active, one standing by; the first is lost and comes back.
 
-One story, as its processes take longer to start than anything in it takes.
+One story, as its processes take longer to start than anything in it takes. The other ways to lose a reducer, killed and
+asked to end, are trials of ``make chaos``: chaos/standby_trials.py.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from fedn_py.reducer.control import RoundView, SessionOptions
 from fedn_py.reducer.lease import TTL_S
 from fedn_py.sandbox.folder import Where
 
-CLIENTS, ROUNDS = 3, 5
+CLIENTS, ROUNDS = 3, 3
 
 MODEL = '''
 import time
@@ -209,28 +210,28 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.mark.services
-@pytest.mark.timeout(500)  # it starts ten processes; on a busy machine each takes its time
-def test_a_masked_session_survives_every_way_to_lose_its_reducer(
+@pytest.mark.timeout(500)  # it starts seven processes; on a busy machine each takes its time
+def test_a_masked_session_survives_a_reducer_that_stands_still_and_wakes_up_behind_the_one_that_took_over(
     start_network: Callable[..., RunningNetwork], project: Path, mongodb_uri: str, minio_server: S3Server
 ) -> None:
     keys = {"FEDN_MINIO_ACCESS_KEY": minio_server.access_key, "FEDN_MINIO_SECRET_KEY": minio_server.secret_key}
     network = start_network(1, Where(mongodb=mongodb_uri, minio=minio_server.url), **keys)
     pair = Pair(network, mongodb_uri)
 
+    pair.start("standby")
+    pair.await_standby("standby", "reducer")
+    status, text = pair.probe("standby", "/api/v1/status")
+    assert (status, json.loads(text)["code"]) == (503, "NotActive")
+    assert pair.probe("standby", "/healthz")[0] == 200
+    network.start_combiner(1, reducer=pair.addresses)
+    for number, data in enumerate(network.prepared(project, CLIENTS), 1):
+        network.start_client(number, data, reducer=pair.addresses)
+    package, seed = network.uploaded(project)
+    network.await_clients(CLIENTS)
+
     # Whatever else the machine does: nobody takes the lease of one that lives.
     with all_cores_busy():
-        began = time.monotonic()
-        pair.start("standby")
-        pair.await_standby("standby", "reducer")
-        status, text = pair.probe("standby", "/api/v1/status")
-        assert (status, json.loads(text)["code"]) == (503, "NotActive")
-        assert pair.probe("standby", "/healthz")[0] == 200
-        network.start_combiner(1, reducer=pair.addresses)
-        for number, data in enumerate(network.prepared(project, CLIENTS), 1):
-            network.start_client(number, data, reducer=pair.addresses)
-        package, seed = network.uploaded(project)
-        network.await_clients(CLIENTS)
-        time.sleep(max(0.0, began + TTL_S + 3 - time.monotonic()))
+        time.sleep(TTL_S + 2)
         assert pair.lease()["fence"] == 1
         pair.await_standby("standby", "reducer")
 
@@ -256,18 +257,6 @@ def test_a_masked_session_survives_every_way_to_lose_its_reducer(
     paused.send_signal(signal.SIGCONT)
     assert paused.wait(90) == 1
     assert "Superseded" in network.folder.log("reducer").read_text(errors="replace")
-
-    # Killed in the middle of a round.
-    pair.start("reducer")
-    pair.await_standby("reducer", "standby")
-    pair.lost("standby", lambda process: process.kill()).wait()
-    pair.open_gate(3)
-    pair.await_training(session, 4)
-
-    # Stopped: it hands over.
-    pair.start("standby")
-    pair.await_standby("standby", "reducer")
-    assert pair.lost("reducer", lambda process: process.terminate()).wait(10) == 0
     pair.open_gate(ROUNDS)
 
     ended = network.network.wait(session, timeout_s=120.0, poll_s=0.1)
@@ -279,7 +268,7 @@ def test_a_masked_session_survives_every_way_to_lose_its_reducer(
     models = network.network.models(session)
     assert len({model.digest for model in models}) == ROUNDS
     events = network.network.events(limit=1_000)
-    assert [event.kind for event in events].count("reducer.took_over") == 3
+    assert [event.kind for event in events].count("reducer.took_over") == 1
     assert not [event.text for event in events if "privacy hold" in event.text or event.kind == "stores.restored"]
     assert [event.seq for event in events] == sorted({event.seq for event in events})
 
