@@ -1,7 +1,7 @@
 """Tells open pages that something has changed: server-sent events on the event loop, where no view's thread waits.
 
 An event says that there is something new and not what: a page asks again for what it shows, with the rights that it
-has. Where a network lets no stream through, pages ask ``/live/poll`` instead.
+has. Where a network lets no stream through, pages ask ``/api/v1/live/poll`` instead.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from fedn_py.web.bridge import EXCHANGE, Exchange, Message
 from fedn_py.web.problems import answer_problem
 from fedn_py.web.sign_in import signed_in
 
-PATH = "/live"
+PATH = "/api/v1/live"
 LIVE = "fedn_py.live"
 """Where an application keeps its Live."""
 

@@ -7,7 +7,7 @@ from fedn_py.web.live import MOST_STREAMS
 
 def following(served: Served, token: str, **headers: str):  # type: ignore[no-untyped-def]
     connection = served.connect()
-    connection.request("GET", "/live", headers={"Authorization": f"Bearer {token}", **headers})
+    connection.request("GET", "/api/v1/live", headers={"Authorization": f"Bearer {token}", **headers})
     return connection, connection.getresponse()
 
 
@@ -60,7 +60,7 @@ def test_one_token_opens_so_many_streams_and_no_view_waits_for_them(served: Serv
 
 def test_a_network_without_streams_asks_what_is_new(served: Served) -> None:
     token = served.control.let_in("viewer")
-    assert served.ask("GET", "/live/poll", token=token).json == {"changes": 0}
-    assert served.ask("GET", "/live/poll?after=0", token=token).json == {"changes": 0}
+    assert served.ask("GET", "/api/v1/live/poll", token=token).json == {"changes": 0}
+    assert served.ask("GET", "/api/v1/live/poll?after=0", token=token).json == {"changes": 0}
     ring(served)
-    assert served.ask("GET", "/live/poll?after=0", token=token).json == {"changes": 1}
+    assert served.ask("GET", "/api/v1/live/poll?after=0", token=token).json == {"changes": 1}
