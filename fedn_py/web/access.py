@@ -31,14 +31,14 @@ def install_access(app: Flask, control: Control, bridge: Bridge, csrf: CSRFProte
     def check() -> None:
         if request.url_rule is None or request.endpoint in PUBLIC:
             return
-        caller = _who_calls(control, bridge, csrf)
+        # Before anything is refused: the page that tells of it has navigation and a way out too.
+        g.caller = caller = _who_calls(control, bridge, csrf)
         looking = request.endpoint in FOR_VIEWERS or (request.method in _LOOKING and request.endpoint not in ADMIN_ONLY)
         if caller.role != "admin" and not (looking and caller.role == "viewer"):
             raise NotAllowed(
                 f"a token of role {caller.role} cannot do this",
                 remedy=f"Use a token of role {'viewer or admin' if looking else 'admin'}.",
             )
-        g.caller = caller
 
     app.before_request(check)
 

@@ -129,3 +129,13 @@ def test_a_fault_while_a_part_of_a_page_is_fetched_is_told_in_that_part(admin: B
     assert answer.status == 404
     assert answer.body.startswith(b'<p class="notice bad"')
     assert (answer.headers["hx-reselect"], answer.headers["hx-reswap"]) == (".notice", "innerHTML")
+
+
+def test_who_may_not_see_a_page_is_led_back_and_can_leave(served: Served, browser: Browser) -> None:
+    browser.enter(served.control.let_in("viewer"))
+    answer = browser.ask("GET", "/clients", Accept="text/html")
+    page = answer.body.decode()
+    assert answer.status == 403
+    assert 'href="/sessions"' in page
+    assert 'href="/clients"' not in page
+    assert 'action="/sign-out"' in page
