@@ -11,15 +11,16 @@ CLIP, N_MAX, WEIGHT_CAP = 10.0, 64, 10_000
 """What a masked session has unless it is told otherwise."""
 
 
-def saved_updates(folder: Path, round_number: int, included: list[str]) -> list[tuple[dict[str, np.ndarray], int]]:
-    """Return the trained models and sample counts that the included clients saved for a round."""
+def saved_updates(
+    folder: Path, round_number: int, included: list[str], *, session: int = 1
+) -> list[tuple[dict[str, np.ndarray], int]]:
+    """Return the trained models and sample counts that the included clients saved for a round of a session."""
     found = []
     for client in included:
-        facts = [json.loads(file.read_text()) for file in sorted((folder / client).glob("*.json"))]
+        facts = [json.loads(file.read_text()) for file in sorted((folder / client).glob(f"session-{session}-*.json"))]
         of_round = [one for one in facts if one["round"] == round_number]
         last = max(of_round, key=lambda one: one["attempt"])
-        stem = f"session-*-round-{round_number}-attempt-{last['attempt']}.safetensors"
-        (model,) = (folder / client).glob(stem)
+        model = folder / client / f"session-{session}-round-{round_number}-attempt-{last['attempt']}.safetensors"
         found.append((load_file(model), last["num_samples"]))
     return found
 

@@ -1,4 +1,4 @@
-"""Masked rounds on real processes: exactly the mean that they say they are, as accurate as plain and central training.
+"""Rounds on real processes: masked and plain, exactly the mean that they say they are, as accurate as central training.
 
 One story, as its processes take longer to start than anything in it takes.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from oracle import masked_error, masked_mean, saved_updates
+from oracle import largest_relative_difference, masked_error, masked_mean, saved_updates, weighted_mean
 from running_network import ROOT
 from safetensors.numpy import load_file
 
@@ -50,8 +50,13 @@ def trained(state: Path, kept: Path, told: Path) -> Iterator[dict[str, Any]]:
     assert process.returncode == 0
 
 
+def stored_models(state: Path) -> dict[str, Path]:
+    """Return the reducer's objects by their digests."""
+    return {file.name: file for file in (state / "state/reducer/objects").rglob("*") if file.is_file()}
+
+
 def assert_each_model_is_the_mean_of_its_clients(summary: dict[str, Any], state: Path, kept: Path) -> None:
-    stored = {file.name: file for file in (state / "state/reducer/objects").rglob("*") if file.is_file()}
+    stored = stored_models(state)
     base = load_file(stored[summary["seed_model"]])
     for done in summary["rounds"]:
         updates = saved_updates(kept, done["number"], done["clients"])
@@ -65,6 +70,15 @@ def assert_each_model_is_the_mean_of_its_clients(summary: dict[str, Any], state:
             assert np.abs(model[name] - exact).max() <= allowed
             assert np.abs(mean[name]).max() > 100 * bound  # else the test could not tell
         base = model
+
+
+def assert_rest_says_the_same(network: Network, summary: dict[str, Any]) -> None:
+    done = {one.number: one.model for one in network.rounds(summary["session"])}
+    assert {one["number"]: one["model"] for one in summary["rounds"]} == done
+    assert sorted(client.name for client in network.clients()) == EVERYBODY
+    assert all(client.connected for client in network.clients())
+    kinds = {event.kind for event in network.events(limit=500)}
+    assert {"session.started", "round.committed", "round.validated", "session.finished"} <= kinds
 
 
 def plain_rounds(network: Network, seed_model: Digest) -> list[RoundView]:
@@ -103,11 +117,20 @@ def test_five_rounds_on_eight_clients_are_the_mean_of_all_and_as_accurate_masked
         assert summary["final_model"] == summary["rounds"][-1]["model"]
         assert_each_model_is_the_mean_of_its_clients(summary, state, kept)
 
-        plain = plain_rounds(Network.of(load_profile(state / "profile.yaml")), summary["seed_model"])
+        network = Network.of(load_profile(state / "profile.yaml"))
+        assert_rest_says_the_same(network, summary)
 
+        plain = plain_rounds(network, summary["seed_model"])
+
+    stored = stored_models(state)
+    base = load_file(stored[summary["seed_model"]])
     for done in plain:
         assert sorted(client.name for client in done.clients) == EVERYBODY
         assert sorted(done.combiners) == ["combiner-1", "combiner-2"]
+        model = load_file(stored[str(done.model)])
+        mean = weighted_mean(base, saved_updates(kept, done.number, EVERYBODY, session=2))
+        assert largest_relative_difference(model, mean) < 1e-6
+        base = model
     masked_accuracy, plain_accuracy = summary["rounds"][-1]["metrics"]["accuracy"], plain[-1].metrics["accuracy"]
     assert masked_accuracy > plain_accuracy - 0.01
     (data,) = (state / "data").iterdir()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from oracle import largest_relative_difference, saved_updates, weighted_mean
-from running_network import UNEQUAL, RunningNetwork, sandbox
+from running_network import UNEQUAL, RunningNetwork
 from safetensors.numpy import load_file
 
 
@@ -41,32 +41,3 @@ def test_one_client_of_10_samples_on_one_combiner_weighs_10_against_7_times_1000
         assert np.max(np.abs(model["mean"] - oracle["mean"])) < 0.01 < abs(50.0 - model["mean"][0]) / 2
         assert np.array_equal(model["steps"], base["steps"])
         base = model
-
-
-def test_a_sandbox_keeps_updates_that_the_oracle_agrees_with(tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    summary = sandbox(
-        tmp_path,
-        "--clients",
-        "4",
-        "--combiners",
-        "2",
-        "--rounds",
-        "2",
-        "--project",
-        str(UNEQUAL),
-        "--masking",
-        "none",
-        "--keep-updates",
-        str(kept),
-    )
-    assert [one["number"] for one in summary["rounds"]] == [1, 2]
-    objects = tmp_path / "state" / "state" / "reducer" / "objects"
-    stored = {file.name: file for file in objects.rglob("*") if file.is_file()}
-    base = load_file(stored[summary["seed_model"]])
-    for done in summary["rounds"]:
-        model = load_file(stored[done["model"]])
-        oracle = weighted_mean(base, saved_updates(kept, done["number"], done["clients"]))
-        assert largest_relative_difference(model, oracle) < 1e-6
-        base = model
-    assert summary["final_model"] == summary["rounds"][-1]["model"]
