@@ -2,6 +2,7 @@
 
 import re
 from http.cookies import SimpleCookie
+from urllib.parse import urlencode
 
 from web_server import Answer, Served
 
@@ -33,6 +34,14 @@ class Browser:
     def enter(self, token: str) -> None:
         link = self.served.ask("POST", "/api/v1/sign-in-links", token=token).json["path"]
         assert self.ask("GET", link).status == 200
+
+    def sign_in(self, token: str, then: str = "") -> Answer:
+        """Fill in the page to sign in and send it."""
+        place = f"/sign-in?then={then}" if then else "/sign-in"
+        found = re.search(r'name="csrf_token" value="([^"]+)"', self.page(place))
+        assert found is not None
+        here = f"https://localhost:{self.served.port}/sign-in"
+        return self.ask("POST", place, urlencode({"token": token, "csrf_token": found[1]}).encode(), Referer=here)
 
     @property
     def csrf(self) -> str:

@@ -83,11 +83,14 @@ def a_validation(session: SessionId, number: int) -> ValidationView:
     )
 
 
+_NOT_COUNTED = {"recognise", "authenticate", "changed"}
+
+
 @contextmanager
 def counted_calls(control: FakeControl) -> Iterator[Counter[str]]:
-    """Count what is asked of a control, by method; who asks is not counted."""
+    """Count what is asked of a control, by method; who asks, and how often something has changed, is not counted."""
     counts: Counter[str] = Counter()
-    names = [name for name in vars(Control) if not name.startswith("_") and name not in {"recognise", "authenticate"}]
+    names = [name for name in vars(Control) if not name.startswith("_") and name not in _NOT_COUNTED]
     for name in names:
         setattr(control, name, _counting(name, getattr(control, name), counts))
     try:

@@ -29,7 +29,11 @@ def install_access(app: Flask, control: Control, bridge: Bridge, csrf: CSRFProte
     """Check who makes a request before anything of it is read."""
 
     def check() -> None:
-        if request.url_rule is None or request.endpoint in PUBLIC:
+        if request.url_rule is None:
+            return
+        if request.endpoint in PUBLIC:
+            if request.method not in _LOOKING:
+                check_csrf(csrf)
             return
         # Before anything is refused: the page that tells of it has navigation and a way out too.
         g.caller = caller = _who_calls(control, bridge, csrf)

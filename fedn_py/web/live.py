@@ -90,12 +90,11 @@ class Live:
         told = last
         while not exchange.gone and not self._closing.is_set():
             changes = await self._next_change(told)
+            try:
+                await self._control.recognise(token)  # revoked or expired meanwhile, it is told nothing more
+            except FednError:
+                break
             if changes is None:
-                # A heartbeat is also when a revoked token's stream ends.
-                try:
-                    await self._control.recognise(token)
-                except FednError:
-                    break
                 await _say(send, b": still here\n\n")
                 continue
             told = changes

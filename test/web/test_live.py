@@ -64,3 +64,13 @@ def test_a_network_without_streams_asks_what_is_new(served: Served) -> None:
     assert served.ask("GET", "/api/v1/live/poll?after=0", token=token).json == {"changes": 0}
     ring(served)
     assert served.ask("GET", "/api/v1/live/poll?after=0", token=token).json == {"changes": 1}
+
+
+def test_a_revoked_token_is_told_nothing_more_however_much_goes_on(served: Served) -> None:
+    token = served.control.let_in("viewer")
+    connection, response = following(served, token)
+    assert next_change(response) == 0
+    del served.control.callers[token]
+    ring(served)
+    assert b"data:" not in response.read()
+    connection.close()

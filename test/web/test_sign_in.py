@@ -37,18 +37,18 @@ def test_the_cookie_is_for_this_host_by_https_and_for_no_script_and_holds_no_sec
 
 
 def test_a_token_signs_in_and_another_text_says_what_is_wrong(served: Served, browser: Browser) -> None:
-    wrong = browser.ask("POST", "/sign-in", b"token=fedn1.wrong")
+    wrong = browser.sign_in("fedn1.wrong")
     assert wrong.status == 401
     assert b"the token is unknown" in wrong.body
     assert browser.ask("GET", "/").status == 303
-    assert browser.ask("POST", "/sign-in", f"token={served.control.let_in('viewer')}".encode()).status == 200
+    assert browser.sign_in(served.control.let_in("viewer")).status == 200
     assert browser.ask("GET", "/").status == 200
 
 
 @pytest.mark.parametrize("role", ["client", "combiner"])
 def test_a_process_s_token_signs_nobody_in(served: Served, browser: Browser, role: str) -> None:
     token = served.control.let_in(role)  # type: ignore[arg-type]
-    assert browser.ask("POST", "/sign-in", f"token={token}".encode()).status == 403
+    assert browser.sign_in(token).status == 403
     assert browser.ask("GET", "/").status == 303
 
 
@@ -58,6 +58,14 @@ def test_a_revoked_token_signs_its_browsers_out(served: Served, browser: Browser
     del served.control.callers[token]
     assert browser.ask("GET", "/").status == 303
     assert browser.ask("GET", "/api/v1/status").status == 401
+
+
+def test_another_site_signs_nobody_in(served: Served, browser: Browser) -> None:
+    token = served.control.let_in("viewer")
+    elsewhere = {"Origin": "https://elsewhere.example", "Referer": "https://elsewhere.example/"}
+    for headers in ({}, elsewhere):
+        assert browser.ask("POST", "/sign-in", f"token={token}".encode(), **headers).status == 403
+        assert browser.ask("GET", "/").status == 303
 
 
 def test_signing_out_forgets_the_browser(served: Served, browser: Browser) -> None:
@@ -95,18 +103,29 @@ def test_a_cookie_that_was_changed_is_worth_nothing(served: Served, browser: Bro
 
 def test_guessing_ends_after_ten_wrong_attempts_and_the_rest_goes_on(served: Served, browser: Browser) -> None:
     for _ in range(10):
-        assert browser.ask("POST", "/sign-in", b"token=x").status == 401
-    refused = browser.ask("POST", "/sign-in", b"token=x")
+        assert browser.sign_in("x").status == 401
+    refused = browser.sign_in("x")
     assert refused.status == 429
     assert int(refused.headers["retry-after"]) > 0
     assert browser.ask("GET", "/sign-in").status == 200
     assert served.ask("GET", "/api/v1/status", token=served.control.let_in("admin")).status == 200
 
 
-@pytest.mark.parametrize("then", ["//elsewhere.example", "https://elsewhere.example", "/\\elsewhere.example", ""])
+@pytest.mark.parametrize(
+    "then",
+    [
+        "//elsewhere.example",
+        "https://elsewhere.example",
+        "/\\elsewhere.example",
+        "/%09/elsewhere.example",
+        "/%0d/elsewhere.example",
+        "/%0a/elsewhere.example",
+        "",
+    ],
+)
 def test_signing_in_leads_to_no_other_site(served: Served, browser: Browser, then: str) -> None:
     token = served.control.let_in("admin")
-    page = browser.ask("POST", f"/sign-in?then={then}", f"token={token}".encode()).body.decode()
+    page = browser.sign_in(token, then).body.decode()
     assert 'content="0;url=/"' in page
 
 

@@ -134,11 +134,18 @@ def install_pages(
     for install in PAGES:
         install(site)
     words.install(app)
+    blueprint.before_request(lambda: _note_changes(site))
     blueprint.app_context_processor(lambda: _what_templates_know(site))
     blueprint.register_error_handler(FednError, _on_fault)
     blueprint.register_error_handler(HTTPException, _on_http)
     app.register_blueprint(blueprint)
     app.register_error_handler(404, _on_unknown_page)
+
+
+def _note_changes(site: Site) -> None:
+    """Keep how often something has changed from before the page is read: what changes from here on is told to it."""
+    if hasattr(g, "caller") and request.method == "GET" and not by_script():
+        g.changes = site.ask(site.control.changed(-1))
 
 
 def _what_templates_know(site: Site) -> dict[str, Any]:
@@ -151,6 +158,7 @@ def _what_templates_know(site: Site) -> dict[str, Any]:
         "software": __version__,
         "static": _static,
         "by_script": by_script(),
+        "changes": g.get("changes", -1),
         "network": site.network() if who is not None else None,
     }
 

@@ -1,5 +1,7 @@
 """Coming in and going out: by a one-time link, or by a token."""
 
+import re
+
 from flask import Response, render_template, request
 
 from fedn_py.errors import FednError
@@ -57,5 +59,6 @@ def _entered() -> Response:
 
 def _inner(place: str) -> str:
     """Return a place of this site, "/" for anything that could lead elsewhere."""
-    is_inner = place.startswith("/") and not place.startswith(("//", "/\\")) and "\n" not in place
+    # Browsers take a backslash for a slash, and leave out tabs and ends of lines wherever they stand.
+    is_inner = place.startswith("/") and not place.startswith("//") and re.search(r"[\\\x00-\x20]", place) is None
     return place.rstrip("?") if is_inner else "/"

@@ -3,21 +3,22 @@
 
 const body = document.body;
 
-// ---- changes: a stream where the network lets one through, else a question every second
+// ---- changes: one tab holds a stream, or asks every second where none gets through, and tells the others
 
 const POLL_EVERY_MS = 1500;
-let seen = -1;
+const tabs = new BroadcastChannel("fedn-live");
+let seen = Number(body.dataset.changes);
 
-function changed(changes) {
-  document.getElementById("lost").hidden = true;
-  if (changes === seen) return;
-  const first = seen === -1;
-  seen = changes;
-  if (!first) body.dispatchEvent(new CustomEvent("fedn-change"));
+function hear(news) {
+  document.getElementById("lost").hidden = !news.lost;
+  if (news.lost || news.changes === seen) return;
+  seen = news.changes;
+  body.dispatchEvent(new CustomEvent("fedn-change"));
 }
 
-function lost() {
-  document.getElementById("lost").hidden = false;
+function tell(news) {
+  tabs.postMessage(news);
+  hear(news);
 }
 
 async function poll() {
@@ -25,8 +26,8 @@ async function poll() {
     const answer = await fetch(`${body.dataset.live}/poll?after=${seen}`, { cache: "no-store" });
     if (answer.status === 401) { location.reload(); return; }
     if (!answer.ok) throw new Error(answer.statusText);
-    changed((await answer.json()).changes);
-  } catch { lost(); }
+    tell(await answer.json());
+  } catch { tell({ lost: true }); }
   setTimeout(poll, POLL_EVERY_MS);
 }
 
@@ -34,7 +35,7 @@ function listen() {
   if (!window.EventSource) { poll(); return; }
   let failed = 0;
   const stream = new EventSource(body.dataset.live);
-  stream.addEventListener("change", (event) => { failed = 0; changed(JSON.parse(event.data).changes); });
+  stream.addEventListener("change", (event) => { failed = 0; tell(JSON.parse(event.data)); });
   stream.addEventListener("error", () => {
     failed += 1;
     // Once: the reducer starts again, and the browser comes back by itself. Thrice: streams do not get through here.
@@ -42,7 +43,12 @@ function listen() {
   });
 }
 
-if (body.dataset.live) listen();
+if (body.dataset.live) {
+  tabs.addEventListener("message", (event) => hear(event.data));
+  // A browser opens six connections to a host: were each tab to hold one for its stream, the seventh would hang.
+  // The lock is held until its tab is closed; then the next one gets it.
+  navigator.locks.request("fedn-live", () => new Promise(listen));
+}
 
 // ---- curves
 
