@@ -7,54 +7,83 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from running_network import UNEQUAL, fedn_py
 
-from fedn_py.api.network import Network
-from fedn_py.api.profile import load_profile
 
+@contextmanager
+def until_ctrl_c(command: Sequence[str]) -> Iterator[Callable[[str], str]]:
+    """Run a sandbox and end it as Ctrl-C does; gives what waits for a line of it."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    said: list[str] = []
 
-def test_ctrl_c_ends_every_process_and_the_same_command_goes_on_with_the_session(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "3", "--combiners", "1"]
-    command += ["--port", "0", "--rounds", "100000", "--project", str(UNEQUAL)]
+    def read_until(pattern: str) -> str:
+        for line in process.stdout or ():
+            said.append(line)
+            if re.search(pattern, line):
+                return line
+        raise AssertionError("".join(said))
 
-    def run_until_a_round_is_done() -> str:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        seen = []
-        for line in process.stdout:
-            seen.append(line)
-            if re.search(r"round \d+/100000: 3 clients", line):
-                break
+    try:
+        yield read_until
+    finally:
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=30)
-        assert process.returncode == 0
-        assert "All processes have ended" in rest
-        return "".join(seen) + rest
-
-    run_until_a_round_is_done()
-    assert processes_of(state) == []
-    again = run_until_a_round_is_done()
-    assert processes_of(state) == []
-
-    assert re.search(r"session-1 goes on after [1-9]\d* rounds", again)
-    rounds = [int(number) for number in re.findall(r"round (\d+)/100000: 3 clients", again)]
-    assert rounds
-    assert min(rounds) > 1
+    assert process.returncode == 0
+    assert "All processes have ended" in rest
 
 
-def processes_of(state: Path) -> list[str]:
+def test_a_session_goes_on_after_ctrl_c_and_without_a_killed_client_but_not_with_another_project(
+    tmp_path: Path,
+) -> None:
+    project, state = tmp_path / "mine", tmp_path / "state"
+    shutil.copytree(UNEQUAL, project)
+    options = ["sandbox", "--dir", str(state), "--port", "0", "--clients", "4", "--combiners", "1"]
+    options += ["--project", str(project)]
+    command = [sys.executable, "-m", "fedn_py", *options, "--rounds", "100000"]
+
+    with until_ctrl_c(command) as read_until:
+        read_until(r"round \d+/100000: 4 clients")
+    assert processes_of(state) == {}
+
+    with until_ctrl_c(command) as read_until:
+        read_until(r"session-1 goes on after [1-9]\d* rounds")
+        first = re.search(r"round (\d+)/", read_until(r"round \d+/100000: 4 clients"))
+        assert first is not None
+        assert int(first[1]) > 1
+        (killed,) = (pid for pid, line in processes_of(state).items() if "config/client-2.yaml" in line)
+        os.kill(killed, signal.SIGKILL)
+        assert "exit code -9" in read_until("client-2 ended")
+        read_until(r"round \d+/100000: 3 clients")
+    assert processes_of(state) == {}
+
+    with (project / "model.py").open("a") as file:
+        file.write("# edited\n")
+    refused = fedn_py(*options, "--rounds", "1", "--exit")
+    assert refused.returncode == 1
+    assert "--new-session" in refused.stderr
+
+    summary = tmp_path / "out.json"
+    done = fedn_py(*options, "--rounds", "1", "--exit", "--new-session", "--summary", str(summary))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [one["number"] for one in json.loads(summary.read_text())["rounds"]] == [1]
+    # The edited project has had its data made anew.
+    assert len(list((state / "data").iterdir())) == 2
+
+
+def processes_of(state: Path) -> dict[int, str]:
     """Return the command lines of processes that were started for a sandbox's folder."""
-    lines = []
+    lines = {}
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
         if f"{state}/config" in line:
-            lines.append(line)
+            lines[int(entry.parent.name)] = line
     return lines
 
 
@@ -92,80 +121,3 @@ def test_a_sandbox_whose_package_fails_says_why_and_exits_with_1(tmp_path: Path)
     assert done.returncode == 1
     assert "TooFewUpdates" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-
-
-def test_the_summary_of_a_sandbox_is_what_rest_says(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "2", "--combiners", "1"]
-    command += ["--port", "0", "--rounds", "1", "--project", str(UNEQUAL), "--summary", str(tmp_path / "out.json")]
-    command += ["--masking", "none"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert any("Ctrl-C" in line for line in process.stdout)
-        network = Network.of(load_profile(state / "profile.yaml"))
-        summary = json.loads((tmp_path / "out.json").read_text())
-        (done,) = network.rounds(summary["session"])
-        assert summary["rounds"][0]["model"] == done.model
-        assert [client.name for client in network.clients()] == ["client-1", "client-2"]
-        assert all(client.connected for client in network.clients())
-        kinds = {event.kind for event in network.events(limit=500)}
-        assert {"session.started", "round.committed", "round.validated", "session.finished"} <= kinds
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
-    assert process.returncode == 0
-
-
-def test_a_killed_client_is_told_and_the_session_goes_on_without_it(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "4", "--combiners", "1"]
-    command += ["--port", "0", "--rounds", "100000", "--project", str(UNEQUAL)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-
-    def read_until(pattern: str) -> str:
-        return next(line for line in process.stdout or () if re.search(pattern, line))
-
-    try:
-        read_until(r"round \d+/100000: 4 clients")
-        pid = next(
-            int(entry.parent.name)
-            for entry in Path("/proc").glob("[0-9]*/cmdline")
-            if f"{state}/config/client-2.yaml" in entry.read_bytes().decode(errors="replace")
-        )
-        os.kill(pid, signal.SIGKILL)
-        assert "exit code -9" in read_until("client-2 ended")
-        read_until(r"round \d+/100000: 3 clients")
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-    assert process.returncode == 0
-
-
-def test_a_session_under_way_is_not_gone_on_with_by_another_project(tmp_path: Path) -> None:
-    project = tmp_path / "mine"
-    shutil.copytree(UNEQUAL, project)
-    state = tmp_path / "state"
-    command = [sys.executable, "-m", "fedn_py", "sandbox", "--dir", str(state), "--clients", "2", "--combiners", "1"]
-    command += ["--port", "0", "--rounds", "100000", "--project", str(project), "--masking", "none"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert any("2 clients," in line for line in process.stdout)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
-    with (project / "model.py").open("a") as file:
-        file.write("# edited\n")
-    again = ["sandbox", "--dir", str(state), "--port", "0", "--clients", "2", "--combiners", "1"]
-    again += ["--rounds", "1", "--exit", "--masking", "none"]
-
-    refused = fedn_py(*again, "--project", str(project))
-    assert refused.returncode == 1
-    assert "--new-session" in refused.stderr
-
-    done = fedn_py(*again, "--project", str(project), "--new-session", "--summary", str(tmp_path / "out.json"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    summary = json.loads((tmp_path / "out.json").read_text())
-    assert [one["number"] for one in summary["rounds"]] == [1]
-    # The edited project has had its data made anew.
-    assert len(list((state / "data").iterdir())) == 2
