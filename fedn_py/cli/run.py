@@ -110,7 +110,8 @@ async def serve_reducer(settings: "ReducerSettings", stop: asyncio.Event) -> Non
             address = f"https://{_called(host)}:{port}"
             say = _sayer(settings.logging)
             say(f"reducer {settings.name}: {address} (pages, REST API), {settings.listen_grpc} (gRPC)")
-            if reducer.new_admin is not None and settings.logging.format == "console":  # secrets stay out of logs
+            # A log for machines is kept; a sandbox prints a link of its own, and keeps what its processes print.
+            if reducer.new_admin is not None and settings.logging.format == "console" and not settings.sandbox_socket:
                 link = links.make(reducer.new_admin, FIRST_LINK_VALID_S)
                 note(f"sign in as admin, once and within a day: {address}{link}")
             await reducer.run()
