@@ -82,7 +82,9 @@ _REST = """# REST API
 
 The reducer serves it over HTTPS under `/api/v1`; `/api/v1/openapi.json` describes it in full (OpenAPI 3.1) and needs no
 token. Every other route asks for `Authorization: Bearer TOKEN`: a token of role viewer or admin to look, of role admin
-to change anything or to see tokens. From Python: `from fedn_py.api import connect`.
+to change anything or to see tokens. The cookie of a browser that such a token signed in is as good; to change anything
+it takes the header `X-CSRFToken` beside it, with the token that every page holds in `data-csrf`, and a `Referer` of
+this address. From Python: `from fedn_py.api import connect`.
 
 Instants are seconds since 1970 in UTC, durations are in seconds. A list comes as `{"items": [...], "next": ...}`; ask
 again with `after=NEXT` until `next` is null. Uploads are the bare file as the body, with its `Content-Length`.
@@ -95,10 +97,11 @@ Errors are `application/problem+json` (RFC 9457) with `code`, `title`, `status`,
 | 400 | the body is not JSON, or an upload broke off |
 | 401, 403 | no valid token, or one without the right |
 | 404 | no such session, round, model, package, token or route |
+| 408 | the body was not whole within 10 seconds; uploads have longer |
 | 409 | it does not fit the present state, such as a second session |
 | 411, 413, 415 | no Content-Length, too large, not JSON |
 | 422 | a field is wrong, or the model or package is refused |
-| 503, 507 | a store cannot be reached, or is full |
+| 503, 507 | a store cannot be reached, or is full; 503 too while more bodies come in than can be held |
 """
 
 
@@ -270,6 +273,8 @@ def _answer(operation: Mapping[str, Any]) -> str:
         schema = response.get("content", {}).get("application/json", {}).get("schema", {})
         if "$ref" in schema:
             return f"\nAnswers {status} with a `{schema['$ref'].rsplit('/', 1)[1]}`.\n"
+        if "text/event-stream" in response.get("content", {}):
+            return f"\nAnswers {status} with a stream. {response['description']}.\n"
         if "application/x-ndjson" in response.get("content", {}):
             return f"\nAnswers {status} with a `VerificationView` on each line, as it goes on.\n"
     return "\nAnswers 200 with the file.\n"

@@ -15,13 +15,15 @@ from fedn_py.reducer.control import Control
 from fedn_py.settings import LimitSettings
 from fedn_py.web.access import install_access
 from fedn_py.web.answers import add_headers
+from fedn_py.web.areas import PREFIX
+from fedn_py.web.bodies import UPLOADS
 from fedn_py.web.bridge import Bridge
-from fedn_py.web.live import LIVE, Live, changed_soon, polled
-from fedn_py.web.live import PATH as LIVE_PATH
+from fedn_py.web.joining_routes import joining_routes
+from fedn_py.web.live import LIVE, Live
+from fedn_py.web.live_routes import live_routes
 from fedn_py.web.probes import install_probes
 from fedn_py.web.problems import MEDIA_TYPE, Problem, answer_problem, install_problems, located
 from fedn_py.web.routes import (
-    PREFIX,
     model_routes,
     network_routes,
     package_routes,
@@ -29,7 +31,8 @@ from fedn_py.web.routes import (
     sign_in_routes,
     token_routes,
 )
-from fedn_py.web.schemas import StrictJSON, answer_json
+from fedn_py.web.sandbox_routes import sandbox_routes
+from fedn_py.web.schemas import StrictJSON
 from fedn_py.web.sign_in import SignInLinks, install_sign_in
 from fedn_py.web.surroundings import Surroundings
 from fedn_py.web.throttle import install_throttle
@@ -56,6 +59,7 @@ def create_app(
     """
     bridge = Bridge(loop)
     links = links or SignInLinks()
+    around = around or Surroundings()
     app = OpenAPI(
         "fedn_py.web",
         info=Info(title="fedn_py", version=__version__, description="The REST API of a reducer."),
@@ -75,7 +79,7 @@ def create_app(
     install_access(app, control, bridge, csrf)
     app.before_request(_check_body)
     app.after_request(add_headers)
-    install_pages(app, control, bridge, limits, links, around=around or Surroundings())
+    install_pages(app, control, bridge, limits, links, around=around)
     install_probes(app, lambda: bridge.call(control.not_ready()))
     app.register_api(network_routes(control, bridge))
     app.register_api(session_routes(control, bridge))
@@ -83,12 +87,12 @@ def create_app(
     app.register_api(package_routes(control, bridge, limits))
     app.register_api(token_routes(control, bridge))
     app.register_api(sign_in_routes(links))
+    app.register_api(live_routes(control, bridge))
+    app.register_api(joining_routes(around.joining))
+    app.register_api(sandbox_routes(around.sandbox, bridge))
 
     app.extensions[LIVE] = Live(app, control)
-
-    @app.route(f"{LIVE_PATH}/poll")
-    def poll_changes() -> Response:
-        return answer_json({"changes": bridge.call(changed_soon(control, polled(request)))})
+    app.extensions[UPLOADS] = frozenset(rule.rule for rule in app.url_map.iter_rules() if rule.endpoint in _UPLOADS)
 
     @app.route(f"{PREFIX}/openapi.json")
     def openapi() -> Response:

@@ -8,6 +8,7 @@ from flask import Flask
 
 from fedn_py.runtime.https_server import HttpsServer, serve_https
 from fedn_py.settings import CertificateSettings, split_address
+from fedn_py.web.bodies import UPLOADS, Bodies
 from fedn_py.web.bridge import EXCHANGE, Exchange, Message
 from fedn_py.web.live import LIVE, Live
 from fedn_py.web.live import PATH as LIVE_PATH
@@ -62,11 +63,13 @@ class _Shown:
     def __init__(self, app: Flask) -> None:
         self._app: Any = None
         self._live: Live | None = None
+        self._bodies = Bodies(0, frozenset())
         self.show(app)
 
     def show(self, app: Flask) -> None:
         self._app = WSGIMiddleware(cast("Any", app), workers=VIEW_THREADS)
         self._live = app.extensions.get(LIVE)
+        self._bodies = Bodies(app.config["MAX_CONTENT_LENGTH"] or 0, app.extensions.get(UPLOADS, frozenset()))
 
     def close(self) -> None:
         if self._live is not None:
@@ -75,6 +78,8 @@ class _Shown:
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         if self._live is not None and scope["type"] == "http" and scope["path"] == LIVE_PATH:
             await self._live(scope, send)
+        elif scope["type"] == "http":
+            await self._bodies.pass_on(self._app, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

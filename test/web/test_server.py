@@ -1,4 +1,6 @@
 import asyncio
+import http.client
+import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +11,9 @@ from web_server import Served
 from fedn_py.runtime.https_server import CannotListen
 from fedn_py.settings import CertificateSettings, LimitSettings
 from fedn_py.web import create_app, serve_web
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+JSON = {"Content-Type": "application/json"}
 
 
 def test_the_page_to_sign_in_says_what_this_is_without_a_token(served: Served) -> None:
@@ -40,6 +45,53 @@ def test_silent_connections_stall_nobody(served: Served) -> None:
     finally:
         for connection in silent:
             connection.close()
+
+
+def test_bodies_that_stall_stall_nobody(served: Served) -> None:
+    stalled = [begin_sign_in(served) for _ in range(60)]
+    try:
+        assert served.ask("GET", "/healthz").status == 200
+        assert served.ask("GET", "/api/v1/status", token=served.control.let_in("viewer")).status == 200
+        assert served.ask("POST", "/sign-in", b"token=none", headers=FORM).status != 200
+    finally:
+        for connection in stalled:
+            connection.close()
+
+
+def test_a_body_that_is_not_whole_in_time_is_refused_and_its_connection_closed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedn_py.web.bodies.WHOLE_IN_S", 0.05)
+    connection = begin_sign_in(served)
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["connection"]) == (408, "close")
+    problem = json.loads(answer.read())
+    assert (problem["code"], problem["detail"]) == ("RequestTimeout", "6 of 1000 bytes came within 0.05 seconds")
+    connection.close()
+
+
+def test_more_bodies_than_can_be_held_are_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedn_py.web.bodies._MOST_HELD", 0)
+    assert served.ask("POST", "/sign-in", b"token=none", headers=FORM).status == 503
+
+
+def test_what_a_body_held_is_free_again_after_its_answer(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedn_py.web.bodies._MOST_HELD", 1)
+    token = served.control.let_in("admin")
+    for _ in range(3):
+        assert served.ask("POST", "/api/v1/tokens", b'"' + b"x" * 3000 + b'"', token=token, headers=JSON).status == 422
+
+
+def begin_sign_in(served: Served) -> http.client.HTTPSConnection:
+    """Return a connection on which the body of a request has begun and does not go on."""
+    connection = served.connect()
+    connection.putrequest("POST", "/sign-in")
+    for name, value in FORM.items():
+        connection.putheader(name, value)
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders()
+    connection.send(b"token=")
+    return connection
 
 
 def test_a_reader_that_leaves_in_the_middle_of_a_download_harms_nobody(served: Served) -> None:
