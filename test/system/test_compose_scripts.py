@@ -18,10 +18,14 @@ import yaml
 from running_network import ROOT
 from servers.running import free_port
 
+from fedn_py.api.network import Network
+from fedn_py.api.profile import load_profile
+
 FILES = ROOT / "config" / "docker"
 FOLDERS = re.compile(r"(?<![\w.])/(authority|operator-key|network|sites|state|etc/fedn_py)\b")
 SHARES = 3
 UP_WITHIN_S = 60.0
+LOOK_AGAIN_S = 0.2
 DIGITS = ROOT / "test" / "digits-sklearn"
 
 
@@ -123,6 +127,7 @@ class ComposeHere:
         while subprocess.run(words, capture_output=True, env=self.environment(service), check=False).returncode:
             assert self._running[name].poll() is None, self.log(name).read_text()
             assert time.monotonic() < deadline, self.log(name).read_text()
+            time.sleep(LOOK_AGAIN_S)
 
     def operator(self, *words: str) -> Any:
         """Run a command as the operator and return what it prints."""
@@ -136,11 +141,13 @@ class ComposeHere:
 
     def await_clients(self, count: int) -> None:
         """Wait until so many clients are attached."""
+        network = Network.of(load_profile(self.folder / "etc/fedn_py/profile.yaml"))
         deadline = time.monotonic() + UP_WITHIN_S
-        while self.operator("status")["clients"] < count:
+        while network.status().clients < count:
             dead = [name for name, process in self._running.items() if process.poll() is not None]
             assert not dead, "\n".join(self.log(name).read_text() for name in dead)
             assert time.monotonic() < deadline, "\n".join(self.log(name).read_text() for name in self._running)
+            time.sleep(LOOK_AGAIN_S)
 
     def masked_session(self) -> Any:
         """Run one masked round and return its session."""
