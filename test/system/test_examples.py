@@ -64,17 +64,6 @@ def trained(project: Path, folder: Path, *options: str) -> tuple[dict[str, Any],
 # ---- trained by a network ------------------------------------------------------------------------------------
 
 
-def test_two_clients_train_the_keras_example_for_a_round(tmp_path: Path) -> None:
-    need("keras", "jax", "mlxtend")
-    few = ("--clients", "2", "--combiners", "1", "--rounds", "1", "--masking", "none")
-    summary = sandbox(tmp_path, "--project", str(KERAS), *few)
-    (only,) = summary["rounds"]
-    assert only["clients"] == ["client-1", "client-2"]
-    assert only["samples"] == 4_000
-    # Two of eight clients' rounds: far from trained, far from guessing.
-    assert only["metrics"]["accuracy"] > 0.5
-
-
 @pytest.mark.examples
 @pytest.mark.timeout(LIMIT_S)
 def test_eight_clients_train_the_keras_example_to_more_than_85_of_100(tmp_path: Path) -> None:
