@@ -39,5 +39,5 @@ class Remembered(Generic[Answer]):
         if done.cancelled() or done.exception() is not None:
             del self._found[question]
         ended = [one for one, task in self._found.items() if task.done()]
-        for oldest in ended[: len(ended) - self._most]:
+        for oldest in ended[: max(0, len(ended) - self._most)]:
             del self._found[oldest]

@@ -53,6 +53,17 @@ def test_only_the_last_few_are_kept() -> None:
     asyncio.run(story())
 
 
+def test_fewer_than_may_be_kept_are_all_kept() -> None:
+    async def story() -> None:
+        remembered, finding = Remembered[str](8), Finding()
+        finding.let.set()
+        for question in "abcdabcd":
+            await remembered.answer(question, lambda question=question: finding.find(question))  # type: ignore[misc]
+        assert finding.begun == ["a", "b", "c", "d"]
+
+    asyncio.run(story())
+
+
 def test_a_fault_is_told_to_all_and_not_kept() -> None:
     async def story() -> None:
         remembered, finding = Remembered[str](2), Finding()
