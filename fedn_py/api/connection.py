@@ -62,14 +62,14 @@ class Connection:
 
     def lines(self, method: str, path: str) -> Iterator[Any]:
         """Make one request and give each line of JSON of its answer as it comes."""
-        with self._answer(lambda connection: self._request(connection, method, path)) as response:
-            while line := response.readline():
-                try:
-                    yield json.loads(line)
-                except ValueError as fault:
-                    raise ReducerUnreachable(
-                        f"{self._places[0].url} broke off in the middle of a line", remedy="Try again."
-                    ) from fault
+        for line in self._lines(method, path):
+            yield self._whole(line)
+
+    def events(self, path: str) -> Iterator[Any]:
+        """Listen to a stream of server-sent events and give the JSON of each as it comes, until the reducer ends it."""
+        for line in self._lines("GET", path):
+            if line.startswith(b"data:"):
+                yield self._whole(line.removeprefix(b"data:"))
 
     def upload(self, path: str, file: Path, progress: Progress) -> Any:
         """Send a file, piece by piece, and return the JSON that comes back."""
@@ -166,6 +166,19 @@ class Connection:
                 connection.send(piece)
                 done += len(piece)
                 progress(done, size)
+
+    def _lines(self, method: str, path: str) -> Iterator[bytes]:
+        with self._answer(lambda connection: self._request(connection, method, path)) as response:
+            while line := response.readline():
+                yield line
+
+    def _whole(self, line: bytes) -> Any:
+        try:
+            return json.loads(line)
+        except ValueError as fault:
+            raise ReducerUnreachable(
+                f"{self._places[0].url} broke off in the middle of a line", remedy="Try again."
+            ) from fault
 
     def _json(self, response: http.client.HTTPResponse) -> Any:
         try:

@@ -1,7 +1,7 @@
 """The Python client of a reducer, for notebooks, scripts and the command line: typed, synchronous, streaming."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ NEWEST = 2**53
 """A number beyond that of every event."""
 
 AWAY_AT_MOST_S = 120.0
-"""How long ``wait`` bears a reducer that is away."""
+"""How long ``wait`` and ``follow`` bear a reducer that is away."""
 
 
 class Network:
@@ -72,6 +72,35 @@ class Network:
     def status(self) -> StatusView:
         """Return what the reducer does now."""
         return self._asking.one("GET", "/status", StatusView)
+
+    def follow(self, *, again_s: float = 1.0) -> Iterator[int]:
+        """Give the number of changes so far: at once, and anew soon after something in the network has changed.
+
+        It says that there is something new, not what: ask for what you watch. Changes within half a second come as
+        one. A connection that breaks is made again, and tells once more where things stand.
+
+        Example:
+            >>> for _ in network.follow():
+            ...     print(network.status().phase)
+
+        Args:
+            again_s: before it connects again.
+
+        Raises:
+            ReducerUnreachable: it was away for longer than AWAY_AT_MOST_S; shorter absences are waited out.
+        """
+        away_since = 0.0
+        while True:
+            try:
+                # No Last-Event-ID: a reducer that takes over counts anew, and may by chance stand at the same number.
+                for told in self._connection.events("/live"):
+                    away_since = 0.0
+                    yield int(told["changes"])
+            except ReducerUnreachable:
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > AWAY_AT_MOST_S:
+                    raise
+            time.sleep(again_s)
 
     # ---- sessions and rounds
 

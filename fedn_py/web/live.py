@@ -9,17 +9,18 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from flask import Flask, Request
+from flask import Flask
 from werkzeug.test import EnvironBuilder
 
 from fedn_py.errors import FednError
 from fedn_py.identity import TokenId
 from fedn_py.reducer.control import Control, NotAuthenticated
+from fedn_py.web.areas import PREFIX
 from fedn_py.web.bridge import EXCHANGE, Exchange, Message
 from fedn_py.web.problems import answer_problem
 from fedn_py.web.sign_in import signed_in
 
-PATH = "/api/v1/live"
+PATH = f"{PREFIX}/live"
 LIVE = "fedn_py.live"
 """Where an application keeps its Live."""
 
@@ -143,9 +144,3 @@ async def changed_soon(control: Control, after: int) -> int:
         return await asyncio.wait_for(control.changed(after), _POLL_WAITS_S)
     except TimeoutError:
         return after
-
-
-def polled(request: Request) -> int:
-    """Return the ``after`` of a page that asks instead of listening; -1 for none."""
-    after = request.args.get("after", "")
-    return int(after) if after.isdigit() and len(after) < 19 else -1

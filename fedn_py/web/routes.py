@@ -4,7 +4,6 @@ from typing import Any
 
 from flask import Response, g, request
 from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models.tag import Tag
 
 from fedn_py.identity import ClientId, Digest, SessionId, TokenId
 from fedn_py.reducer.control import (
@@ -24,6 +23,7 @@ from fedn_py.reducer.privacy_words import PrivacyView
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.reducer.shown_measurements import ValidationView
 from fedn_py.settings import LimitSettings
+from fedn_py.web.areas import as_file, created, new_area
 from fedn_py.web.bridge import Bridge, upload
 from fedn_py.web.schemas import (
     ChangeSession,
@@ -50,8 +50,7 @@ from fedn_py.web.schemas import (
 )
 from fedn_py.web.sign_in import LINK_VALID_S, SignInLinks
 from fedn_py.web.tables import VALIDATION_COLUMNS, validations_csv
-
-PREFIX = "/api/v1"
+from fedn_py.web.ui.privacy_report import privacy_report
 
 _BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"format": "binary"}}}}}
 _STEPS: dict[str, Any] = {
@@ -59,17 +58,13 @@ _STEPS: dict[str, Any] = {
     "content": {"application/x-ndjson": {"schema": described(VerificationView).model_json_schema()}},
 }
 _TABLE: dict[str, Any] = {"description": f"Columns: {', '.join(VALIDATION_COLUMNS)}", "content": {"text/csv": {}}}
+_REPORT: dict[str, Any] = {"description": "One page that needs nothing from elsewhere", "content": {"text/html": {}}}
 _BYTES: dict[str, Any] = {"description": "The file", "content": {"application/octet-stream": {}}}
-
-
-def _area(name: str, text: str) -> APIBlueprint:
-    tag = Tag(name=name, description=text)
-    return APIBlueprint(name, __name__, url_prefix=PREFIX, abp_tags=[tag], abp_security=[{"token": []}])
 
 
 def network_routes(control: Control, bridge: Bridge) -> APIBlueprint:
     """Return the routes that show the network: status, combiners, clients, events."""
-    area = _area("network", "What is there and what happens")
+    area = new_area("network", "What is there and what happens")
 
     @area.get("/status", responses={200: described(StatusView)})
     def show_status() -> Response:
@@ -111,7 +106,7 @@ def network_routes(control: Control, bridge: Bridge) -> APIBlueprint:
 
 def session_routes(control: Control, bridge: Bridge) -> APIBlueprint:
     """Return the routes of sessions and their rounds."""
-    area = _area("sessions", "Sessions and their rounds")
+    area = new_area("sessions", "Sessions and their rounds")
     session = described(SessionView)
 
     @area.get("/sessions", responses={200: page_of(SessionView)})
@@ -123,7 +118,7 @@ def session_routes(control: Control, bridge: Bridge) -> APIBlueprint:
     def start_session(body: StartSession) -> Response:
         """Begin a session."""
         started = bridge.call(control.start_session(body.options()))
-        return _created(started, f"sessions/{started.id}")
+        return created(started, f"sessions/{started.id}")
 
     @area.get("/sessions/<session>", responses={200: session})
     def show_session(path: SessionPath) -> Response:
@@ -134,6 +129,12 @@ def session_routes(control: Control, bridge: Bridge) -> APIBlueprint:
     def show_privacy(path: SessionPath) -> Response:
         """What each party sees in a session, what that rests on and what breaks it."""
         return answer_json(bridge.call(control.privacy(session_id(path))))
+
+    @area.get("/sessions/<session>/privacy.html", responses={200: _REPORT})
+    def report_privacy(path: SessionPath) -> Response:
+        """The same as a report for your records."""
+        view = bridge.call(control.privacy(session_id(path)))
+        return as_file(privacy_report(view), f"privacy-{view.session[:12]}.html", "text/html")
 
     @area.patch("/sessions/<session>", responses={200: session})
     def change_session(path: SessionPath, body: ChangeSession) -> Response:
@@ -184,7 +185,7 @@ def session_routes(control: Control, bridge: Bridge) -> APIBlueprint:
 
 def model_routes(control: Control, bridge: Bridge, limits: LimitSettings) -> APIBlueprint:
     """Return the routes of models."""
-    area = _area("models", "The model trail")
+    area = new_area("models", "The model trail")
 
     @area.get("/models", responses={200: page_of(ModelView)})
     def list_models(query: ModelQuery) -> Response:
@@ -196,7 +197,7 @@ def model_routes(control: Control, bridge: Bridge, limits: LimitSettings) -> API
     def upload_model() -> Response:
         """Store a seed model: the body is a safetensors file."""
         stored = bridge.call(control.upload_model(upload(request, limits.max_model_bytes)))
-        return _created(stored, f"models/{stored.digest}")
+        return created(stored, f"models/{stored.digest}")
 
     @area.get("/models/<digest>", responses={200: described(ModelView)})
     def show_model(path: DigestPath) -> Response:
@@ -231,7 +232,7 @@ def model_routes(control: Control, bridge: Bridge, limits: LimitSettings) -> API
 
 def package_routes(control: Control, bridge: Bridge, limits: LimitSettings) -> APIBlueprint:
     """Return the routes of compute packages."""
-    area = _area("packages", "Compute packages")
+    area = new_area("packages", "Compute packages")
 
     @area.get("/packages", responses={200: page_of(PackageView)})
     def list_packages(query: Paging) -> Response:
@@ -242,7 +243,7 @@ def package_routes(control: Control, bridge: Bridge, limits: LimitSettings) -> A
     def upload_package() -> Response:
         """Store a compute package: the body is a .tar.gz with fedn.yaml at its root."""
         stored = bridge.call(control.upload_package(upload(request, limits.max_package_bytes)))
-        return _created(stored, f"packages/{stored.digest}")
+        return created(stored, f"packages/{stored.digest}")
 
     @area.get("/packages/<digest>", responses={200: described(PackageView)})
     def show_package(path: DigestPath) -> Response:
@@ -259,7 +260,7 @@ def package_routes(control: Control, bridge: Bridge, limits: LimitSettings) -> A
 
 def token_routes(control: Control, bridge: Bridge) -> APIBlueprint:
     """Return the routes of tokens."""
-    area = _area("tokens", "Tokens; their secrets are shown once, when they are made")
+    area = new_area("tokens", "Tokens; their secrets are shown once, when they are made")
     token = described(TokenView)
 
     @area.get("/tokens", responses={200: page_of(TokenView)})
@@ -283,7 +284,7 @@ def token_routes(control: Control, bridge: Bridge) -> APIBlueprint:
 
 def sign_in_routes(links: SignInLinks) -> APIBlueprint:
     """Return the route that makes one-time links to sign in a browser."""
-    area = _area("sign_in", "Signing in a browser")
+    area = new_area("sign_in", "Signing in a browser")
 
     @area.post("/sign-in-links", responses={201: described(SignInLink)})
     def make_link() -> Response:
@@ -291,9 +292,3 @@ def sign_in_routes(links: SignInLinks) -> APIBlueprint:
         return answer_json(SignInLink(links.make(g.caller.token), LINK_VALID_S), 201)
 
     return area
-
-
-def _created(view: object, place: str) -> Response:
-    response = answer_json(view, 201)
-    response.headers["Location"] = f"{PREFIX}/{place}"
-    return response

@@ -3,6 +3,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,30 @@ def nobody() -> str:
 def standby(certificate: CertificateSettings) -> Iterator[str]:
     with serving(lambda _: create_standby_app(lambda: "standby: north is active"), certificate) as port:
         yield f"https://localhost:{port}"
+
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+@contextmanager
+def a_listener(served: Served, *answers: bytes) -> Iterator[str]:
+    """Listen with the reducer's certificate, and give one answer for each connection; gives its url."""
+    certificate = served.authority_file.parent
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "reducer.pem", certificate / "reducer.key")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            for content in answers:
+                connection, _ = listener.accept()
+                with context.wrap_socket(connection, server_side=True) as tls:
+                    tls.recv(65536)
+                    tls.sendall(content)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"https://localhost:{listener.getsockname()[1]}"
+        thread.join()
 
 
 def a_session(network: Network, folder: Path, rounds: int = 2) -> SessionView:
@@ -98,6 +123,30 @@ def test_waiting_ends_when_its_time_is_over(network: Network, tmp_path: Path) ->
     session = a_session(network, tmp_path)
     with pytest.raises(WaitedTooLong, match="0 of 2 rounds"):
         network.wait(session.id, timeout_s=0.0)
+
+
+def test_changes_are_followed(served: Served, network: Network) -> None:
+    told = network.follow()
+    assert next(told) == 0
+    for count in (1, 2):
+        served.loop.call_soon_threadsafe(served.control.bell.ring)
+        assert next(told) == count
+    told.close()
+
+
+def test_following_goes_on_where_the_connection_breaks_off(served: Served) -> None:
+    answers = (b'data: {"changes": 7}\n\n: still here\n\n', b'data: {"chan', b'data: {"changes": 7}\n\n')
+    with a_listener(served, *(STREAM + text for text in answers)) as url:
+        told = Network(url, "t", served.authority_file).follow(again_s=0.0)
+        assert [next(told), next(told)] == [7, 7]
+        told.close()
+
+
+def test_who_may_not_follow_is_told_so(served: Served) -> None:
+    network = Network(f"https://localhost:{served.port}", "wrong", served.authority_file)
+    with pytest.raises(RemoteRefusal) as refused:
+        next(network.follow())
+    assert refused.value.status == 401
 
 
 def test_a_model_goes_up_and_down_with_progress(network: Network, tmp_path: Path) -> None:
@@ -243,22 +292,10 @@ def test_a_certificate_of_another_authority_is_not_trusted(served: Served) -> No
 
 
 def test_something_else_that_listens_is_not_taken_for_a_reducer(served: Served) -> None:
-    certificate = served.authority_file.parent
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate / "reducer.pem", certificate / "reducer.key")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def answer() -> None:
-            connection, _ = listener.accept()
-            with context.wrap_socket(connection, server_side=True) as tls:
-                tls.recv(65536)
-                tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with pytest.raises(ReducerUnreachable, match="not as a reducer does"):
-            Network(f"https://localhost:{listener.getsockname()[1]}", "t", served.authority_file).status()
-        thread.join()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
+    told = pytest.raises(ReducerUnreachable, match="not as a reducer does")
+    with a_listener(served, answer) as url, told:
+        Network(url, "t", served.authority_file).status()
 
 
 def test_only_https_is_spoken() -> None:

@@ -1,16 +1,42 @@
+import asyncio
 import csv
 import hashlib
 import io
 from dataclasses import replace
 
 import pytest
+from fake_control import FakeControl
+from fake_desk import FakeDesk
 from web_server import Served
 
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.reducer.control import EventView
 from fedn_py.reducer.shown_measurements import MetricView
+from fedn_py.settings import LimitSettings
+from fedn_py.web import create_app
+from fedn_py.web.surroundings import Surroundings
 
 DIGEST = "ab" * 32
+
+TWINS = {
+    "ui.add_client": "POST /api/v1/sandbox/clients",
+    "ui.change_session": "PATCH /api/v1/sessions/{session}",
+    "ui.kill_process": "POST /api/v1/sandbox/processes/{name}/kill",
+    "ui.make_seed_model": "POST /api/v1/sandbox/seed-models",
+    "ui.make_token": "POST /api/v1/tokens",
+    "ui.pause_session": "POST /api/v1/sessions/{session}/pause",
+    "ui.resume_session": "POST /api/v1/sessions/{session}/resume",
+    "ui.revoke_client": "POST /api/v1/clients/{client}/revoke",
+    "ui.revoke_token": "DELETE /api/v1/tokens/{token}",
+    "ui.start_process": "POST /api/v1/sandbox/processes/{name}/start",
+    "ui.start_session": "POST /api/v1/sessions",
+    "ui.stop_session": "POST /api/v1/sessions/{session}/stop",
+    "ui.verify_model": "POST /api/v1/objects/{digest}/verify",
+}
+"""Each action of the pages, and the same in the REST API."""
+
+CHANGE_NOTHING = {"ui.check_change", "ui.check_session", "ui.leave", "ui.sign_in_by_token"}
+"""What pages post that is about a form or a browser alone."""
 
 
 @pytest.fixture
@@ -276,6 +302,7 @@ def test_a_token_is_shown_once_and_can_be_revoked(served: Served, admin: str) ->
         "/api/v1/sessions/00/rounds/1",
         "/api/v1/clients/00",
         "/api/v1/sessions/00/privacy",
+        "/api/v1/sessions/00/privacy.html",
         "/api/v1/events/17",
         f"/api/v1/models/{DIGEST}",
         f"/api/v1/models/{DIGEST}/content",
@@ -379,16 +406,30 @@ def test_an_upload_that_breaks_off_stores_nothing(served: Served, admin: str) ->
     assert served.ask("GET", "/api/v1/models", token=admin).json["items"] == []
 
 
+def test_every_action_of_a_page_is_in_the_api_too() -> None:
+    around = Surroundings(sandbox=FakeDesk())
+    app = create_app(FakeControl(), asyncio.new_event_loop(), LimitSettings(), around=around)
+    posted = {one.endpoint for one in app.url_map.iter_rules() if (one.methods or set()) - {"GET", "HEAD", "OPTIONS"}}
+    actions = {endpoint for endpoint in posted if endpoint.startswith("ui.")} - CHANGE_NOTHING
+    described = {f"{method.upper()} {path}" for path, item in app.api_doc["paths"].items() for method in item}
+    assert actions == set(TWINS)
+    assert set(TWINS.values()) <= described
+
+
 def test_openapi_describes_every_route_and_its_answers(served: Served) -> None:
     described = served.ask("GET", "/api/v1/openapi.json").json
     assert described["openapi"].startswith("3.1")
     assert set(described["paths"]) == {
+        "/api/v1/authority",
+        "/api/v1/client-settings",
         "/api/v1/clients",
         "/api/v1/clients/{client}",
         "/api/v1/clients/{client}/revoke",
         "/api/v1/combiners",
         "/api/v1/events",
         "/api/v1/events/{seq}",
+        "/api/v1/live",
+        "/api/v1/live/poll",
         "/api/v1/models",
         "/api/v1/models/{digest}",
         "/api/v1/models/{digest}/content",
@@ -397,10 +438,18 @@ def test_openapi_describes_every_route_and_its_answers(served: Served) -> None:
         "/api/v1/packages",
         "/api/v1/packages/{digest}",
         "/api/v1/packages/{digest}/files",
+        "/api/v1/sandbox/client-tokens",
+        "/api/v1/sandbox/clients",
+        "/api/v1/sandbox/masked-update",
+        "/api/v1/sandbox/processes",
+        "/api/v1/sandbox/processes/{name}/kill",
+        "/api/v1/sandbox/processes/{name}/start",
+        "/api/v1/sandbox/seed-models",
         "/api/v1/sessions",
         "/api/v1/sessions/{session}",
         "/api/v1/sessions/{session}/pause",
         "/api/v1/sessions/{session}/privacy",
+        "/api/v1/sessions/{session}/privacy.html",
         "/api/v1/sessions/{session}/resume",
         "/api/v1/sessions/{session}/rounds",
         "/api/v1/sessions/{session}/rounds/{number}",

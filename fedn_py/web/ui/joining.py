@@ -5,6 +5,7 @@ import shlex
 import yaml
 
 from fedn_py import __version__
+from fedn_py.web.surroundings import Joining
 
 WHEEL = f"fedn_py-{__version__}-py3-none-any.whl"
 
@@ -47,6 +48,16 @@ def client_settings(name: str, reducer: str) -> str:
         reducer: host:port of the reducer's gRPC, as the site calls it.
     """
     return _SETTINGS.format(name=_as_yaml(name), reducer=_as_yaml(reducer), token=_as_yaml(token_file(name)))
+
+
+def reducer_address(called: str, joining: Joining | None) -> str:
+    """Return host:port of the reducer's gRPC.
+
+    Args:
+        called: host or host:port that its web pages are called by.
+    """
+    host, _, port = called.rpartition(":")
+    return f"{host if port.isdigit() else called}:{joining.grpc_port if joining else 12070}"
 
 
 def token_file(name: str) -> str:

@@ -140,7 +140,12 @@ def _route(method: str, path: str, operation: Document, schemas: Document, addre
         body=body,
         answers=tuple(_answers(operation)),
         needs_token=_needs_token(operation),
-        curl=" ".join([*_options(method.upper(), operation, body, schemas), f'"{_with_variables(address + path)}"']),
+        curl=" ".join(
+            [
+                *_options(method.upper(), operation, body, schemas),
+                f'"{_with_variables(address + path + _query(operation))}"',
+            ]
+        ),
     )
 
 
@@ -246,11 +251,19 @@ def _options(method: str, operation: Document, body: Exchanged | None, schemas: 
         yield '-H "Authorization: Bearer $TOKEN"'
     if method != "GET":
         yield f"-X {method}"
+    if any("text/event-stream" in (answer.get("content") or {}) for answer in operation["responses"].values()):
+        yield "--no-buffer"
     if body is not None and body.media == "application/json":
         example = json.dumps(_example(schemas[body.kind.schema]))
         yield f"-H 'Content-Type: application/json' -d '{example}'"
     elif body is not None:
         yield f"-H 'Content-Type: {body.media}' --data-binary @FILE"
+
+
+def _query(operation: Document) -> str:
+    """Return the part of a URL that asks for what has to be said."""
+    needed = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query" and one.get("required")]
+    return "?" + "&".join(f"{name}={{{name}}}" for name in needed) if needed else ""
 
 
 def _with_variables(url: str) -> str:

@@ -37,6 +37,11 @@ DOCUMENT: dict[str, Any] = {
                 "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Model"}}}},
                 "responses": {},
             },
+            "patch": {
+                "tags": ["models"],
+                "parameters": [{"name": "unit", "in": "query", "required": True, "schema": {"type": "string"}}],
+                "responses": {"200": {"description": "Events", "content": {"text/event-stream": {}}}},
+            },
         }
     },
     "components": {
@@ -79,6 +84,7 @@ def test_a_curl_line_leaves_to_the_shell_what_only_the_caller_knows() -> None:
     assert route("GET").curl == (
         'curl --cacert authority.pem -H "Authorization: Bearer $TOKEN" "https://reducer:8090/api/v1/models/$DIGEST"'
     )
+    assert route("PATCH").curl.endswith('--no-buffer "https://reducer:8090/api/v1/models/$DIGEST?unit=$UNIT"')
     assert """-d '{"size": 10, "digest": "DIGEST"}'""" in route("POST").curl
     assert "TOKEN" not in route("POST").curl
 

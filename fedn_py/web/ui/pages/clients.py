@@ -14,10 +14,9 @@ from pydantic import ValidationError
 
 from fedn_py.errors import FednError
 from fedn_py.identity import ClientId, TokenId, parse_name
-from fedn_py.reducer.control import Unknown
 from fedn_py.web.problems import located, status_of
 from fedn_py.web.schemas import DAY_S, ClientPath, CreateToken, TokenPath
-from fedn_py.web.ui.joining import WHEEL, client_settings, start_command, token_command, token_file
+from fedn_py.web.ui.joining import WHEEL, reducer_address, start_command, token_command, token_file
 from fedn_py.web.ui.site import Site, asked, caller, go_to
 
 _LISTED = 100
@@ -50,7 +49,7 @@ class Wanted:
 
 
 def install(site: Site) -> None:
-    """Add the page, what it makes, and what it gives to take along."""
+    """Add the page and what it makes."""
 
     @site.blueprint.get("/clients")
     def clients() -> str:
@@ -75,17 +74,6 @@ def install(site: Site) -> None:
         site.ask(site.control.revoke_token(TokenId(asked(TokenPath, token=token).token)))
         return go_to("ui.clients")
 
-    @site.blueprint.get("/clients/client.yaml")
-    def client_file() -> Response:
-        name = parse_name(request.args.get("site", ""), "client")
-        return _download(client_settings(name, _reducer(site)), "client.yaml", "application/yaml")
-
-    @site.blueprint.get("/clients/authority.pem")
-    def authority_file() -> Response:
-        if site.joining is None:
-            raise Unknown("authority's certificate", "here", "Ask who runs the reducer for authority.pem.")
-        return _download(site.joining.authority_pem, "authority.pem", "application/x-pem-file")
-
 
 def _page(site: Site, wanted: Wanted, *, made: Made | None = None, fault: FednError | None = None) -> str:
     found, tokens = site.ask_all(
@@ -102,7 +90,7 @@ def _page(site: Site, wanted: Wanted, *, made: Made | None = None, fault: FednEr
         clients=found,
         tokens=tokens,
         sandbox=site.sandbox is not None,
-        reducer=_reducer(site),
+        reducer=reducer_address(request.host, site.joining),
         has_authority=site.joining is not None,
         command=token_command(name, wanted.days),
         start=start_command(name, install=site.sandbox is None),
@@ -149,15 +137,3 @@ def _days() -> float:
     except ValueError:
         days = _DAYS
     return min(max(days, 0.001), _MOST_DAYS) if math.isfinite(days) else _DAYS
-
-
-def _reducer(site: Site) -> str:
-    """Return the address of the reducer's gRPC: at the name that this browser calls it by."""
-    host = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
-    return f"{host}:{site.joining.grpc_port if site.joining else 12070}"
-
-
-def _download(text: str, name: str, kind: str) -> Response:
-    response = Response(text, mimetype=kind)
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response

@@ -1,6 +1,6 @@
-"""Privacy: what each party sees in a session, what that rests on, and a report of it to keep."""
+"""Privacy: what each party sees in a session, and what that rests on."""
 
-from flask import Response, render_template
+from flask import render_template
 
 from fedn_py.identity import SessionId
 from fedn_py.reducer.control import Unknown
@@ -37,14 +37,6 @@ def install(site: Site) -> None:
     @site.blueprint.get("/sessions/<session>/privacy")
     def show_session_privacy(session: str) -> str:
         return _page(site, session_id(asked(SessionPath, session=session)))
-
-    @site.blueprint.get("/sessions/<session>/privacy.html")
-    def report_privacy(session: str) -> Response:
-        view = site.ask(site.control.privacy(session_id(asked(SessionPath, session=session))))
-        report = render_template("privacy_report.html", view=view, table=exposures(view), symbols=SYMBOLS)
-        response = Response(report)
-        response.headers["Content-Disposition"] = f'attachment; filename="privacy-{view.session[:12]}.html"'
-        return response
 
     @site.blueprint.get("/privacy/masked-update")
     def show_masked_update() -> str:

@@ -1,9 +1,11 @@
+import json
 import re
+import shlex
 from collections.abc import Iterator
+from html import unescape
 from urllib.parse import urlencode
 
 import pytest
-import yaml
 from browser import Browser
 from fake_desk import FakeDesk
 from fake_trail import counted_calls
@@ -118,16 +120,18 @@ def test_tokens_for_combiners_and_people_are_made_too(in_sandbox: Browser, desk:
     assert desk.tokens == []
 
 
-def test_the_settings_that_are_given_along_reach_this_reducer(admin: Browser) -> None:
-    answer = admin.ask("GET", "/clients/client.yaml?site=hospital-a")
-    assert answer.headers["content-disposition"] == 'attachment; filename="client.yaml"'
-    settings = yaml.safe_load(answer.body)
-    assert settings["name"] == "hospital-a"
-    assert settings["reducer"] == "localhost:12070"
-    assert settings["token_file"] == "hospital-a.token"
-    assert admin.ask("GET", "/clients/authority.pem").body.decode() == JOINING.authority_pem
-    for name in ("", "a: b", "../x", "Hospital"):
-        assert admin.ask("GET", f"/clients/client.yaml?{urlencode({'site': name})}").status == 422
+def test_a_site_is_given_its_files_by_the_api(admin: Browser) -> None:
+    made = make(admin, label="hospital-a").body.decode()
+    for place in ("/api/v1/client-settings?name=hospital-a", "/api/v1/authority"):
+        assert f'href="{place}" download' in made
+        assert admin.ask("GET", place).status == 200
+
+
+def test_in_a_sandbox_the_curl_line_makes_the_same_token_as_the_page(in_sandbox: Browser) -> None:
+    page = unescape(in_sandbox.page("/clients?site=hospital-a"))
+    (shown,) = re.findall(r"<code>(curl [^<]*/api/v1/sandbox/client-tokens)</code>", page)
+    curl = shlex.split(shown)
+    assert json.loads(curl[curl.index("-d") + 1]) == {"label": "hospital-a", "valid_s": 365 * 86_400.0}
 
 
 def test_a_client_and_a_token_are_revoked_after_a_question(admin: Browser) -> None:

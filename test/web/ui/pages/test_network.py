@@ -167,6 +167,12 @@ def test_an_admin_kills_a_client_and_starts_it_again(admin: Browser, desk: FakeD
     assert "client-3" in desk.views
 
 
+def test_what_the_buttons_of_a_sandbox_do_is_there_as_a_curl_line(admin: Browser) -> None:
+    page = admin.page("/network")
+    for path in ("processes/NAME/kill", "processes/NAME/start", "clients"):
+        assert re.search(rf"<code>curl [^<]* -X POST https://[^<]*/api/v1/sandbox/{path}</code>", page), path
+
+
 def test_what_the_sandbox_refuses_is_said_in_place(admin: Browser, desk: FakeDesk) -> None:
     status, page = post(admin, "/network/processes/nobody/kill")
     assert status == 422

@@ -63,7 +63,7 @@ def test_a_session_that_is_not_masked_says_so_first(served: Served, viewer: Brow
 
 
 def test_the_report_to_keep_stands_alone(masked: Browser) -> None:
-    answer = masked.ask("GET", f"/sessions/{SESSION}/privacy.html")
+    answer = masked.ask("GET", f"/api/v1/sessions/{SESSION}/privacy.html")
     assert answer.headers["content-disposition"] == f'attachment; filename="privacy-{SESSION[:12]}.html"'
     report = answer.body.decode()
     assert "What breaks it:" in report
@@ -71,6 +71,10 @@ def test_the_report_to_keep_stands_alone(masked: Browser) -> None:
     assert not re.search(r'(src|href|action)="', report)
     for row in a_view(MASKED).rows:
         assert row.text in unescape(report)
+
+
+def test_the_page_gives_the_report_along(masked: Browser) -> None:
+    assert f'href="/api/v1/sessions/{SESSION}/privacy.html" download' in masked.page("/privacy")
 
 
 def test_the_same_comes_as_json(masked: Browser) -> None:
