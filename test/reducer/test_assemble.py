@@ -28,6 +28,7 @@ from fedn_py.protocol.messages import (
     MetricsSummary,
     PartialAggregate,
     PolicyNews,
+    RoundCommitted,
 )
 from fedn_py.reducer.assemble import NotStarted, Reducer, assemble
 from fedn_py.reducer.control import Control, SessionOptions, SessionView
@@ -151,6 +152,17 @@ def test_a_combiner_and_a_client_come_in_through_its_door_and_a_round_is_made(se
                 with pytest.raises(RemoteFault, match="client"):  # a client's token is none of a combiner's
                     async with ReducerLink(client_channel, NORTH) as refused:
                         await anext(refused.messages())
+        # Started again, it tells a combiner that comes what was committed last: the order to commit may have been lost.
+        async with (
+            running(settings) as again,
+            secure_channel(f"127.0.0.1:{again.grpc_port}", AUTHORITY.certificate_pem, combiner_token) as channel,
+            ReducerLink(channel, NORTH) as link,
+        ):
+            heard = link.messages()
+            assert isinstance(await anext(heard), HelloAccepted)
+            told = await anext(heard)
+            assert isinstance(told, RoundCommitted)
+            assert (told.session, told.round_number) == (session.id, 1)
         assert names_in(settings.state_dir / "scratch") in ([], ["spool"])
 
     asyncio.run(story())
