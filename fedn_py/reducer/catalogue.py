@@ -16,7 +16,7 @@ from fedn_py.reducer.control import UnknownModel, UnknownObject, UnknownPackage
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, RecordExists
 from fedn_py.reducer.naming import look_after
-from fedn_py.reducer.records import PackageRecord, RoundRecord, SeedModelRecord, round_key
+from fedn_py.reducer.records import MadeModel, PackageRecord, RoundRecord, SeedModelRecord, round_key
 from fedn_py.reducer.token_book import now_ms
 from fedn_py.runtime.file_chunks import file_chunks
 from fedn_py.runtime.model_files import mapped_model
@@ -150,7 +150,7 @@ class Catalogue:
             raise UnknownModel(digest)
         return record
 
-    async def trail(self, session: SessionId, after: int | None, limit: int) -> Sequence[RoundRecord]:
+    async def trail(self, session: SessionId, after: int | None, limit: int) -> Sequence[MadeModel]:
         """Return the committed rounds of a session, newest first, beyond the round ``after``."""
         beyond = round_key(session, after) if after is not None else None
         return await self._committed(session, beyond, limit)
@@ -160,10 +160,10 @@ class Catalogue:
         newest = await self._committed(session, None, 1)
         return (newest[0].plan.round_number, newest[0].model) if newest else (0, None)
 
-    async def _committed(self, session: SessionId, beyond: str | None, limit: int) -> Sequence[RoundRecord]:
+    async def _committed(self, session: SessionId, beyond: str | None, limit: int) -> Sequence[MadeModel]:
         # By key, which has the number in it: the stores find it without reading all rounds of the session.
         of_it = {"session": session, "status": "committed"}
-        return await self._ledger.find("rounds", RoundRecord, of_it, descending=True, limit=limit, after=beyond)
+        return await self._ledger.find("rounds", MadeModel, of_it, descending=True, limit=limit, after=beyond)
 
     async def open_model(self, digest: Digest) -> tuple[int, AsyncIterator[bytes]]:
         """Return a model's size in bytes and a stream of them; raises UnknownModel."""

@@ -217,6 +217,28 @@ class RoundRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeModel:
+    """A committed round as far as its model goes, read of the document that holds its RoundRecord.
+
+    Long lists are made of these: of a round with many clients, most of the work is to read what each of them did.
+
+    Attributes:
+        included: as the document has it, to be counted.
+    """
+
+    plan: RoundPlan
+    ended: float
+    seconds: float
+    model: Digest | None
+    model_size: int
+    samples: int
+    included: tuple[object, ...] = ()
+    training: Measured = Measured()
+    validation: Measured | None = None
+    masked: MaskedRoundRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SeedModelRecord:
     """A model that was uploaded to start sessions from."""
 

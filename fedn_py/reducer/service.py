@@ -45,6 +45,7 @@ from fedn_py.reducer.phase_times import PhaseTimes
 from fedn_py.reducer.privacy_words import PrivacyView
 from fedn_py.reducer.records import (
     EventRecord,
+    MadeModel,
     PackageRecord,
     RoundRecord,
     SeedModelRecord,
@@ -353,7 +354,7 @@ class StoredControl:
         await self._parts.sessions.get(session)
         beyond = round_key(session, number_in(after)) if after else None
         of_it = {"session": session, "status": "committed"}
-        found = await self._parts.ledger.find("rounds", RoundRecord, of_it, limit=limit + 1, after=beyond)
+        found = await self._parts.ledger.find("rounds", MadeModel, of_it, limit=limit + 1, after=beyond)
         return _page(found, limit, [validation_view(one) for one in found[:limit]], lambda one: one.plan.round_number)
 
     async def round(self, session: SessionId, number: int) -> control.RoundView:
@@ -465,7 +466,7 @@ _PACKAGES = Listing(
 _MODELS = Listing(
     [
         Source("models", SeedModelRecord, views.seed_view),
-        Source("rounds", RoundRecord, views.model_view, {"status": "committed"}),
+        Source("rounds", MadeModel, views.model_view, {"status": "committed"}),
     ],
     "created",
     place=lambda view: now_ms(view.created_at),

@@ -8,11 +8,11 @@ one, that one follows. Whatever shows means of a round takes them from here.
 import statistics
 from collections.abc import Mapping
 
-from fedn_py.reducer.records import Measured, RoundRecord
+from fedn_py.reducer.records import MadeModel, Measured, RoundRecord
 from fedn_py.reducer.shown_measurements import MetricView, ValidationView
 
 
-def validation_view(record: RoundRecord) -> ValidationView:
+def validation_view(record: RoundRecord | MadeModel) -> ValidationView:
     """Return what was measured in a committed round."""
     assert record.model is not None
     found = record.validation or Measured()
@@ -29,12 +29,12 @@ def validation_view(record: RoundRecord) -> ValidationView:
     )
 
 
-def validation_metrics(record: RoundRecord) -> tuple[MetricView, ...]:
+def validation_metrics(record: RoundRecord | MadeModel) -> tuple[MetricView, ...]:
     """Return the metrics of a round's validation, by name."""
     return _metrics(record.validation or Measured(), _floor(record))
 
 
-def training_metrics(record: RoundRecord) -> tuple[MetricView, ...]:
+def training_metrics(record: RoundRecord | MadeModel) -> tuple[MetricView, ...]:
     """Return the metrics of a round's training, by name."""
     return _metrics(record.training, _floor(record))
 
@@ -44,16 +44,18 @@ def means(metrics: tuple[MetricView, ...]) -> dict[str, float]:
     return {one.name: one.mean for one in metrics if one.mean is not None}
 
 
-def _floor(record: RoundRecord) -> int:
+def _floor(record: RoundRecord | MadeModel) -> int:
     return record.masked.g_min if record.masked is not None else 0
 
 
 def _metrics(measured: Measured, floor: int) -> tuple[MetricView, ...]:
-    released: dict[str, dict[str, float]] = {name: {} for name in measured.means}
-    for client, values in sorted(measured.by_client.items()):
-        for name, value in values.items():
-            released.setdefault(name, {})[client] = value
-    return tuple(_metric(name, measured, values, floor) for name, values in sorted(released.items()))
+    clients = sorted(measured.by_client.items())
+    names = sorted(set(measured.means).union(*measured.by_client.values()))
+    # Comprehensions on purpose: a page goes over the clients of hundreds of rounds.
+    return tuple(
+        _metric(name, measured, {client: values[name] for client, values in clients if name in values}, floor)
+        for name in names
+    )
 
 
 def _metric(name: str, measured: Measured, released: Mapping[str, float], floor: int) -> MetricView:

@@ -23,6 +23,7 @@ from fedn_py.protocol.reducer_work import (
 from fedn_py.reducer import control
 from fedn_py.reducer.records import (
     EventRecord,
+    MadeModel,
     MaskedCellRecord,
     MaskedRoundRecord,
     Measured,
@@ -260,7 +261,7 @@ def _orders(record: RoundRecord, work: Work) -> Iterator[tuple[CombinerName, Gen
             yield cell.combiner, cell.generation, cell.clients
 
 
-def model_view(record: RoundRecord) -> control.ModelView:
+def model_view(record: RoundRecord | MadeModel) -> control.ModelView:
     """Return the model that a committed round made."""
     assert record.model is not None
     measured = validation_metrics(record)

@@ -9,10 +9,18 @@ from builders import MODEL_1, SESSION, a_plan
 from reducer_network import Network, a_network
 from store_reads import counted_reads
 
-from fedn_py.identity import ClientName, Generation, SessionId
+from fedn_py.identity import ClientId, ClientName, CombinerName, Generation, SessionId
 from fedn_py.reducer import views
 from fedn_py.reducer.control import UnknownSession
-from fedn_py.reducer.records import MaskedRoundRecord, Measured, RoundRecord
+from fedn_py.reducer.records import (
+    IncludedClient,
+    MadeModel,
+    MaskedRoundRecord,
+    Measured,
+    RoundRecord,
+    from_document,
+    to_document,
+)
 from fedn_py.reducer.shown_measurements import MetricView
 from fedn_py.reducer.validations import means, validation_view
 
@@ -107,6 +115,15 @@ def test_a_round_says_how_many_measured_and_over_how_much_but_not_of_a_few_behin
     assert validation_view(replace(MASKED, validation=measured(2))).samples is None
     assert validation_view(replace(MASKED, validation=measured(3))).samples == 40
     assert not validation_view(PLAIN).validated
+
+
+def test_what_lists_read_of_a_rounds_document_shows_the_same_as_the_whole_record() -> None:
+    found = measured(5, 0.25, 0.75)
+    client = IncludedClient(ClientId("aa"), ClientName("anna"), CombinerName("north"), 40, MODEL_1)
+    for record in (PLAIN, MASKED, replace(PLAIN, validation=found, training=found, included=(client,), samples=40)):
+        read = from_document(MadeModel, "rounds", "1", to_document(record))
+        assert validation_view(read) == validation_view(record)
+        assert views.model_view(read) == views.model_view(record)
 
 
 def test_a_sessions_validations_come_in_pages_of_bounded_reading(tmp_path: Path) -> None:
