@@ -53,6 +53,7 @@ REASON_CODES = frozenset(
         "CellTooSmall",
         "ClientTwice",
         "CombinerLost",
+        "CommitteeNotStored",
         "DiskFailed",
         "DiskFull",
         "EchoQuorumMissing",

@@ -41,6 +41,7 @@ Result: TypeAlias = tuple[Combiner, list[Effect]]
 
 LOST = "ClientLost: its connection broke and it did not come back"
 LATE = "Late: no whole update before the deadline"
+NOT_STORED = "CommitteeNotStored: the reducer did not say in time that it has stored the committee"
 NOT_ACKNOWLEDGED = "Late: members of the committee had not looked at its box before the cell closed"
 
 
@@ -176,10 +177,15 @@ def _is_at_odds(heard: Acknowledgements, member: bytes, row: IncludedRow) -> boo
 
 
 def over(state: Combiner, generation: Generation) -> Result:
-    """Take no more updates; what is being added is awaited."""
+    """Take no more updates; what is being added is awaited.
+
+    Where the committee was never handed out no client could send anything, so the cell fails and blames none of them.
+    """
     work = state.work
     if not isinstance(work, CollectingUpdates) or work.order.generation != generation:
         return state, []
+    if not work.handed_out:
+        return fail(state, NOT_STORED)
     return settle(replace(state, work=replace(work, closing=True)))
 
 

@@ -72,7 +72,6 @@ from fedn_py.protocol.masked.cell_work import (
     KeysOverdue,
     MemberStayedAway,
     ReportingSum,
-    ReportUnclosed,
     SendBoxes,
     SendCommittee,
     TellCommittee,
@@ -169,8 +168,10 @@ def test_a_client_that_comes_back_before_the_committee_is_stored_gets_it_then() 
 
 def test_a_cell_whose_committee_is_never_stored_ends_with_its_time() -> None:
     state, effects = run(with_committee(*FIVE), UpdatesOverdue(GENERATION))
+    reason = "CommitteeNotStored: the reducer did not say in time that it has stored the committee"
+    cancelled = [CancelTask(client, TaskCancelled(GENERATION, reason)) for client in sorted(ids_of(*FIVE))]
     assert state.work == NoWork(last=GENERATION)
-    assert [one.included for one in effects if isinstance(one, ReportUnclosed)] == [0]
+    assert effects == [ReportFailure(CellFailed(GENERATION, reason)), *cancelled, Forget(GENERATION)]
 
 
 def lot_of(beacon: bytes, slot: int, client: world.AClient) -> int:
