@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from traceback import extract_tb
 from typing import Any
 
 import structlog
@@ -26,6 +27,8 @@ ENOUGH_SEEDS = 200
 
 MASKED_PART = 4
 """One masked run for so many plain ones, unless masked ones alone are asked for: theirs take six times as long."""
+
+NO_ERROR = "nothing raises an error that no rule names"
 
 HANDFUL = 5
 """So many runs are given to a process at a time."""
@@ -91,17 +94,38 @@ def run_swarm(seeds: Iterable[int], kind: Kind = PLAIN) -> Swarm:
     """Run every seed."""
     swarm = Swarm(kind)
     for seed in seeds:
-        world = kind.world(seed)
         try:
-            world.run()
+            world = kind.world(seed)
+        except Exception as fault:
+            swarm.broken[seed] = _broken_by(fault)
+            continue
+        broken = _broken_in(world)
+        if broken is None:
             swarm.passed += 1
-        except InvariantBroken as broken:
+        else:
             swarm.broken[seed] = broken
         swarm.sometimes += world.chaos.sometimes
         swarm.ends[world.store.status] += 1
         swarm.steps += world.steps
         swarm.cells += world.matrix.cells
     return swarm
+
+
+def _broken_in(world: Any) -> InvariantBroken | None:
+    """Run a world; return the rule that did not hold, if one did not."""
+    try:
+        world.run()
+    except Exception as fault:
+        return _broken_by(fault)
+    return None
+
+
+def _broken_by(fault: Exception) -> InvariantBroken:
+    """Return which rule an exception breaks: no run raises what no rule does."""
+    if isinstance(fault, InvariantBroken):
+        return fault
+    last = extract_tb(fault.__traceback__)[-1]
+    return InvariantBroken(NO_ERROR, f"{fault!r} at {last.filename}:{last.lineno}")
 
 
 def run_swarms(asked: Mapping[str, Iterable[int]]) -> dict[str, Swarm]:
@@ -131,9 +155,8 @@ def be_quiet() -> None:
 def first_broken(seeds: Iterable[int], world: Callable[[int], Any]) -> tuple[int, InvariantBroken] | None:
     """Return the first seed in which a rule breaks, and the rule."""
     for seed in seeds:
-        try:
-            world(seed).run()
-        except InvariantBroken as broken:
+        broken = _broken_in(world(seed))
+        if broken is not None:
             return seed, broken
     return None
 
@@ -141,11 +164,15 @@ def first_broken(seeds: Iterable[int], world: Callable[[int], Any]) -> tuple[int
 def traced(seed: int, kind: Kind = PLAIN) -> Trace:
     """Return the trace of one run; its last line says how it ended."""
     trace = Trace()
-    world = kind.world(seed, trace=trace)
     try:
-        world.run()
+        world = kind.world(seed, trace=trace)
+    except Exception as fault:
+        trace.say(0.0, "BROKEN", str(_broken_by(fault)))
+        return trace
+    broken = _broken_in(world)
+    if broken is None:
         trace.say(world.clock.now, "end", f"session {world.store.status} {world.store.reason}")
-    except InvariantBroken as broken:
+    else:
         trace.say(world.clock.now, "BROKEN", str(broken))
     return trace
 

@@ -3,15 +3,30 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from simulator import masked_sometimes
+from simulator import masked_sometimes, world
 from simulator.masked.planted import PLANTED as PLANTED_IN_MASKED
 from simulator.matrix_page import PAGE, page
 from simulator.planted import CANARY, PLANTED
-from simulator.swarm import KINDS, MASKED, PLAIN, SUITE, Kind, Swarm, first_broken, replay_command, run_swarms, traced
+from simulator.swarm import (
+    KINDS,
+    MASKED,
+    NO_ERROR,
+    PLAIN,
+    SUITE,
+    Kind,
+    Swarm,
+    first_broken,
+    replay_command,
+    run_swarm,
+    run_swarms,
+    traced,
+)
 
 SEEDS = SUITE["plain"]
 TEST = Path(__file__).parents[1]
@@ -78,6 +93,67 @@ def test_a_bug_planted_in_masked_rounds_is_caught_by_the_rule_that_it_breaks(bug
     seed, broken = found
     sys.stdout.write(f"{bug}: found by {broken.rule!r} after {seed + 1} seeds\n")
     assert broken.rule in PLANTED_IN_MASKED[bug].caught_by
+
+
+def _raises(world: Any) -> None:
+    def act() -> None:
+        raise KeyError("nobody awaited it")
+
+    world.clock.after(1.0, act)
+
+
+def _goes_in_circles(world: Any) -> None:
+    def act() -> None:
+        world.clock.after(0.0, act)
+
+    world.clock.after(1.0, act)
+
+
+def _all_but(bad: int, spoil: Callable[[Any], None], kind: Kind) -> Kind:
+    """Return a kind of network of which one seed goes wrong outside every rule."""
+
+    def world(seed: int, **named: Any) -> Any:
+        made = kind.world(seed, **named)
+        if seed == bad:
+            spoil(made)
+        return made
+
+    return replace(kind, world=world)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(
+    ("spoil", "rule", "detail"),
+    [(_raises, NO_ERROR, "KeyError('nobody awaited it')"), (_goes_in_circles, world.ENDS, "(1.0, ")],
+)
+def test_a_seed_that_breaks_no_rule_but_raises_or_never_ends_fails_alone_and_replays(
+    spoil: Callable[[Any], None], rule: str, detail: str, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world, "MOST_HAPPENINGS", 100_000)
+    spoiled = _all_but(1, spoil, kind)
+
+    swarm = run_swarm(range(3), spoiled)
+
+    assert (swarm.passed, list(swarm.broken)) == (2, [1])
+    assert swarm.broken[1].rule == rule
+    assert swarm.broken[1].detail.startswith(detail)
+    assert first_broken(range(3), spoiled.world) is not None
+    assert "BROKEN" in traced(1, spoiled).lines[-1]
+
+
+def test_a_network_that_cannot_even_be_made_fails_by_its_seed() -> None:
+    def world(seed: int, **named: Any) -> Any:
+        raise ValueError(seed)
+
+    unmade = replace(PLAIN, world=world)
+
+    swarm = run_swarm(range(2), unmade)
+
+    assert (swarm.passed, {seed: broken.rule for seed, broken in swarm.broken.items()}) == (
+        0,
+        {0: NO_ERROR, 1: NO_ERROR},
+    )
+    assert "BROKEN" in traced(1, unmade).lines[-1]
 
 
 @pytest.mark.parametrize("kind", KINDS)

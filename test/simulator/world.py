@@ -9,6 +9,7 @@ from simulator.chaos import LONGEST_AWAY_S, SEED_MODEL, Chaos, Sizes, draw_sizes
 from simulator.client_node import ClientNode
 from simulator.clock import Clock
 from simulator.combiner_node import CombinerNode
+from simulator.fences import check
 from simulator.invariants import Invariants
 from simulator.lease import LeasedNode
 from simulator.matrix import Matrix
@@ -43,6 +44,11 @@ from fedn_py.protocol.reducer_work import (
 from fedn_py.store.ports import Document
 
 LONGEST_RUN_S = 20_000.0
+
+MOST_HAPPENINGS = 1_000_000
+"""No run has a tenth of so many; one that has goes in circles, maybe at one instant."""
+
+ENDS = "every run ends"
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class World:
         self.streams: list[Stream] = []
         self.updates: dict[Digest, Update] = {}
         self._uploaded: list[tuple[CombinerNode, Generation, Update]] = []
-        self.steps = 0
+        self.steps = self.happenings = 0
         self.invariants = Invariants(self)
         self.reducers = [ReducerNode(self, name, machines.reducer) for name in names_of_reducers(sizes.reducers)]
         self.combiners = {
@@ -133,10 +139,16 @@ class World:
 
     def advance(self) -> bool:
         """Go to the next thing that is due; who crashes on the way does no more."""
+        self.happened()
         try:
             return self.clock.advance()
         except Crashed:
             return True
+
+    def happened(self) -> None:
+        """Count what happens, whether virtual time goes on or not."""
+        self.happenings += 1
+        check(self.happenings <= MOST_HAPPENINGS, ENDS, (self.clock.now, self.steps))
 
     def run_until(self, reached: Callable[[], bool], within_s: float = 1_000.0) -> None:
         """Run until something is so."""
@@ -148,6 +160,7 @@ class World:
     def stepped(self, node: Node, before: Any, event: Any, effects: Any) -> None:
         """Write a step down and check the rules."""
         self.steps += 1
+        self.happened()
         if self.trace is not None:
             self.trace.say(self.clock.now, node, f"{spelled(event)} -> {spelled(effects)}")
         self.invariants.stepped(node)

@@ -72,7 +72,7 @@ class MaskedWorld(World):
         self.trained: dict[bytes, Update] = {}
         self.copies: dict[ClientId, Disk] = {}
         self.past_words: list[tuple[Any, Any]] = []
-        self.steps = 0
+        self.steps = self.happenings = 0
         self.over = False
         self.overseer = Overseer(self)
         self.invariants = MaskedInvariants(self)
@@ -135,6 +135,7 @@ class MaskedWorld(World):
     def part_stepped(self, part: Part | Node, node: Node, event: Any, effects: Sequence[Any]) -> None:
         """Write a step of a part down."""
         self.steps += 1
+        self.happened()
         if self.trace is not None:
             self.trace.say(self.clock.now, part, f"{spelled(event)} -> {spelled(effects)}")
         self.invariants.times.stepped(node)
