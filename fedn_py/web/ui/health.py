@@ -73,6 +73,7 @@ class Seen:
         session: the newest one.
         now: the newest round of it, None before the first.
         failure: the newest event of an error, None where there is none.
+        more_clients: there are others behind ``clients``, which were not looked at.
     """
 
     network: StatusView
@@ -81,6 +82,7 @@ class Seen:
     combiners: Sequence[CombinerView]
     clients: Sequence[ClientView]
     failure: EventView | None
+    more_clients: bool = False
 
     @property
     def under_way(self) -> bool:
@@ -143,9 +145,12 @@ def _of_clients(seen: Seen) -> Iterator[Finding]:
         yield Finding("wait", "no client is attached", "/network", "the network")
     else:
         yield Finding("good", f"{plural(here, 'client')} attached")
+    looked_at = f", of the first {len(seen.clients)}" if seen.more_clients else ""
+    if seen.more_clients and not away:
+        yield Finding("good", f"away: nobody{looked_at}; the others are on the page", "/network", "Network")
     if away:
         away.sort(key=lambda one: -one[1])
-        yield Finding("wait", f"away: {_named(away)}", "/network", "the network")
+        yield Finding("wait", f"away{looked_at}: {_named(away)}", "/network", "the network")
 
 
 def _of_failure(seen: Seen) -> Iterator[Finding]:

@@ -71,13 +71,22 @@ def test_a_session_that_does_not_run_says_what_to_do_next(status: str, look: str
 
 
 def test_who_was_here_a_moment_ago_is_missed_and_who_left_long_ago_is_not() -> None:
-    away = replace(ANNA, connected=False, last_seen=NOW - 240)
+    away = replace(ANNA, connected=False, last_seen=time.time() - 240)
     assert "away: anna (last seen 4 minutes ago)" in [finding.text for finding in judged(clients=(away,)).findings]
     assert judged(clients=(replace(away, last_seen=NOW - 90_000),)).look == "good"
+    told = [finding.text for finding in judged(clients=(away,), more_clients=True).findings]
+    assert "away, of the first 1: anna (last seen 4 minutes ago)" in told
     south = replace(NORTH, name=CombinerName("south"), connected=False, last_seen=NOW - 60)
     assert judged(combiners=(NORTH, south)).look == "wait"
     health = judged(combiners=(south,))
     assert (health.look, health.next.text) == ("bad", "Start a combiner: fedn-py run combiner.")
+
+
+def test_clients_that_were_not_looked_at_are_not_passed_over_in_silence() -> None:
+    health = judged(more_clients=True)
+    assert [one.place for one in health.findings if one.text.startswith("away: nobody, of the first 1;")] == [
+        "/network"
+    ]
 
 
 def test_a_failure_is_bad_until_a_round_succeeds_that_began_after_it() -> None:

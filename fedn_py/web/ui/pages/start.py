@@ -71,5 +71,6 @@ def _state(site: Site, session: SessionView) -> dict[str, object]:
         site.control.events(severity="error", limit=1),
     )
     now: RoundView | None = rounds.items[-1] if rounds.items else None
-    seen = Seen(site.network(), session, now, combiners, clients.items, next(iter(failures.items), None))
+    failure = next(iter(failures.items), None)
+    seen = Seen(site.network(), session, now, combiners, clients.items, failure, more_clients=clients.next is not None)
     return {"health": health_of(seen, may_change=caller().role == "admin"), "now": now, "under_way": seen.under_way}

@@ -7,6 +7,7 @@ from browser import Browser
 from fake_trail import counted_calls
 from web_server import Served
 
+from fedn_py.identity import ClientId, ClientName
 from fedn_py.reducer.control import EventView
 
 
@@ -80,6 +81,18 @@ def test_a_network_that_works_says_that_all_is_well_and_what_to_do_next(served: 
     assert 'class="card health good"' in page
     assert "All is well" in page
     assert f'<a class="button first" href="/sessions/{session}">Watch the round</a>' in page
+
+
+def test_who_is_away_is_told_to_be_of_the_first_clients_only_where_there_are_more(
+    served: Served, admin: Browser
+) -> None:
+    started(served)
+    assert "of the first" not in admin.page("/")
+    (some, _) = served.control.client_views.values()
+    for number in range(200):
+        view = replace(some, id=ClientId(f"{number:064x}"), name=ClientName(f"client-{number}"))
+        served.control.client_views[view.id] = view
+    assert "of the first 200" in admin.page("/")
 
 
 def test_a_failure_is_told_with_its_reason(served: Served, admin: Browser) -> None:
