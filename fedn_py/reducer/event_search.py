@@ -1,7 +1,7 @@
 """Finding events among very many: forwards or backwards from a number, a bounded number read at a time.
 
-The store finds events by kind and number alone. All else is looked for among what it gives, at most MOST_READ in one
-search; a search that has read so many says where the next one goes on.
+The store finds events by kind, or else by severity, in the order of their numbers. All else is looked for among what
+it gives, at most MOST_READ in one search; a search that has read so many says where the next one goes on.
 """
 
 from collections.abc import Mapping
@@ -32,9 +32,16 @@ class EventFilter:
     subject: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def by_store(self) -> Mapping[str, str]:
+        """What the store is asked for: it has an index of each alone, and none of both."""
+        if self.kind:
+            return {"kind": self.kind}
+        return {"severity": self.severity} if self.severity is not None else {}
+
+    @property
     def is_found_by_store(self) -> bool:
         """Whether the store gives nothing but what is wanted."""
-        return self.severity is None and not self.text and not self.subject
+        return not (self.text or self.subject or (self.kind and self.severity))
 
     def accepts(self, event: EventRecord) -> bool:
         """Tell whether an event is wanted."""
@@ -64,13 +71,12 @@ class FoundEvents:
 
 async def search(ledger: Ledger, wanted: EventFilter, *, begin: int | None, backwards: bool, limit: int) -> FoundEvents:
     """Look for events beyond number ``begin`` (None: from the end that the search comes from), at most ``limit``."""
-    by_kind = {"kind": wanted.kind} if wanted.kind else {}
     found: list[EventRecord] = []
     mark, first, read = begin, None, 0
     while read < MOST_READ:
         size = limit - len(found) if wanted.is_found_by_store else min(_AT_A_TIME, MOST_READ - read)
         events = await ledger.find(
-            "events", EventRecord, by_kind, order_by="seq", descending=backwards, limit=size, after=mark
+            "events", EventRecord, wanted.by_store, order_by="seq", descending=backwards, limit=size, after=mark
         )
         read += len(events)
         for event in events:
