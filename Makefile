@@ -16,7 +16,7 @@ ROUNDS ?= 200
 PURE_TESTS := $(wildcard test/test_*.py test/model test/masking test/aggregation test/protocol test/scenarios test/repository)
 
 .DEFAULT_GOAL := help
-.PHONY: help install sandbox test test-examples swarm fuzz chaos soak bench-web check gates servers format proto docs wheel clean
+.PHONY: help install sandbox test test-examples swarm fuzz chaos soak bench-web check gates servers format proto docs screenshots wheel clean
 
 help:  ## List these targets
 	@echo "fedn_py: make TARGET"
@@ -80,6 +80,9 @@ proto: .venv/.installed-dev  ## Generate fedn_py/wire from proto/
 docs: .venv/.installed-dev  ## Write the reference pages from the code and check all pages
 	$(BIN)/python docs/generate.py
 	@$(BIN)/python -m pytest -q test/repository/test_pages.py
+
+screenshots: .venv/.installed-dev  ## Take the pictures of the tutorial anew, in Chromium before a sandbox of their own
+	@PYTHONPATH=test:test/system:test/in_browser $(BIN)/python docs/screenshots.py
 
 wheel: .venv/.installed  ## Build the wheel into dist/
 	$(PIP) wheel --no-deps --wheel-dir dist .

@@ -1,7 +1,6 @@
 """What all tests share: modules beside this file can be imported, real servers run, and skips are told at the end."""
 
 import os
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -70,16 +69,13 @@ def versitygw_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Ser
 @pytest.fixture(scope="session")
 def chromium() -> Iterator["Browser"]:
     """The system's Chromium, without a window."""
-    from playwright.sync_api import sync_playwright
+    from chromium import find_chromium, running_chromium
 
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    path = find_chromium()
     if path is None:
         absent("needs chromium: install it; .ci/install does on Debian and Ubuntu")
-    with sync_playwright() as playwright:
-        # Its own sandbox needs rights that a container often has not; it sees nothing but the pages of the tests.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with running_chromium(path) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,5 @@
 """A real browser before a real network: Chromium of this machine, and a sandbox whose processes are this test's own."""
 
-import os
-import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, expect
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from people import AT_MOST_MS, CLIENTS, DIGITS, LiveSandbox, Person
-
-from fedn_py.api.network import Network
-from fedn_py.api.profile import load_profile
+from people import AT_MOST_MS, CLIENTS, DIGITS, LiveSandbox, Person, running_sandbox
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,39 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSandbox]:
     folder = tmp_path_factory.mktemp("browser") / "sandbox"
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("FEDN_")}
-    words = [
-        "--no-session",
-        "--dir",
-        folder,
-        "--port",
-        "0",
-        "--clients",
-        CLIENTS,
-        "--combiners",
-        1,
-        "--project",
-        DIGITS,
-    ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fedn_py", "sandbox", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=plain | {"PYTHONUNBUFFERED": "1"},
-    )
-    said = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        said.append(line)
-        if re.search(r"Ctrl-C ends", line):
-            break
-    assert process.poll() is None, "".join(said)
-    running = LiveSandbox(folder, process, Network.of(load_profile(folder / "profile.yaml")))
-    try:
+    words = ("--clients", str(CLIENTS), "--combiners", "1", "--project", str(DIGITS))
+    with running_sandbox(folder, *words) as running:
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture
@@ -79,6 +43,5 @@ def context(chromium: Browser, tmp_path: Path) -> Iterator[BrowserContext]:
 def person(sandbox: LiveSandbox, context: BrowserContext) -> Person:
     """An admin who has just opened the link that the sandbox printed."""
     someone = Person(context.new_page(), sandbox.url)
-    someone.page.goto(sandbox.network.sign_in_link())
-    someone.page.wait_for_url(f"{sandbox.url}/")
+    someone.sign_in(sandbox.network.sign_in_link())
     return someone

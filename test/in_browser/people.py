@@ -1,8 +1,12 @@
 """Somebody at a browser, and the sandbox that they look at."""
 
+import os
 import re
 import signal
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +39,32 @@ class LiveSandbox:
         self.process.communicate(timeout=60)
 
 
+@contextmanager
+def running_sandbox(folder: Path, *words: str) -> Iterator[LiveSandbox]:
+    """Start a sandbox that trains nothing, with these words on its command line, and end it."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("FEDN_")}
+    command = [sys.executable, "-m", "fedn_py", "sandbox", "--no-session", "--dir", str(folder), "--port", "0", *words]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=plain | {"PYTHONUNBUFFERED": "1"},
+    )
+    said = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        said.append(line)
+        if re.search(r"Ctrl-C ends", line):
+            break
+    assert process.poll() is None, "".join(said)
+    running = LiveSandbox(folder, process, Network.of(load_profile(folder / "profile.yaml")))
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
 @dataclass
 class Person:
     """Somebody at a browser; whatever the pages ask for is kept, to be judged at the end."""
@@ -53,6 +83,37 @@ class Person:
     def see(self, text: str | re.Pattern[str]) -> None:
         """Wait until a text is on the page, by itself."""
         expect(self.page.locator("main")).to_contain_text(text)
+
+    def go(self, place: str) -> None:
+        self.page.goto(self.url + place)
+
+    def sign_in(self, link: str) -> None:
+        """Open the link that the sandbox printed."""
+        self.page.goto(link)
+        self.page.wait_for_url(f"{self.url}/")
+
+    def upload(self, where: str, file: Path) -> None:
+        self.page.locator(f"form[data-upload='{where}'] input[type=file]").first.set_input_files(file)
+
+    def have_the_seed_model_made(self) -> None:
+        self.page.get_by_role("button", name=re.compile("Create it with")).click()
+        self.see("coef_")
+
+    def open_the_session_form(self) -> None:
+        self.page.get_by_role("link", name="Choose rounds, clients and masking").click()
+
+    def start_the_session(self) -> str:
+        """Send the form, and return the session's id."""
+        self.page.get_by_role("button", name="Start the session").click()
+        self.page.wait_for_url(re.compile(r"/sessions/[0-9a-f]+$"))
+        return self.page.url.rpartition("/")[2]
+
+    def kill(self, name: str) -> None:
+        """Kill a process of the sandbox, as a power cut would."""
+        self.go("/network")
+        row = self.page.get_by_role("row", name=re.compile(name))
+        row.get_by_role("button", name=re.compile("Kill")).click()
+        expect(row.get_by_role("button", name=re.compile("Start"))).to_be_visible()
 
     def asked_elsewhere(self) -> list[str]:
         return [one for one in self.asked if not one.startswith((self.url, "data:", "about:", "blob:"))]

@@ -7,16 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from people import CLIENTS, DIGITS, LiveSandbox, Person, serious
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, expect
 from safetensors.numpy import load
 
 from fedn_py.execution.packing import create_package
 
 ROUNDS = 3
-
-
-def upload(page: Page, where: str, file: Path) -> None:
-    page.locator(f"form[data-upload='{where}'] input[type=file]").first.set_input_files(file)
 
 
 def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_the_pages(
@@ -28,20 +24,19 @@ def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_t
     # A wrong package shows why, in place.
     wrong = tmp_path / "wrong.tar.gz"
     wrong.write_bytes(b"no archive")
-    upload(page, "/api/v1/packages", wrong)
+    person.upload("/api/v1/packages", wrong)
     expect(page.locator("[data-said].bad:visible")).to_contain_text(re.compile("archive|gzip"))
     assert [one for one in person.complaints if "422" not in one] == []
     person.complaints.clear()
 
     archive = tmp_path / "digits.tar.gz"
     digest = create_package(DIGITS, archive)
-    upload(page, "/api/v1/packages", archive)
+    person.upload("/api/v1/packages", archive)
     person.see(digest[:12])
     person.see("train")
-    page.get_by_role("button", name=re.compile("Create it with")).click()
-    person.see("coef_")
+    person.have_the_seed_model_made()
 
-    page.get_by_role("link", name="Choose rounds, clients and masking").click()
+    person.open_the_session_form()
     page.get_by_label("Rounds", exact=True).fill("0")
     page.get_by_label("Rounds", exact=True).blur()
     page.get_by_label("Rounds", exact=True).fill(str(ROUNDS))
@@ -50,9 +45,7 @@ def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_t
     page.get_by_label("Wanted").fill(str(CLIENTS + 1))
     page.get_by_label("Gathering timeout, s").fill("4")
     page.locator("#masking-pet").check()
-    page.get_by_role("button", name="Start the session").click()
-    page.wait_for_url(re.compile(r"/sessions/[0-9a-f]+$"))
-    session = page.url.rpartition("/")[2]
+    session = person.start_the_session()
 
     # Paused, it loses a client that is killed from the page; resumed, it goes on without it.
     person.see(re.compile("waiting"))
@@ -60,11 +53,8 @@ def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_t
     resume = page.get_by_role("button", name=re.compile("^Resume")).first
     expect(resume).to_be_visible()
     killed = "client-2"
-    page.goto(f"{sandbox.url}/network")
-    row = page.get_by_role("row", name=re.compile(killed))
-    row.get_by_role("button", name=re.compile("Kill")).click()
-    expect(row.get_by_role("button", name=re.compile("Start"))).to_be_visible()
-    page.goto(f"{sandbox.url}/sessions/{session}")
+    person.kill(killed)
+    person.go(f"/sessions/{session}")
     resume.click()
     person.see("finished")
     rounds = sandbox.network.rounds(session)
@@ -75,14 +65,14 @@ def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_t
     accuracy = [one.metrics["accuracy"] for one in rounds]
     assert accuracy[-1] > accuracy[0]
 
-    page.goto(f"{sandbox.url}/validation?session={session}")
+    person.go(f"/validation?session={session}")
     curve = page.locator("[data-chart*='accuracy'] canvas, figure:has-text('accuracy') canvas").first
     expect(curve).to_be_visible()
     shown = page.locator("[data-chart]").evaluate_all("all => all.map(one => one.dataset.chart)")
     assert any(f"{accuracy[-1]:.3f}"[:5] in told for told in shown)
 
     # The final model is downloaded, and is what its digest says.
-    page.goto(f"{sandbox.url}/models")
+    person.go("/models")
     final = rounds[-1].model
     assert final is not None
     page.locator(f"a[href='/models/{final}']").first.click()
@@ -93,7 +83,7 @@ def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_t
     assert load(content)["coef_"].dtype == np.float32
 
     # Why a client is missing is found under Events.
-    page.goto(f"{sandbox.url}/events")
+    person.go("/events")
     page.get_by_text("More filters").click()
     page.get_by_label("Client", exact=True).fill(killed)
     page.get_by_role("button", name="Show").click()
@@ -106,7 +96,7 @@ def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_t
 
 def test_a_page_follows_the_network_without_being_loaded_again(sandbox: LiveSandbox, person: Person) -> None:
     page = person.page
-    page.goto(f"{sandbox.url}/clients")
+    person.go("/clients")
     page.evaluate("document.body.dataset.mark = 'still the same page'")
     sandbox.network.create_token("viewer", "somebody new")
     person.see("somebody new")

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 MAKE = re.compile(r"\bmake ((?:[a-z][a-z-]*)(?: [A-Z_]+=\S+)*)")
 STATUS = re.compile(r"^Status: (proposed|accepted|replaced by \[\d{4}\]\(\d{4}-[a-z0-9-]+\.md\))$", re.MULTILINE)
@@ -45,6 +46,29 @@ def test_every_page_under_docs_can_be_reached_from_the_index(root: Path) -> None
         targets = [target.partition("#")[0] for target in LINK.findall(prose(page)) if not re.match(r"[a-z]+:", target)]
         waiting += [(page.parent / target).resolve() for target in targets if target.endswith(".md")]
     assert set((root / "docs").rglob("*.md")) - reached - {root / "docs/adr/template.md"} == set()
+
+
+def test_every_picture_that_a_page_shows_exists_and_is_told_in_words(pages: list[Path], root: Path) -> None:
+    shown = [(page, words, target) for page in pages for words, target in IMAGE.findall(prose(page))]
+    assert shown
+    assert [f"{page.relative_to(root)}: {words}" for page, words, target in shown if not words.strip()] == []
+    missing = [
+        f"{page.relative_to(root)} -> {target}" for page, _, target in shown if not (page.parent / target).exists()
+    ]
+    assert missing == []
+
+
+def test_every_picture_of_the_tutorial_is_shown_is_as_wide_as_the_others_and_is_small(
+    pages: list[Path], root: Path
+) -> None:
+    pictures = set((root / "docs/tutorial/images").iterdir())
+    shown = {(page.parent / target).resolve() for page in pages for _, target in IMAGE.findall(prose(page))}
+    assert pictures - shown == set()
+    for picture in pictures:
+        content = picture.read_bytes()
+        assert content.startswith(b"\x89PNG"), picture.name
+        assert int.from_bytes(content[16:20], "big") == 1280, picture.name
+        assert len(content) <= 150_000, picture.name
 
 
 def test_every_make_target_that_a_page_names_exists(pages: list[Path], root: Path) -> None:
