@@ -12,9 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedn_py.protocol.masked.options import LEAST_CLIENTS
-from fedn_py.reducer.control import CombinerView, StatusView
+from fedn_py.reducer.control import StatusView
 from fedn_py.web.problems import located
 from fedn_py.web.schemas import MaskedTerms, StartSession, strict_json
+from fedn_py.web.ui.session_fit import why_not_masked
 
 _CHECKED = "on"
 _MASKED = "masked."
@@ -42,6 +43,33 @@ _OPTIONS = {
     "masked.reopen": "--reopen",
 }
 """Field to the option of ``fedn-py session start`` that takes the same value."""
+
+LABELS = {
+    "rounds": "Rounds",
+    "name": "Name",
+    "clients_wanted": "Wanted",
+    "clients_required": "Required",
+    "gather_timeout_s": "Gathering timeout, s",
+    "update_timeout_s": "Update timeout, s",
+    "max_attempts": "Attempts",
+    "retry_delay_s": "Retry delay, s",
+    "validation_timeout_s": "Validation timeout, s",
+    "masked.k": "k, slots",
+    "masked.r": "r, replicas",
+    "masked.g_min": "g_min",
+    "masked.n_max": "Largest cell",
+    "masked.clip": "Clip",
+    "masked.weight_cap": "Weight cap",
+    "masked.weight_unit": "Weight unit",
+    "package": "Compute package",
+    "seed_model": "Seed model",
+    "masked.reopen": "Reopen",
+    "masked.metrics": "Metrics under the masks",
+    "parameters": "Parameters, JSON",
+    "validate": "Validation",
+    "masking": "Masking",
+}
+"""Field to what people call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +138,9 @@ def _bounds(text: str) -> Iterator[tuple[str, str]]:
 # ---- what it is filled with at first
 
 
-def why_not_masked(network: StatusView, combiners: tuple[CombinerView, ...]) -> str:
-    """Return why masked rounds could not be run now, in words; empty where they could."""
-    if not network.masks:
-        return "no operator has certified this reducer (fedn-py operator init, policy and certify)"
-    small = [one for one in combiners if one.connected and 0 < one.clients < LEAST_CLIENTS]
-    if network.clients < LEAST_CLIENTS or small:
-        place = f" of {small[0].name}" if small else ""
-        have = small[0].clients if small else network.clients
-        return f"a sum hides a client among {LEAST_CLIENTS} and more, and the cell{place} has {have}"
-    return ""
-
-
-def first_values(
-    network: StatusView, combiners: tuple[CombinerView, ...], package: str, seed_model: str
-) -> dict[str, str]:
+def first_values(network: StatusView, package: str, seed_model: str) -> dict[str, str]:
     """Return what an untouched form holds: the defaults, and what fits who is attached now."""
-    masked = not why_not_masked(network, combiners)
+    masked = not why_not_masked(network)
     required = max(LEAST_CLIENTS if masked else 1, (network.clients + 1) // 2)
     fields = {one.alias or name: one.default for name, one in StartSession.model_fields.items()}
     plain = {name: _shown(default) for name, default in fields.items() if isinstance(default, int | float | str)}

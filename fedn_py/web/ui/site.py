@@ -139,7 +139,8 @@ def install_pages(
     blueprint.register_error_handler(FednError, _on_fault)
     blueprint.register_error_handler(HTTPException, _on_http)
     app.register_blueprint(blueprint)
-    app.register_error_handler(404, _on_unknown_page)
+    for status in (404, 405):
+        app.register_error_handler(status, _on_no_page)
 
 
 def _note_changes(site: Site) -> None:
@@ -189,10 +190,11 @@ def _on_http(fault: HTTPException) -> Response:
     return show_fault(fault.code or 500, type(fault).__name__, fault.description or fault.name, "")
 
 
-def _on_unknown_page(fault: HTTPException) -> Response:
+def _on_no_page(fault: HTTPException) -> Response:
     """Answer a person with a page and a program as REST does."""
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
-        return show_fault(404, "NotFound", f"there is no page {request.path}", "Begin at the first page.")
+        code, text = type(fault).__name__, f"there is no page {request.path}"
+        return show_fault(fault.code or 404, code, text, "Begin at the first page.")
     from fedn_py.web.problems import answer_http
 
     return answer_http(fault)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -44,6 +45,7 @@ EXAMPLES = {
     "seq": "1",
     "client": b"anna".hex(),
     "name": "combiner-1",
+    "token": f"{0:016x}",
 }
 """For each name in a page's path."""
 
@@ -139,3 +141,28 @@ def test_who_may_not_see_a_page_is_led_back_and_can_leave(served: Served, browse
     assert 'href="/sessions"' in page
     assert 'href="/clients"' not in page
     assert 'action="/sign-out"' in page
+
+
+def test_every_page_that_answers_what_was_sent_fetches_what_changes_from_where_it_is(admin: Browser) -> None:
+    view = next(iter(admin.served.control.session_views.values()))
+    admin.served.control.session_views[view.id] = replace(view, status="running")
+    app = create_app(FakeControl(), asyncio.new_event_loop(), LimitSettings())
+    sent = {"X-CSRFToken": admin.csrf, "Referer": f"https://localhost:{admin.served.port}/"}
+    live = set()
+    for rule in app.url_map.iter_rules():
+        if not rule.endpoint.startswith("ui.") or "POST" not in (rule.methods or ()) or rule.endpoint == "ui.leave":
+            continue
+        answer = admin.ask("POST", _filled(rule.rule), b"rounds=many", Accept="text/html", **sent)
+        for _, attributes in Elements(answer.body.decode()).found if b"<html" in answer.body else []:
+            if attributes.get("id") == "live" and (place := attributes.get("hx-get")):
+                assert admin.ask("GET", place).status == 200, (rule.rule, place)
+                live.add(rule.endpoint)
+    assert {"ui.change_session", "ui.make_token"} <= live
+
+
+def test_a_person_who_looks_at_what_only_a_button_asks_for_is_told_on_a_page(admin: Browser) -> None:
+    place = f"/sessions/{EXAMPLES['session']}/change"
+    answer = admin.ask("GET", place, Accept="text/html,*/*")
+    assert answer.status == 405
+    assert b"<h1>Method Not Allowed</h1>" in answer.body
+    assert admin.ask("GET", place, Accept="application/json").json["code"] == "MethodNotAllowed"

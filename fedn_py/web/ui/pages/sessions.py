@@ -69,6 +69,11 @@ def _install_actions(site: Site) -> None:
         site.ask(site.control.stop_session(_id(session), after_round=request.args.get("after_round") == "true"))
         return go_to("ui.session", session=session)
 
+    @site.blueprint.post("/sessions/<session>/change/check")
+    def check_change(session: str) -> str:
+        view = site.ask(site.control.session(_id(session)))
+        return render_template("change_check.html", **_shown(view, read_changes(request.form)))
+
     @site.blueprint.post("/sessions/<session>/change")
     def change_session(session: str) -> Response:
         changing = read_changes(request.form)
@@ -91,13 +96,11 @@ def _page(site: Site, which: SessionId, changing: Changing | None, refused: Peer
     view = site.ask(site.control.session(which))
     last = _before(view.rounds_done + 2) - 1
     first = max(last - _ROUNDS_SHOWN, 0)
-    changing = changing or Changing.of(view)
     rounds, package = site.ask_all(
         site.control.rounds(which, after=str(first), limit=min(_ROUNDS_SHOWN, last - first)), _package(site, view)
     )
     return render_template(
         "session.html",
-        session=view,
         package=package,
         rounds=rounds.items,
         first_shown=first + 1,
@@ -106,13 +109,21 @@ def _page(site: Site, which: SessionId, changing: Changing | None, refused: Peer
         under_way=view.status in _UNDER_WAY and site.network().active_session == view.id,
         actions=list(actions_of(view)),
         curves=list(curves_of(rounds.items)),
-        masking=masking_in_words(view.options),
+        masking=masking_in_words(view.options, rounds.items),
         limits=LIMITS,
-        changing=changing,
-        change_command=as_command(view, changing),
-        change_body=as_body(changing),
         refused=refused,
+        **_shown(view, changing or Changing.of(view)),
     )
+
+
+def _shown(view: SessionView, changing: Changing) -> dict[str, object]:
+    return {
+        "session": view,
+        "labels": {one.name: one.label for one in LIMITS},
+        "changing": changing,
+        "change_command": as_command(view, changing),
+        "change_body": as_body(changing),
+    }
 
 
 async def _package(site: Site, view: SessionView) -> object:

@@ -54,6 +54,7 @@ if (body.dataset.live) {
 
 const COLOURS = ["--curve-1", "--curve-2", "--curve-3", "--curve-4", "--curve-5", "--curve-6"];
 const drawn = new WeakMap();
+const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -83,7 +84,7 @@ function around(plot, low, high) {
 
 function draw(place) {
   const before = drawn.get(place);
-  if (before && before.told === place.dataset.chart && before.width === place.clientWidth) return;
+  if (before && before.told === place.dataset.chart && before.width === place.clientWidth && before.dark === dark.matches) return;
   if (before) before.plot.destroy();
   const told = JSON.parse(place.dataset.chart);
   const line = { stroke: colour("--ink"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
@@ -94,7 +95,7 @@ function draw(place) {
     series: [{ label: told.x_label }, ...curves(told)],
     bands: (told.bands || []).map(([upper, lower]) => ({ series: [upper + 1, lower + 1], fill: `${colour("--curve-1")}26` })),
   }, [told.x, ...told.series.map((one) => one.values)], place);
-  drawn.set(place, { plot, told: place.dataset.chart, width: place.clientWidth });
+  drawn.set(place, { plot, told: place.dataset.chart, width: place.clientWidth, dark: dark.matches });
 }
 
 function drawAll() {
@@ -258,6 +259,32 @@ function useMasked() {
 
 document.addEventListener("change", useMasked);
 
+// ---- a field is marked where it is said what is wrong with it
+
+function markWrong() {
+  document.querySelectorAll("[data-why]").forEach((why) => {
+    const field = document.getElementById(why.dataset.why);
+    if (!field) return;
+    const wrong = why.classList.contains("wrong-why");
+    if (wrong) field.setAttribute("aria-invalid", "true");
+    else field.removeAttribute("aria-invalid");
+    field.closest(".field, fieldset").classList.toggle("wrong", wrong);
+  });
+}
+
+// ---- a drawing that is wider than the screen is folded away, once: the tables say the same
+
+const narrow = matchMedia("(max-width: 40rem)");
+const folded = new WeakSet();
+
+function foldDrawings() {
+  document.querySelectorAll("details.drawing").forEach((drawing) => {
+    if (folded.has(drawing)) return;
+    folded.add(drawing);
+    drawing.open = !narrow.matches;
+  });
+}
+
 // ---- now, after every change of the page, and when its width changes
 
 function settle() {
@@ -265,8 +292,11 @@ function settle() {
   localTimes();
   tick();
   useMasked();
+  markWrong();
+  foldDrawings();
 }
 
 document.addEventListener("htmx:after:swap", settle);
 window.addEventListener("resize", drawAll);
+dark.addEventListener("change", drawAll);
 settle();

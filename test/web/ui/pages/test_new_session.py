@@ -16,6 +16,7 @@ from fake_trail import counted_calls
 from reducer_network import a_network
 from web_server import Answer, Served
 
+from fedn_py.identity import CombinerName
 from fedn_py.protocol.messages import CellOrder
 from fedn_py.settings import CertificateSettings, LimitSettings
 from fedn_py.web import create_app, serve_web
@@ -49,6 +50,7 @@ def test_without_package_or_model_the_page_leads_to_what_takes_them(admin: Brows
     page = admin.page("/sessions/new")
     assert "There is no package yet and no model" in page
     assert "<form class" not in page.split("<main")[1]
+    assert "cannot stay so" not in page
 
 
 def test_it_is_filled_in_for_who_is_attached_now(served: Served, admin: Browser) -> None:
@@ -63,13 +65,11 @@ def test_it_is_filled_in_for_who_is_attached_now(served: Served, admin: Browser)
     assert "fedn-py session start --package" in page
 
 
-def test_masking_is_chosen_where_an_operator_and_three_clients_in_each_cell_are_there(
-    served: Served, admin: Browser
-) -> None:
+def test_masking_is_chosen_where_an_operator_and_three_clients_are_there(served: Served, admin: Browser) -> None:
     uploaded(served)
     served.control.told = {"clients": 2, "masks": True}
     page = admin.page("/sessions/new")
-    assert "a sum hides a client among 3 and more, and the cell of combiner-1 has 2" in page
+    assert "Not possible now: a sum hides a client among 3 and more, and 2 clients are attached." in page
     assert 'value="none" checked' in page
     served.control.combiner_views = [replace(one, clients=3) for one in served.control.combiner_views]
     served.control.told = {"clients": 3, "masks": True}
@@ -77,6 +77,19 @@ def test_masking_is_chosen_where_an_operator_and_three_clients_in_each_cell_are_
     assert "Not possible now" not in page
     assert 'value="pet" id="masking-pet" checked' in page
     assert value_of(page, "clients_required") == "3"
+
+
+def test_masking_stays_chosen_where_clients_of_a_small_cell_will_be_moved(served: Served, admin: Browser) -> None:
+    uploaded(served)
+    (view,) = served.control.combiner_views
+    served.control.combiner_views = [
+        replace(view, clients=3), replace(view, name=CombinerName("combiner-2"), clients=2),
+    ]  # fmt: skip
+    served.control.told = {"clients": 5, "masks": True}
+    page = admin.page("/sessions/new")
+    assert "Not possible now" not in page
+    assert 'value="pet" id="masking-pet" checked' in page
+    assert "2 clients of combiner-2 will be sent to a larger cell" in page
 
 
 def test_a_package_and_a_seed_are_chosen_in_advance(served: Served, admin: Browser) -> None:
@@ -133,8 +146,9 @@ def test_everything_wrong_is_said_beside_its_field_and_what_was_typed_stays(serv
         "clients_required": "must be a valid integer",
         "parameters": "must be a JSON object",
     }.items():
-        assert re.search(rf'<p class="wrong-why" id="{name}-wrong">[^<]*{why}', page), name
-    assert 'id="name-wrong"' in page
+        assert re.search(rf'<p class="why wrong-why" id="{name}-why"[^>]*>[^<]*{why}', page), name
+    assert '<p class="why wrong-why" id="name-why"' in page
+    assert '<a href="#clients_required">Required</a>' in page
     assert value_of(page, "clients_required") == "many"
     assert value_of(page, "name") == "&lt;i&gt;x"
     assert not served.control.session_views
@@ -174,9 +188,52 @@ def test_the_same_is_shown_as_a_command_and_as_a_request(served: Served, admin: 
 
 def test_a_check_says_what_is_wrong_and_starts_nothing(served: Served, admin: Browser) -> None:
     answer = post(admin, "/sessions/check", **uploaded(served), rounds="0")
-    assert b"must be greater than or equal to 1" in answer.body
+    assert b'<a href="#rounds">Rounds</a>: must be greater than or equal to 1' in answer.body
     assert b"<html" not in answer.body
     assert not served.control.session_views
+
+
+def said_of(answer: Answer) -> dict[str, tuple[bool, str]]:
+    """Return what a check puts beside each field: whether that is a fault, and its text."""
+    found = re.findall(
+        r'<p class="why ([\w-]+)" id="([\w.]+)-why" data-why="[\w.]+" hx-swap-oob="true">(.*?)</p>',
+        answer.body.decode(),
+    )
+    return {name: (look == "wrong-why", text) for look, name, text in found}
+
+
+def test_a_check_marks_each_field_in_place_and_clears_what_is_right_again(served: Served, admin: Browser) -> None:
+    fields = set(re.findall(r'id="([\w.]+)-why"', (uploaded(served), admin.page("/sessions/new"))[1]))
+    wrong = said_of(
+        post(admin, "/sessions/check", **uploaded(served), rounds="0", **{"masked.clip": "x"}, masking="pet")
+    )
+    assert wrong["rounds"] == (True, "must be greater than or equal to 1")
+    assert wrong["masked.clip"][0]
+    right = said_of(post(admin, "/sessions/check", **uploaded(served), rounds="1"))
+    assert set(right) == set(wrong) == fields
+    assert set(right.values()) == {(False, "")}
+
+
+def test_a_check_says_that_it_will_wait_and_what_masking_needs(served: Served, admin: Browser) -> None:
+    chosen = {**uploaded(served), "rounds": "1"}
+    served.control.told = {"clients": 5, "masks": True}
+
+    def required(**typed: str) -> tuple[bool, str]:
+        return said_of(post(admin, "/sessions/check", **chosen, **typed))["clients_required"]
+
+    assert required(clients_required="5") == (False, "")
+    assert required(clients_required="6") == (False, "5 are attached: it will wait.")
+    needs = "Masking with these terms needs {} and more: so many will be required."
+    assert required(clients_required="2", masking="pet") == (False, needs.format(3))
+    assert required(clients_required="3", masking="pet") == (False, "")
+    assert required(clients_required="3", masking="pet", **{"masked.k": "3", "masked.r": "2"}) == (
+        False,
+        needs.format(5),
+    )
+    assert required(clients_required="2", masking="pet", **{"masked.g_min": "7"}) == (
+        False,
+        f"{needs.format(7)} 5 are attached: it will wait.",
+    )
 
 
 def test_the_page_asks_the_reducer_for_four_things(served: Served, admin: Browser) -> None:

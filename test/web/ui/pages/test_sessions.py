@@ -164,7 +164,34 @@ def test_limits_are_changed_and_what_cannot_be_is_said_beside_its_field(served: 
     wrong = admin.ask("POST", f"/sessions/{session.id}/change", body, Referer=f"https://localhost:{served.port}/")
     assert wrong.status == 422
     assert b'value="many"' in wrong.body
-    assert b'class="wrong-why"' in wrong.body
+    assert b'class="why wrong-why" id="rounds-why"' in wrong.body
+
+
+def test_the_command_of_a_change_follows_what_is_typed_and_nothing_is_changed(served: Served, admin: Browser) -> None:
+    session = a_session(served)
+    headers = {"HX-Request": "true", "X-CSRFToken": admin.csrf, "Referer": f"https://localhost:{served.port}/"}
+    place = f"/sessions/{session.id}/change/check"
+    page = admin.ask(
+        "POST", place, urlencode({"rounds": "9", "retry_delay_s": "7.5"}).encode(), **headers
+    ).body.decode()
+    assert "fedn-py session change digits --rounds 9 --retry-delay 7.5" in page
+    assert "{&#34;rounds&#34;: 9, &#34;retry_delay_s&#34;: 7.5}" in page
+    assert 'class="why hint" id="rounds-why"' in page
+    page = admin.ask("POST", place, urlencode({"rounds": "many"}).encode(), **headers).body.decode()
+    assert "fedn-py session change" not in page
+    assert 'class="why wrong-why" id="rounds-why" data-why="rounds" hx-swap-oob="true"' in page
+    assert '<a href="#rounds">Rounds</a>' in page
+    assert served.control.session_views[session.id] == session
+
+
+def test_masking_is_told_as_the_newest_round_had_it(served: Served, admin: Browser) -> None:
+    session = a_session(served, rounds_done=1)
+    masked = replace(session, options=replace(session.options, masking="pet"))
+    served.control.session_views[session.id] = masked
+    assert "k by cell size, r by cell size, g_min by cell size" in admin.page(f"/sessions/{session.id}")
+    served.control.mask_round(session.id, 1)
+    page = admin.page(f"/sessions/{session.id}")
+    assert "k 2, r 1, g_min 3 and reopen reducer in round 1" in page
 
 
 def test_viewers_see_no_button_and_can_press_none(served: Served, browser: Browser) -> None:
