@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from simulator.updates import Update
     from simulator.world import World
 
+CHANGE_HOLDS = "what was changed holds"
+
 SLACK_S = 0.01
 SLOWEST_CLOCK = 1.12
 LONGEST_ADDING_S = 1.0
@@ -59,6 +61,7 @@ class Invariants(FenceRules):
         plan, store = effect.plan, self._world.store
         check((plan.round_number, plan.attempt) not in self._opened, "an attempt is opened once", plan)
         check(store.intent == "run" or fence < self._newest_fence, "what was wished is kept", (store.intent, plan))
+        check(store.changed is None or fence < self._newest_fence, CHANGE_HOLDS, (store.changed, plan))
         self._opened[plan.round_number, plan.attempt] = effect
         self._opened_at[plan.round_number, plan.attempt] = self._world.clock.now
         check(plan.base_model == self._head(plan.round_number - 1), "the trail is a chain", plan)
@@ -224,11 +227,11 @@ class Invariants(FenceRules):
         check(opened_at < settled, "without faults every attempt succeeds", plan)
 
     def ended(self) -> None:
-        """The run is over, long after the last fault: so is the session, or it rests and says why."""
+        """The run is over, long after the last fault: so is the session, as somebody resumed it if it rested."""
         store = self._world.store
-        rests = store.status == "paused" and store.reason
         done = store.status == "finished" and len(self._committed) == store.terms.rounds
-        check(bool(rests or done or store.status == "stopped"), "the session ends", self._world.reducer.state.work)
+        check(done or store.status == "stopped", "the session ends", self._world.reducer.state.work)
+        check(store.status != "finished" or store.changed is None, CHANGE_HOLDS, store.changed)
         for number, row in store.rounds.items():
             kept = number not in self._committed or row.model == self._committed[number].model
             check(kept, "a commit is never unseen", row)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from simulator import fences
 from simulator.chaos import Chaos, Sizes, draw_sizes
 from simulator.documents import StoreLink
+from simulator.invariants import CHANGE_HOLDS
 from simulator.lease import LeasedNode, lease_of
 from simulator.store import RoundRow, Store
 from simulator.working import Work
@@ -82,6 +83,10 @@ def _cut_off_again_and_again(sizes: Sizes, faults: Chaos) -> tuple[Sizes, Chaos]
     often = {"combiner cut off": 12.0, "client stream broken": 3.0, "reducer crashed": 15.0}
     sizes = replace(sizes, combiners=3, max_clients=sizes.clients, combiner_grace_s=1.0, reconnect_grace_s=8.0)
     return sizes, replace(faults, intervals_s={**faults.intervals_s, **often})
+
+
+def _limits_changed_again_and_again(sizes: Sizes, faults: Chaos) -> tuple[Sizes, Chaos]:
+    return sizes, replace(faults, intervals_s={**faults.intervals_s, "limits changed": 20.0, "reducer crashed": 30.0})
 
 
 # ---- rules taken out
@@ -195,6 +200,16 @@ def _forget_what_was_wished(store: Store) -> SessionStarted | None:
     if isinstance(found, Updating | Validating):
         found = replace(found, progress=replace(found.progress, intent="run"))
     return replace(started, progress=replace(started.progress, intent="run"), found=found)
+
+
+def _forget_what_was_changed(store: Store) -> SessionStarted | None:
+    started = store.where_it_was(store.terms.session)
+    if started is None:
+        return None
+    found = started.found
+    if isinstance(found, Updating | Validating):
+        found = replace(found, progress=replace(found.progress, changed=None))
+    return replace(started, progress=replace(started.progress, changed=None), found=found)
 
 
 def _ask_the_counted_again(state: Any, event: Any) -> Result:
@@ -358,6 +373,9 @@ PLANTED = {
     ),
     "a restarted reducer forgets what its operator wished": PlantedBug(
         Machines(recover=_forget_what_was_wished), frozenset({"what was wished is kept"})
+    ),
+    "a restarted reducer forgets which limits were changed": PlantedBug(
+        Machines(recover=_forget_what_was_changed), frozenset({CHANGE_HOLDS}), _limits_changed_again_and_again
     ),
     "a further cell has clients that are counted already": _of_reducer(
         _ask_the_counted_again, "no client is in two cells"

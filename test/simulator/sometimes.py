@@ -24,6 +24,7 @@ SOMETIMES = (
     "reducer lost in Validating",
     "reducer lost in Paused",
     "report sent again",
+    "resumed after the last fault",
     "session paused after its last attempt",
     "update trained once and uploaded twice",
     "update trained once and used by a later attempt",

@@ -44,6 +44,7 @@ from fedn_py.protocol.reducer_work import (
 from fedn_py.store.ports import Document
 
 LONGEST_RUN_S = 20_000.0
+LOOKED_AFTER_S = 60.0
 
 MOST_HAPPENINGS = 1_000_000
 """No run has a tenth of so many; one that has goes in circles, maybe at one instant."""
@@ -124,7 +125,7 @@ class World:
     # ---- running
 
     def run(self) -> None:
-        """Run until the session has ended, or rests after the last fault.
+        """Run until the session has ended.
 
         Raises:
             InvariantBroken: a rule did not hold.
@@ -132,8 +133,6 @@ class World:
         while self.clock.now < LONGEST_RUN_S and self.advance():
             work, rests = self.reducer.state.work, not self.reducer.works
             if isinstance(work, Idle) and rests and self.store.status in {"finished", "stopped"}:
-                break
-            if self.chaos.quiet and isinstance(work, Paused) and rests and self.store.status == "paused":
                 break
         self.invariants.ended()
 
@@ -327,6 +326,13 @@ class World:
         if self.reducer.up and not self.chaos.quiet and isinstance(self.reducer.state.work, Paused):
             self.reducer.take(ResumeRequested(self.sizes.terms.session))
 
+    def look_after(self) -> None:
+        """Resume the session whenever it rests, now that nothing goes wrong any more."""
+        self.clock.after(LOOKED_AFTER_S, self.look_after)
+        if self.reducer.up and isinstance(self.reducer.state.work, Paused):
+            self.reducer.take(ResumeRequested(self.sizes.terms.session))
+            self.chaos.noticed("resumed after the last fault")
+
     def _break_one(self, streams: list[Stream]) -> bool:
         if streams:
             self.rng.choice(streams).break_off()
@@ -404,6 +410,7 @@ class World:
             self._start_again(node, node.life)
             if node.asleep is not None:
                 self._wake(node)
+        self.look_after()
 
 
 def names_of_reducers(count: int) -> list[str]:

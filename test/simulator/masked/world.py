@@ -298,8 +298,11 @@ class MaskedWorld(World):
         """Tell who looks after sessions."""
         self.overseer.session_recorded(effect)
 
+    def look_after(self) -> None:
+        """Have the overseer look after the session, now that nothing goes wrong any more."""
+        self.overseer.look_after()
+
     def _calm_down(self) -> None:
-        super()._calm_down()
         for node in self.clients.values():
             node.deaf_until = 0.0  # type: ignore[attr-defined]
-        self.overseer.look_after()
+        super()._calm_down()
