@@ -20,7 +20,7 @@ class Reads:
 def counted_reads(documents: Documents) -> Iterator[Reads]:
     """Count what is read of a store meanwhile."""
     reads = Reads()
-    find, get = documents.find, documents.get
+    find, get, count = documents.find, documents.get, documents.count
 
     async def counting_find(*args: Any, **how: Any) -> Any:
         found = await find(*args, **how)
@@ -33,8 +33,13 @@ def counted_reads(documents: Documents) -> Iterator[Reads]:
         reads.documents += 1
         return await get(*args)
 
+    async def counting_count(*args: Any) -> Any:
+        reads.queries += 1
+        return await count(*args)
+
     documents.find, documents.get = counting_find, counting_get  # type: ignore[method-assign]
+    documents.count = counting_count  # type: ignore[method-assign]
     try:
         yield reads
     finally:
-        documents.find, documents.get = find, get  # type: ignore[method-assign]
+        documents.find, documents.get, documents.count = find, get, count  # type: ignore[method-assign]

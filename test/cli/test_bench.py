@@ -7,8 +7,8 @@ import sys
 PARTS = {"mask", "expand_add", "aggregate", "unmask", "decode"}
 
 
-def bench(*arguments: str) -> str:
-    command = [sys.executable, "-m", "fedn_py", "bench", "masking", "--params", "40000", *arguments]
+def bench(*arguments: str, what: tuple[str, ...] = ("masking", "--params", "40000")) -> str:
+    command = [sys.executable, "-m", "fedn_py", "bench", *what, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
@@ -24,3 +24,10 @@ def test_every_part_of_masking_is_measured() -> None:
 def test_people_see_a_table() -> None:
     printed = bench()
     assert all(part in printed for part in PARTS)
+
+
+def test_people_see_what_the_web_pages_take_and_what_they_should() -> None:
+    printed = bench(what=("web", "--clients", "2", "--rounds", "1", "--in-round", "1"))
+    assert "validation" in printed
+    assert "each page under 300 ms" in printed
+    assert "of 18 pages" in printed
