@@ -2,6 +2,7 @@ import asyncio
 import http.client
 import json
 import socket
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -112,6 +113,23 @@ def test_a_port_that_is_taken_is_told_with_the_way_out(served: Served, certifica
         app = create_app(FakeControl(), asyncio.get_running_loop(), LimitSettings())
         with pytest.raises(CannotListen, match="cannot be listened on"):
             await serve_web(app, f"127.0.0.1:{served.port}", certificate)
+
+    asyncio.run(main())
+
+
+def test_the_end_of_an_answer_does_not_wait_for_an_acknowledgement(certificate: CertificateSettings) -> None:
+    async def main() -> None:
+        app = create_app(FakeControl(), asyncio.get_running_loop(), LimitSettings())
+        server = await serve_web(app, "127.0.0.1:0", certificate)
+        trusted = ssl.create_default_context(cafile=str(certificate.certificate_file.parent / "authority.pem"))
+        reader, writer = await asyncio.open_connection(*server.address, ssl=trusted, server_hostname="localhost")
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200" in await reader.readline()
+        (connection,) = server._server._server.server_state.connections
+        accepted = connection.transport.get_extra_info("socket")  # type: ignore[union-attr]
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        writer.close()
+        await server.stop()
 
     asyncio.run(main())
 
