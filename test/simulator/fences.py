@@ -21,6 +21,8 @@ FENCED_OFF = "nothing with an old fence changes what a newer reducer has taken o
 KEEPS_LEASE = "a live holder keeps its lease"
 NEWEST_ALONE = "a combiner serves no reducer older than one that it has heard of"
 NAMED_IS_THERE = "what a document names is there"
+WISH_KEPT = "what was wished is kept"
+CHANGE_HOLDS = "what was changed holds"
 SERVED_IS_RIGHT = "nobody is served bytes that do not hash to their name"
 
 _SETTLED_S = 30.0
@@ -71,6 +73,16 @@ class FenceRules:
         live += [("rounds", round_key(store.terms.session, max(store.rounds)))] if store.rounds else []
         for key in live:
             self._stamped[key] = max(self._stamped.get(key, 0), fence)
+
+    def goes_by_the_operator(self, plan: object, fence: int) -> None:
+        """A reducer has begun an attempt: no wish is left that forbids it, and no change that it does not go by.
+
+        One that has been superseded may not know of them yet; its attempt is replaced.
+        """
+        store = self._world.store
+        newest = fence >= self._newest_fence
+        check(store.intent == "run" or not newest, WISH_KEPT, (store.intent, plan))
+        check(store.changed is None or not newest, CHANGE_HOLDS, (store.changed, plan))
 
     def recovered(self, node: "LeasedNode", started: Any) -> None:
         """A reducer knows where the session was: it knows of all that was told."""

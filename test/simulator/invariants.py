@@ -5,7 +5,7 @@ Each rule has a name, which a failing run gives: a planted bug counts as caught 
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.fences import VALIDATED, FenceRules, check
+from simulator.fences import CHANGE_HOLDS, VALIDATED, FenceRules, check
 from simulator.store import RoundRow, WeightedSum
 
 from fedn_py.identity import ClientId, CombinerName, Digest, Generation
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from simulator.nodes import Node
     from simulator.updates import Update
     from simulator.world import World
-
-CHANGE_HOLDS = "what was changed holds"
 
 SLACK_S = 0.01
 SLOWEST_CLOCK = 1.12
@@ -60,8 +58,7 @@ class Invariants(FenceRules):
         """An attempt is written down: once, from the model that the round before made."""
         plan, store = effect.plan, self._world.store
         check((plan.round_number, plan.attempt) not in self._opened, "an attempt is opened once", plan)
-        check(store.intent == "run" or fence < self._newest_fence, "what was wished is kept", (store.intent, plan))
-        check(store.changed is None or fence < self._newest_fence, CHANGE_HOLDS, (store.changed, plan))
+        self.goes_by_the_operator(plan, fence)
         self._opened[plan.round_number, plan.attempt] = effect
         self._opened_at[plan.round_number, plan.attempt] = self._world.clock.now
         check(plan.base_model == self._head(plan.round_number - 1), "the trail is a chain", plan)

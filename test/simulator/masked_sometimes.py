@@ -1,10 +1,12 @@
 """What must have happened somewhere in a swarm of masked networks: a fault that never strikes proves nothing."""
 
+from simulator.chaos import WISHES_S
 from simulator.masked.chaos import CHANCES, INTERVALS_S
 
 OFTEN = (
     *CHANCES,
     *INTERVALS_S,
+    *WISHES_S,
     "CommitteeFormed said again",
     "MaskedPartial said again",
     "a client sits out",

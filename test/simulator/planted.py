@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from simulator import fences
 from simulator.chaos import Chaos, Sizes, draw_sizes
 from simulator.documents import StoreLink
-from simulator.invariants import CHANGE_HOLDS
 from simulator.lease import LeasedNode, lease_of
 from simulator.store import RoundRow, Store
 from simulator.working import Work
@@ -372,10 +371,10 @@ PLANTED = {
         Machines(recover=_forget_the_validation), frozenset({fences.VALIDATED})
     ),
     "a restarted reducer forgets what its operator wished": PlantedBug(
-        Machines(recover=_forget_what_was_wished), frozenset({"what was wished is kept"})
+        Machines(recover=_forget_what_was_wished), frozenset({fences.WISH_KEPT})
     ),
     "a restarted reducer forgets which limits were changed": PlantedBug(
-        Machines(recover=_forget_what_was_changed), frozenset({CHANGE_HOLDS}), _limits_changed_again_and_again
+        Machines(recover=_forget_what_was_changed), frozenset({fences.CHANGE_HOLDS}), _limits_changed_again_and_again
     ),
     "a further cell has clients that are counted already": _of_reducer(
         _ask_the_counted_again, "no client is in two cells"

@@ -295,7 +295,7 @@ class World:
             case "stop asked":
                 happened = self.reducer.up and self.reducer.take(StopRequested(self.sizes.terms.session))
             case "stop after the round asked":
-                wish = StopRequested(self.sizes.terms.session, after_round=True)
+                wish = StopRequested(self.store.terms.session, after_round=True)
                 happened = self.reducer.up and self.reducer.take(wish)
             case "limits changed":
                 happened = self._change_limits()
@@ -310,12 +310,17 @@ class World:
         limits = replace(
             work.progress.changed or limits_of(work.progress.terms),
             rounds=work.progress.committed + self.rng.randint(1, 6),
-            clients_required=self.rng.randint(1, self.sizes.clients),
+            clients_required=self.rng.randint(*self.may_be_required),
             clients_wanted=0,
             max_attempts=self.rng.choice([0, 2, 3]),
             update_timeout_s=self.rng.uniform(20, 60),
         )
-        return self.reducer.take(ChangeRequested(self.sizes.terms.session, limits))
+        return self.reducer.take(ChangeRequested(self.store.terms.session, limits))
+
+    @property
+    def may_be_required(self) -> tuple[int, int]:
+        """The fewest and the most clients that an operator may require, so that the session can go on."""
+        return 1, self.sizes.clients
 
     def session_recorded(self, effect: RecordSession) -> None:
         """Note what a session is now; while things go wrong, an operator looks after one that rests."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from random import Random
 
 from masked_world import a_policy
-from simulator.chaos import Chaos
+from simulator.chaos import WISHED_IN, WISHES_S, Chaos
 
 from fedn_py.identity import Digest, SessionId
 from fedn_py.protocol.masked.certificates import Policy
@@ -161,6 +161,9 @@ def draw_chaos(rng: Random) -> Chaos:
     """Draw a mixture of faults: each is off, rare or frequent."""
     chances = {fault: most * rng.choice([0, 0, 0.3, 1]) for fault, most in CHANCES.items()}
     intervals = {fault: least_s / rng.uniform(0.1, 1) for fault, least_s in INTERVALS_S.items() if rng.random() < 0.4}
+    own = Random(repr(rng.getstate()))  # runs without a wish are what they are without wishes
+    wished = [fault for fault in WISHES_S if own.random() < WISHED_IN]
+    intervals |= {fault: WISHES_S[fault] / own.uniform(0.1, 1) for fault in wished}
     return Chaos(
         rng, chances, intervals, latest_s=rng.choice([0.05, 0.5, 2]), slow_notice=rng.choice([0, 0.3]), clocks=True
     )

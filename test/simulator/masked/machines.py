@@ -13,6 +13,7 @@ from fedn_py.client import member_work, participant_work
 from fedn_py.protocol import client, combiner, reducer
 from fedn_py.protocol.masked.boxes import SealedSeeds, seal_seeds
 from fedn_py.protocol.masked.registry import accept_policy
+from fedn_py.protocol.reducer_work import SessionStarted
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class MaskedMachines(StoreRules):
         draw: draws the random bytes of one upload. seal: seals seeds to a committee.
         accept_policy: what a client holds a policy to.
         remember: what a client's process finds of what it saved.
+        found: where a session goes on after a start of the reducer, as its documents tell.
         unsets_key: the reducer removes an attempt's key from the document before it says that it is gone.
     """
 
@@ -36,4 +38,5 @@ class MaskedMachines(StoreRules):
     seal: Callable[..., SealedSeeds] = seal_seeds
     accept_policy: Callable[..., Any] = accept_policy
     remember: Callable[[Disk], Disk] = lambda disk: disk
+    found: Callable[[SessionStarted | None], SessionStarted | None] = lambda started: started
     unsets_key: bool = True

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from simulator import fences
 from simulator.chaos import Chaos
 from simulator.masked import chaos, ghosts, sending
 from simulator.masked.chaos import MaskedSizes
@@ -43,7 +44,7 @@ from fedn_py.protocol.masked.participant_work import CommitteeChecked, PlanCheck
 from fedn_py.protocol.masked.registry import accept_policy
 from fedn_py.protocol.masked.round_messages import Echo, OpenSum2
 from fedn_py.protocol.masked_rounds_work import Masked, MaskedEffect
-from fedn_py.protocol.reducer_work import Idle
+from fedn_py.protocol.reducer_work import Idle, SessionStarted
 
 Result = tuple[Any, Any]
 Harder = Callable[[MaskedSizes, Chaos], tuple[MaskedSizes, Chaos]]
@@ -83,6 +84,10 @@ def _one_work_again_and_again(sizes: MaskedSizes, faults: Chaos) -> tuple[Masked
 
 def _replicated(sizes: MaskedSizes, faults: Chaos) -> tuple[MaskedSizes, Chaos]:
     return replace(sizes, terms=replace(sizes.terms, masked=replace(sizes.terms.masked, k=2, r=2))), faults
+
+
+def _limits_changed_again_and_again(sizes: MaskedSizes, faults: Chaos) -> tuple[MaskedSizes, Chaos]:
+    return sizes, replace(faults, intervals_s={**faults.intervals_s, "limits changed": 20.0, "reducer crashed": 30.0})
 
 
 def _slow_stores(sizes: MaskedSizes, faults: Chaos) -> tuple[MaskedSizes, Chaos]:
@@ -242,6 +247,15 @@ def _without_promises(disk: Disk) -> Disk:
     return replace(disk, member=MemberMemory())
 
 
+def _forget_what_was_changed(started: SessionStarted | None) -> SessionStarted | None:
+    if started is None:
+        return None
+    found = started.found
+    if found is not None:
+        found = replace(found, progress=replace(found.progress, changed=None))
+    return replace(started, progress=replace(started.progress, changed=None), found=found)
+
+
 def _bug(*caught_by: str, harder: Harder = lambda sizes, faults: (sizes, faults), **machines: Any) -> PlantedBug:
     return PlantedBug(MaskedMachines(**machines), frozenset(caught_by), harder)
 
@@ -282,6 +296,9 @@ PLANTED = {
     ),
     "a committee is said to be stored before it is": _bug(
         ghosts.HANDED_OUT, reducer=_confirm_before_saving, harder=_slow_stores
+    ),
+    "a restarted reducer forgets which limits were changed": _bug(
+        fences.CHANGE_HOLDS, found=_forget_what_was_changed, harder=_limits_changed_again_and_again
     ),
     "a masked cell has no deadline": _bug(ghosts.DEADLINES, combiner=_without_deadlines),
     "a retry has the seeds of the upload before": _bug(ghosts.P7, draw=_same_seeds_for_one_work()),

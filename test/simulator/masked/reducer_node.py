@@ -47,7 +47,9 @@ from fedn_py.protocol.reducer_work import (
     ExpectCombiner,
     MoveClients,
     OpenAttempt,
+    RecordChange,
     RecordIntent,
+    RecordLimits,
     RecordNewWork,
     RecordSession,
     RecordValidation,
@@ -267,7 +269,7 @@ class MaskedReducerNode(ReducerNode):
                 if committed.session == world.store.terms.session:
                     world.invariants.servers.commit_told(committed)
                 self._send(combiner, instance, committed)
-            case ExpectCombiner() | RecordIntent():
+            case ExpectCombiner() | RecordIntent() | RecordChange() | RecordLimits():
                 yield from super()._perform(effect)
             case RecordNewWork(session, parameters):
                 yield from self.changed(

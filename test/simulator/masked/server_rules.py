@@ -95,6 +95,7 @@ class ServerRules:
         where = (plan.session_number, plan.round_number, plan.attempt)
         check(where not in self._known.planned_at, ONE_MODEL, (where, "planned twice"))
         self._known.planned_at[where] = self._world.clock.now
+        self._world.invariants.goes_by_the_operator(plan, node.fence)
         head = self._head(plan.session_number, plan.round_number - 1)
         check(plan.base_model == head, CHAIN, plan)
         before = self._world.store.rounds.get(plan.round_number - 1)

@@ -16,7 +16,7 @@ from fedn_py.identity import ClientId, ClientName, Digest, Generation
 from fedn_py.protocol.masked.round_messages import BeaconLink
 from fedn_py.protocol.masked.signing import Signed
 from fedn_py.protocol.messages import RoundPlan
-from fedn_py.protocol.reducer_terms import Intent, SessionTerms
+from fedn_py.protocol.reducer_terms import Intent, SessionLimits, SessionTerms
 from fedn_py.protocol.reducer_work import SessionStarted, Validating
 from fedn_py.reducer.attempts import AttemptAtHand, from_document
 from fedn_py.reducer.masked_documents import MaskedDocument, body_text
@@ -83,6 +83,7 @@ class MaskedStore:
     status: str = "running"
     reason: str = ""
     intent: Intent = "run"
+    changed: SessionLimits | None = None
     rounds: dict[int, MaskedRow] = field(default_factory=dict)
     past: dict[tuple[int, int], MaskedRow] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
@@ -96,9 +97,10 @@ class MaskedStore:
             case SessionRow(terms) if terms.number > self.terms.number:
                 self.past.update({(self.terms.number, number): row for number, row in self.rounds.items()})
                 self.terms, self.status, self.reason, self.rounds = terms, value.status, value.reason, {}
-                self.intent = value.intent
+                self.intent, self.changed = value.intent, value.changed
             case SessionRow(terms) if terms.number == self.terms.number:
-                self.terms, self.status, self.reason, self.intent = terms, value.status, value.reason, value.intent
+                self.terms, self.status, self.reason = terms, value.status, value.reason
+                self.intent, self.changed = value.intent, value.changed
             case MaskedRow(plan) if plan.session == self.terms.session:
                 self.rounds[plan.round_number] = value
 
@@ -118,7 +120,7 @@ class MaskedStore:
             return None
         newest = self.rounds[max(self.rounds)] if self.rounds else None
         committed = [row for row in self.rounds.values() if row.status == "committed"]
-        progress = replace(first_progress(self.terms), intent=self.intent)
+        progress = replace(first_progress(self.terms), intent=self.intent, changed=self.changed)
         if committed:
             last = max(committed, key=lambda row: row.plan.round_number)
             assert last.model is not None

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.fences import check
+from simulator.fences import CHANGE_HOLDS, check
 from simulator.invariants import SLOWEST_CLOCK
 from simulator.masked.ghosts import (
     DEADLINES,
@@ -126,3 +126,4 @@ class TimeRules:
         held = store.status == "paused" and (store.reason.startswith(PRIVACY_HOLD) or used_up)
         work = self._world.reducer.state.work
         check(done or held or store.status == "stopped", ENDS, (store.status, store.reason, work))
+        check(store.status != "finished" or store.changed is None, CHANGE_HOLDS, store.changed)

@@ -32,6 +32,7 @@ from simulator.world import World, names_of_reducers
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, CombinerName, Digest, SessionId
 from fedn_py.protocol.machine import UnexpectedEvent
+from fedn_py.protocol.masked.committee import seats_needed
 from fedn_py.protocol.masked.contexts import header_hash
 from fedn_py.protocol.masked.round_messages import UpdateHeader
 from fedn_py.protocol.messages import PolicyNews, SaidToClient, WordForClients, WordPassedOn
@@ -114,7 +115,7 @@ class MaskedWorld(World):
     def recover(self, store: Any) -> Any:
         """Return where the session goes on after a start of the reducer."""
         names = {client: self.reducer.name_of(client) for client in self.clients}  # type: ignore[attr-defined]
-        return store.where_it_was(names)
+        return self.machines.found(store.where_it_was(names))
 
     # ---- running
 
@@ -215,6 +216,14 @@ class MaskedWorld(World):
                 return
         if happened:
             self.chaos.noticed(fault)
+
+    @property
+    def may_be_required(self) -> tuple[int, int]:
+        """No fewer than the policy allows in a cell and the seats need, and no more than are never revoked."""
+        terms = self.sizes.terms
+        assert terms.masked is not None
+        seats = seats_needed(terms.masked.k, terms.masked.r)
+        return max(self.store.terms.least_in_cell, seats), terms.clients_required
 
     def _crash_for(self, node: Node, lasts_s: float) -> None:
         node.crash()
