@@ -57,8 +57,8 @@ def test_the_command_of_a_change_follows_the_hand_and_stays_open(served: Served,
     change.locator("summary").first.click()
     change.get_by_text("As a command").click()
     admin.page.get_by_label("Rounds", exact=True).fill("9")
-    expect(change.locator("code").first).to_be_visible()
     expect(change.locator("code").first).to_contain_text("--rounds 9")
+    expect(change.locator("code").first).to_be_visible()
 
 
 def test_curves_are_drawn_anew_in_the_colours_of_another_scheme(served: Served, admin: Person) -> None:
