@@ -18,7 +18,7 @@ from fedn_py.api.network import Network
 from fedn_py.api.profile import load_profile
 
 DIGITS = ROOT / "test" / "digits-sklearn"
-CLIENTS = 5
+CLIENTS = 6
 AT_MOST_MS = 30_000
 
 

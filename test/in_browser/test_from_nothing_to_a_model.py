@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pytest
 from people import CLIENTS, DIGITS, LiveSandbox, Person, serious
 from playwright.sync_api import BrowserContext, expect
 from safetensors.numpy import load
@@ -13,6 +12,31 @@ from safetensors.numpy import load
 from fedn_py.execution.packing import create_package
 
 ROUNDS = 3
+PAGES = (
+    "/",
+    "/sessions",
+    "/sessions/new",
+    "/network",
+    "/models",
+    "/validation",
+    "/events",
+    "/clients",
+    "/privacy",
+    "/api",
+)
+
+
+def judge(person: Person, address: str) -> None:
+    """See that a page has no serious fault for people who see or move differently, and fits a telephone."""
+    page = person.page
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.emulate_media(color_scheme="light")
+    person.go(address)
+    assert serious(page) == [], address
+    page.emulate_media(color_scheme="dark")
+    assert serious(page, "color-contrast") == [], address
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
 
 
 def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_the_pages(
@@ -20,6 +44,9 @@ def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_t
 ) -> None:
     page = person.page
     person.see("Upload a compute package")
+    killed, spoiled = "client-2", "client-3"
+    for file in sandbox.folder.glob(f"data/*/{spoiled}/*"):
+        file.write_bytes(b"no data")
 
     # A wrong package shows why, in place.
     wrong = tmp_path / "wrong.tar.gz"
@@ -44,6 +71,8 @@ def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_t
     # One more than there are: each round waits a little for it, which leaves a person time to pause.
     page.get_by_label("Wanted").fill(str(CLIENTS + 1))
     page.get_by_label("Gathering timeout, s").fill("4")
+    # Small steps, so that each round is better than the one before.
+    page.get_by_label("Parameters, JSON").fill('{"epochs": 1, "learning_rate": 0.01}')
     page.locator("#masking-pet").check()
     session = person.start_the_session()
 
@@ -52,7 +81,6 @@ def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_t
     page.get_by_role("button", name=re.compile("^Pause")).click()
     resume = page.get_by_role("button", name=re.compile("^Resume")).first
     expect(resume).to_be_visible()
-    killed = "client-2"
     person.kill(killed)
     person.go(f"/sessions/{session}")
     resume.click()
@@ -61,15 +89,15 @@ def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_t
     assert [one.number for one in rounds if one.status == "done"] == [1, 2, 3]
     assert all(one.masking is not None and one.masking.scheme == "pet" for one in rounds)
     assert killed not in {client.name for client in rounds[-1].clients}
-    assert len(rounds[-1].clients) == CLIENTS - 1
+    assert len(rounds[-1].clients) == CLIENTS - 2
     accuracy = [one.metrics["accuracy"] for one in rounds]
     assert accuracy[-1] > accuracy[0]
 
     person.go(f"/validation?session={session}")
     curve = page.locator("[data-chart*='accuracy'] canvas, figure:has-text('accuracy') canvas").first
     expect(curve).to_be_visible()
-    shown = page.locator("[data-chart]").evaluate_all("all => all.map(one => one.dataset.chart)")
-    assert any(f"{accuracy[-1]:.3f}"[:5] in told for told in shown)
+    shown = page.locator("[data-chart]").evaluate_all("all => all.map(one => JSON.parse(one.dataset.chart))")
+    assert [float(f"{one:.6g}") for one in accuracy] in [one["values"] for chart in shown for one in chart["series"]]
 
     # The final model is downloaded, and is what its digest says.
     person.go("/models")
@@ -82,31 +110,37 @@ def test_somebody_trains_a_masked_model_from_an_empty_network_with_nothing_but_t
     assert hashlib.sha256(content).hexdigest() == final
     assert load(content)["coef_"].dtype == np.float32
 
-    # Why a client is missing is found under Events.
-    person.go("/events")
-    page.get_by_text("More filters").click()
-    page.get_by_label("Client", exact=True).fill(killed)
-    page.get_by_role("button", name="Show").click()
-    page.wait_for_url(re.compile(f"client={killed}"))
-    person.see(re.compile(rf"{killed} is no longer attached to combiner-1"))
+    # Why clients are missing is found under Events.
+    for client, reason in (
+        (killed, "is no longer attached to combiner-1"),
+        (spoiled, "is not in round 1: EntryPointFailed"),
+    ):
+        person.go("/events")
+        page.get_by_text("More filters").click()
+        page.get_by_label("Client", exact=True).fill(client)
+        page.get_by_role("button", name="Show").click()
+        page.wait_for_url(re.compile(f"client={client}"))
+        person.see(re.compile(rf"{client}\W.*{reason}"))
 
+    of_session = [f"/sessions/{session}{page}" for page in ("", "/rounds/3", "/privacy")]
+    for address in [
+        *PAGES,
+        *of_session,
+        f"/models/{final}",
+        f"/packages/{digest}",
+        "/privacy/masked-update",
+        "/events/1",
+    ]:
+        judge(person, address)
     assert person.asked_elsewhere() == []
     assert person.complaints == []
-
-
-def test_a_page_follows_the_network_without_being_loaded_again(sandbox: LiveSandbox, person: Person) -> None:
-    page = person.page
-    person.go("/clients")
-    page.evaluate("document.body.dataset.mark = 'still the same page'")
-    sandbox.network.create_token("viewer", "somebody new")
-    person.see("somebody new")
-    assert page.evaluate("document.body.dataset.mark") == "still the same page"
 
 
 def test_a_viewer_sees_all_of_it_and_can_change_nothing(sandbox: LiveSandbox, context: BrowserContext) -> None:
     token, _ = sandbox.network.create_token("viewer", "auditor")
     page = context.new_page()
     page.goto(sandbox.url)
+    assert serious(page) == []
     page.get_by_label(re.compile("^Token")).fill(token)
     page.get_by_role("main").get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"{sandbox.url}/")
@@ -120,32 +154,3 @@ def test_a_viewer_sees_all_of_it_and_can_change_nothing(sandbox: LiveSandbox, co
         return sent.status; }"""
     )
     assert refused == 403
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "/",
-        "/sessions",
-        "/sessions/new",
-        "/network",
-        "/models",
-        "/validation",
-        "/events",
-        "/clients",
-        "/privacy",
-        "/api",
-    ],
-)
-def test_a_page_has_no_serious_fault_for_people_who_see_or_move_differently(
-    sandbox: LiveSandbox, person: Person, address: str
-) -> None:
-    page = person.page
-    page.goto(sandbox.url + address)
-    assert serious(page) == []
-    page.emulate_media(color_scheme="dark")
-    assert serious(page, "color-contrast") == []
-    page.set_viewport_size({"width": 360, "height": 740})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert person.asked_elsewhere() == []
-    assert person.complaints == []
