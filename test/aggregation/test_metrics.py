@@ -28,7 +28,8 @@ def test_any_spread_over_combiners_gives_the_mean_over_all_clients(cells) -> Non
     assert found.keys() == expected.keys()
     for name, mean in found.items():
         largest = max(abs(metrics.get(name, 0.0)) for metrics, _ in everybody)
-        assert abs(Fraction(mean) - expected[name]) <= 1e-12 * largest
+        # Beside the smallest numbers there are, a step of them is more than any share of them.
+        assert abs(Fraction(mean) - expected[name]) <= 1e-12 * largest + 5e-323
 
 
 @given(st.lists(clients), st.randoms())
