@@ -183,15 +183,14 @@ def test_a_second_attempt_uses_the_updates_that_were_trained_for_the_first(a_wor
 
 def test_a_round_that_fails_again_and_again_pauses_the_session_and_goes_on_when_resumed(a_world: Build) -> None:
     world = a_world(training_s=(3.0, 3.0, 3.0, 500.0), rounds=1, clients_required=4, max_attempts=2)
-    world.run()
-    assert world.store.status == "paused"
+    world.run_until(lambda: world.store.status == "paused")
     assert world.store.reason.startswith("round 1 failed 2 times, at last with: TooFewUpdates: 3 of 4")
 
     world.sizes = replace(world.sizes, training_s=(3.0,) * 4)
     world.clients["client-4"].crash()  # type: ignore[index]
     world.clients["client-4"].start()  # type: ignore[index]
     world.reducer.take(ResumeRequested(world.sizes.terms.session))
-    world.run()
+    world.run_until(lambda: world.store.status == "paused")
     assert world.store.status == "finished"
     assert world.store.rounds[1].plan.attempt == 3
 
@@ -204,13 +203,13 @@ def test_a_paused_session_ends_its_round_and_rests_until_it_is_resumed(a_world: 
     session = world.sizes.terms.session
     reach(world, Updating)
     world.reducer.take(PauseRequested(session))
-    world.run()
-    assert (world.store.status, world.store.reason) == ("paused", BY_OPERATOR)
+    world.run_until(lambda: world.store.status == "paused")
+    assert world.store.reason == BY_OPERATOR
     assert set(world.store.rounds) == {1}
     assert clients_of(world, 1) == EVERYBODY
 
     world.reducer.take(ResumeRequested(session))
-    world.run()
+    world.run_until(lambda: world.store.status == "paused")
     assert world.store.status == "finished"
     assert set(world.store.rounds) == {1, 2}
 
