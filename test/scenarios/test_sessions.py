@@ -190,7 +190,7 @@ def test_a_round_that_fails_again_and_again_pauses_the_session_and_goes_on_when_
     world.clients["client-4"].crash()  # type: ignore[index]
     world.clients["client-4"].start()  # type: ignore[index]
     world.reducer.take(ResumeRequested(world.sizes.terms.session))
-    world.run_until(lambda: world.store.status == "paused")
+    world.run()
     assert world.store.status == "finished"
     assert world.store.rounds[1].plan.attempt == 3
 
@@ -209,7 +209,7 @@ def test_a_paused_session_ends_its_round_and_rests_until_it_is_resumed(a_world: 
     assert clients_of(world, 1) == EVERYBODY
 
     world.reducer.take(ResumeRequested(session))
-    world.run_until(lambda: world.store.status == "paused")
+    world.run()
     assert world.store.status == "finished"
     assert set(world.store.rounds) == {1, 2}
 
