@@ -66,9 +66,9 @@ def versitygw_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Ser
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
-    """The system's Chromium, without a window."""
+    """The system's Chromium, without a window; for one module: while it runs, no other event loop can in its thread."""
     from chromium import find_chromium, running_chromium
 
     path = find_chromium()

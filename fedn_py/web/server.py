@@ -76,12 +76,17 @@ class _Shown:
             self._live.close()
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
-        if self._live is not None and scope["type"] == "http" and scope["path"] == LIVE_PATH:
+        if self._live is not None and _asks_for_changes(scope):
             await self._live(scope, send)
         elif scope["type"] == "http":
             await self._bodies.pass_on(self._app, scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+
+def _asks_for_changes(scope: Message) -> bool:
+    # By GET alone: of other requests nobody would notice that their reader has gone.
+    return (scope["type"], scope.get("path"), scope.get("method")) == ("http", LIVE_PATH, "GET")
 
 
 def _watched(app: Any) -> Any:

@@ -36,12 +36,14 @@ EVERY = dict(commands(typer.main.get_command(build())))  # type: ignore[arg-type
 def test_these_are_the_commands() -> None:
     assert set(EVERY) == set(
         textwrap.dedent("""\
-        sandbox|new|status|config check|run reducer|run combiner|run client
-        package create|package validate|package upload|package list|model upload|model list|model download|model verify
+        sandbox|new|status|open|config check|run reducer|run combiner|run client
+        package create|package validate|package upload|package list|package files
+        model upload|model list|model download|model verify|model tensors
         backup create|backup verify|backup restore
         session start|session wait|session pause|session resume|session stop|session list|session show
+        session change|session privacy|round validations|event show|client show|client revoke
         round list|round show|client list|combiner list|event list
-        token create|token list|token revoke|certificate authority|certificate issue|bench masking
+        token create|token list|token revoke|certificate authority|certificate issue|bench masking|bench web
         operator init|operator certify|operator policy|operator show""")
         .replace("\n", "|")
         .split("|")

@@ -74,3 +74,8 @@ def test_a_revoked_token_is_told_nothing_more_however_much_goes_on(served: Serve
     ring(served)
     assert b"data:" not in response.read()
     connection.close()
+
+
+def test_a_stream_is_opened_by_get_alone(served: Served) -> None:
+    token = served.control.let_in("admin")
+    assert served.ask("POST", "/api/v1/live", token=token).status in {404, 405}

@@ -31,7 +31,10 @@ async function poll() {
   setTimeout(poll, POLL_EVERY_MS);
 }
 
+let leads = false;
+
 function listen() {
+  leads = true;
   if (!window.EventSource) { poll(); return; }
   let failed = 0;
   const stream = new EventSource(body.dataset.live);
@@ -44,10 +47,16 @@ function listen() {
 }
 
 if (body.dataset.live) {
-  tabs.addEventListener("message", (event) => hear(event.data));
+  tabs.addEventListener("message", (event) => {
+    if (!event.data.asks) hear(event.data);
+    else if (leads) tabs.postMessage({ changes: seen });
+  });
+  // What was told between the making of this page and now, it has not heard.
+  tabs.postMessage({ asks: true });
   // A browser opens six connections to a host: were each tab to hold one for its stream, the seventh would hang.
   // The lock is held until its tab is closed; then the next one gets it.
-  navigator.locks.request("fedn-live", () => new Promise(listen));
+  if (navigator.locks) navigator.locks.request("fedn-live", () => new Promise(listen));
+  else listen();
 }
 
 // ---- curves
