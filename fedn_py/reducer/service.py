@@ -5,7 +5,7 @@ Calls become events of the machine or reads of the stores; nothing is decided he
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -63,6 +63,7 @@ from fedn_py.reducer.validations import validation_view
 from fedn_py.reducer.verifying import verified
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.ports import Documents, Objects
+from fedn_py.transport.authentication import TokenRecord
 
 HEALTH_GOOD_FOR_S = 1.0
 
@@ -153,19 +154,11 @@ class StoredControl:
 
     async def authenticate(self, bearer: str) -> control.Caller:
         """Return whose token this is, or raise NotAuthenticated."""
-        try:
-            record = await self._parts.tokens.find(bearer)
-        except PeerFault as fault:
-            raise control.NotAuthenticated(fault.message, remedy=fault.remedy) from fault
-        return control.Caller(record.id, record.role, record.label)
+        return await _caller(self._parts.tokens.find(bearer))
 
     async def recognise(self, token: TokenId) -> control.Caller:
         """Return whose token this is that was shown before, or raise NotAuthenticated."""
-        try:
-            record = await self._parts.tokens.still_good(token)
-        except PeerFault as fault:
-            raise control.NotAuthenticated(fault.message, remedy=fault.remedy) from fault
-        return control.Caller(record.id, record.role, record.label)
+        return await _caller(self._parts.tokens.still_good(token))
 
     async def tokens(self, *, after: str = "", limit: int = 100) -> Page[control.TokenView]:
         """Return tokens, newest first."""
@@ -440,6 +433,15 @@ class StoredControl:
     async def revoke_client(self, client: ClientId) -> control.ClientView:
         """Revoke the token that a client came by, and cut off everybody who came by it."""
         return await self._attendance.revoke(client)
+
+
+async def _caller(found: Awaitable[TokenRecord]) -> control.Caller:
+    """Return who has a token that is good, or raise NotAuthenticated with what is wrong with it."""
+    try:
+        record = await found
+    except PeerFault as fault:
+        raise control.NotAuthenticated(fault.message, remedy=fault.remedy) from fault
+    return control.Caller(record.id, record.role, record.label)
 
 
 def _page(found: Sequence[Record], limit: int, seen: Sequence[View], number: Callable[[Record], int]) -> Page[View]:
