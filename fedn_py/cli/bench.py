@@ -1,11 +1,15 @@
 """``bench``: how fast the parts are on this machine."""
 
-from typing import Annotated
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 from fedn_py.cli.options import JsonOption, group
-from fedn_py.cli.output import hint, print_data, print_facts, print_table
+from fedn_py.cli.output import hint, note, print_data, print_facts, print_table
 
 benches = group("Measure how fast the parts are on this machine.")
 
@@ -13,6 +17,59 @@ benches = group("Measure how fast the parts are on this machine.")
 @benches.callback()
 def about() -> None:
     """Measure how fast the parts are on this machine."""
+
+
+@benches.command("round")
+def time_rounds(
+    *,
+    clients: Annotated[int, typer.Option(min=1, help="Clients that take part.")] = 10,
+    params: Annotated[int, typer.Option(min=1, help="Weights of the model, float32.")] = 250_000,
+    combiners: Annotated[int, typer.Option(min=1, help="Combiners.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that are timed; one more warms up.")] = 5,
+    masking: Annotated[Literal["none", "pet"], typer.Option(help="How updates are hidden.")] = "none",
+    client_processes: Annotated[int, typer.Option(min=1, help="Processes that the clients share.")] = 2,
+    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the network's folder: logs, state.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a round of a whole network on this machine: time, phases, CPU, memory, bytes, and what limits it.
+
+    Example: fedn-py bench round --clients 10 --params 25000000 --masking pet
+    """
+    from fedn_py.bench.network import RoundBench
+    from fedn_py.bench.rounds import measure_rounds
+
+    bench = RoundBench(
+        clients=clients,
+        params=params,
+        combiners=combiners,
+        rounds=rounds,
+        masking=masking,
+        client_processes=client_processes,
+    )
+    with _folder(keep) as folder:
+        found = measure_rounds(bench, folder, note)
+    print_data(found, lambda: print_facts(found.items()), as_json=as_json)
+
+
+@contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(prefix="fedn-py-bench-") as folder:
+        yield Path(folder)
+
+
+@benches.command("limits")
+def limits(*, as_json: JsonOption = False) -> None:
+    """Measure what this machine can do at best: memory, hashes, TCP, gRPC with TLS and without, the disk.
+
+    Example: fedn-py bench limits
+    """
+    from fedn_py.bench.limits import measure_limits
+
+    found = measure_limits()
+    print_data(found, lambda: print_facts(found.items()), as_json=as_json)
 
 
 @benches.command("web")

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +47,14 @@ class Children:
 
     def start(self, role: str, name: str, settings: Path, log: Path, environ: Mapping[str, str]) -> None:
         """Start a process of a role with its settings file."""
-        log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "fedn_py", "run", role, "-c", str(settings)]
+        self.start_command(role, name, command, log, environ)
+
+    def start_command(
+        self, role: str, name: str, command: Sequence[str], log: Path, environ: Mapping[str, str]
+    ) -> None:
+        """Start any process."""
+        log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 - our own program
                 not_outliving_this(command, signal.SIGTERM),
@@ -60,6 +66,10 @@ class Children:
             )
         self._children[name] = Child(role, name, process, log)
         self._lost.discard(name)
+
+    def living(self) -> list[Child]:
+        """Return the processes that have not ended."""
+        return [child for child in list(self._children.values()) if child.process.poll() is None]
 
     def views(self) -> tuple[ProcessView, ...]:
         """Return all processes, those that have ended too."""
@@ -100,7 +110,7 @@ class Children:
 
     def stop(self) -> None:
         """End all processes: asked first, cut off after a few seconds."""
-        living = [child.process for child in self._children.values() if child.process.poll() is None]
+        living = [child.process for child in self.living()]
         for process in living:
             process.terminate()
         deadline = time.monotonic() + STOP_WITHIN_S

@@ -32,7 +32,7 @@ _MOST_STREAMS_PER_CONNECTION = 64
 _IDENTITY_ONLY = 1
 """Bit set of compression algorithms: none, so that no small message unpacks into a large one."""
 
-_SHARED_OPTIONS = (
+SHARED_OPTIONS = (
     ("grpc.max_send_message_length", MOST_MESSAGE_BYTES + 1024),
     ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES + 1024),
     ("grpc.max_metadata_size", _MOST_HEADER_BYTES),
@@ -92,7 +92,7 @@ def secure_channel(address: str, authority_pem: bytes, token: str) -> Channel:
         grpc.ssl_channel_credentials(root_certificates=authority_pem), grpc.access_token_call_credentials(token)
     )
     options = (
-        *_SHARED_OPTIONS,
+        *SHARED_OPTIONS,
         # One connection for each channel: another one to the same server may show another token.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.min_reconnect_backoff_ms", _CONNECT_TIMEOUT_MS),
@@ -222,7 +222,7 @@ async def serve(
 
 def _server_options() -> tuple[tuple[str, Any], ...]:
     return (
-        *_SHARED_OPTIONS,
+        *SHARED_OPTIONS,
         ("grpc.max_concurrent_streams", _MOST_STREAMS_PER_CONNECTION),
         # Half of what our clients keep to, so that a delayed and a timely ping do not add up to a reproach.
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_EVERY_MS // 2),

@@ -1,0 +1,67 @@
+"""One process with many clients: each with a connection, an identity and a state folder of its own.
+
+    python -m fedn_py.bench.crowd crowd.json
+
+Everything is what a client daemon runs, but for Python itself and its imports, of which there is one copy.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fedn_py.bench.constants import AddsConstant
+from fedn_py.client.assemble import run_client
+from fedn_py.client.participant import ParticipantLearner
+from fedn_py.runtime.logging import configure_logging
+from fedn_py.runtime.processes import keep_memory_private, run_until_stopped
+from fedn_py.settings import ClientSettings, load_settings
+
+_GRACE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CrowdPlan:
+    """Which clients a process runs.
+
+    Attributes:
+        settings: number (from 0) of each client, and its settings file.
+        clients: of the whole benchmark.
+    """
+
+    settings: dict[int, str]
+    clients: int
+
+
+def write_plan(file: Path, plan: CrowdPlan) -> None:
+    """Write what ``main`` reads."""
+    file.write_text(json.dumps(asdict(plan)), encoding="utf-8")
+
+
+def read_plan(file: Path) -> CrowdPlan:
+    """Read what ``write_plan`` wrote."""
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    return CrowdPlan({int(number): path for number, path in kept["settings"].items()}, kept["clients"])
+
+
+async def _run(plan: CrowdPlan, stop: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as group:
+        for number, file in plan.settings.items():
+            settings = load_settings(ClientSettings, Path(file), os.environ)
+            learner = ParticipantLearner(AddsConstant(number, plan.clients))
+            group.create_task(run_client(settings, stop, learner))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the clients of a plan until SIGTERM."""
+    keep_memory_private()
+    configure_logging("console", "warning", fields={})
+    plan = read_plan(Path(arguments[0]))
+    run_until_stopped(lambda stop: _run(plan, stop), grace_s=_GRACE_S)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
