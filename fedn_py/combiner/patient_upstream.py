@@ -9,6 +9,7 @@ from fedn_py.errors import FednError
 from fedn_py.identity import Digest
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.waiting import wait_out
+from fedn_py.transport.transfer import Bytes
 
 _PASSES = frozenset(
     {
@@ -43,9 +44,9 @@ class PatientUpstream:
         """Copy an object to a file, whole and checked."""
         await until_done(lambda: self._upstream.fetch(digest, into))
 
-    async def store(self, path: Path, digest: Digest) -> None:
-        """Store a file as an object."""
-        await until_done(lambda: self._upstream.store(path, digest))
+    async def store(self, source: Path | Bytes, digest: Digest) -> None:
+        """Store a file, or bytes in memory, as an object."""
+        await until_done(lambda: self._upstream.store(source, digest))
 
 
 async def until_done(work: Callable[[], Awaitable[Outcome]]) -> Outcome:

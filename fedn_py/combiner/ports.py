@@ -5,6 +5,7 @@ from typing import Protocol
 
 from fedn_py.identity import Digest
 from fedn_py.protocol.messages import CommitteeFormed, FromCombiner, WordPassedOn
+from fedn_py.transport.transfer import Bytes
 
 
 class Upstream(Protocol):
@@ -14,8 +15,8 @@ class Upstream(Protocol):
         """Copy an object to a file, whole and checked; raises ObjectMissing, StoreUnavailable, PeerUnreachable."""
         ...
 
-    async def store(self, path: Path, digest: Digest) -> None:
-        """Store a file as an object, durably, before it returns."""
+    async def store(self, source: Path | Bytes, digest: Digest) -> None:
+        """Store a file, or bytes in memory that do not change meanwhile, as an object, durably, before it returns."""
         ...
 
 

@@ -2,14 +2,16 @@
 
 import asyncio
 import secrets
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fedn_py.identity import Digest
 from fedn_py.runtime.file_chunks import file_chunks
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import Objects
+from fedn_py.transport.chunks import pieces
 from fedn_py.transport.reducer_channels import ReducerChannels
-from fedn_py.transport.transfer import download, upload_object
+from fedn_py.transport.transfer import Bytes, download, upload_object
 
 
 class StoreUpstream:
@@ -29,9 +31,10 @@ class StoreUpstream:
         finally:
             await asyncio.to_thread(partial.unlink, missing_ok=True)
 
-    async def store(self, path: Path, digest: Digest) -> None:
-        """Store a file as an object."""
-        await self._objects.put(file_chunks(path), expected=digest)
+    async def store(self, source: Path | Bytes, digest: Digest) -> None:
+        """Store a file, or bytes in memory, as an object."""
+        chunks = file_chunks(source) if isinstance(source, Path) else _chunks(source)
+        await self._objects.put(chunks, expected=digest)
 
 
 class ReducerUpstream:
@@ -44,6 +47,11 @@ class ReducerUpstream:
         """Copy an object to a file, whole and checked."""
         await download(self._channels.current, digest, into)
 
-    async def store(self, path: Path, digest: Digest) -> None:
-        """Store a file as an object."""
-        await upload_object(self._channels.current, secrets.token_hex(16), digest, path)
+    async def store(self, source: Path | Bytes, digest: Digest) -> None:
+        """Store a file, or bytes in memory, as an object."""
+        await upload_object(self._channels.current, secrets.token_hex(16), digest, source)
+
+
+async def _chunks(source: Bytes) -> AsyncIterator[bytes]:
+    for chunk in pieces(memoryview(source).cast("B")):
+        yield chunk
