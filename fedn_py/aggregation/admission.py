@@ -65,7 +65,9 @@ def check_update(chunks: Iterable[Buffer], layout: ModelLayout) -> None:
 
 def _check_values(piece: Elements, position: int, layout: ModelLayout) -> None:
     # A bound beyond float32 would become infinite in its comparison with float32.
-    within = np.abs(piece) <= min(MAX_MAGNITUDE, float(np.finfo(piece.dtype).max))  # false for NaN
-    if not within.all():
+    bound = min(MAX_MAGNITUDE, float(np.finfo(piece.dtype).max))
+    # Two passes that allocate nothing; false for NaN, which is the minimum of whatever holds it.
+    if not (len(piece) == 0 or (np.minimum.reduce(piece) >= -bound and np.maximum.reduce(piece) <= bound)):
+        within = np.abs(piece) <= bound
         tensor = layout.tensor_at(position + int(np.argmin(within)))
         raise NotFinite(f"the update of tensor {tensor.name!r}")

@@ -18,6 +18,9 @@ from fedn_py.model.dtypes import Floats
 from fedn_py.model.pieces import PIECE, Cursor, Elements, WrongLength
 from fedn_py.model.vector import NotFinite
 
+_ADDED_AT_ONCE = 32_768
+"""Elements: the product stays in a core's own cache until it is added."""
+
 
 class NoWeight(PeerFault):
     """A mean over nothing: no update, or updates without a sample."""
@@ -90,14 +93,16 @@ class WeightedSum:
         self._check_sound()
         self._spoiled = True
         position = 0
-        scratch = np.empty(min(PIECE, len(self._values)))
+        scratch = np.empty(min(_ADDED_AT_ONCE, len(self._values)))
         for array in update:
             if position + len(array) > len(self._values):
                 raise self._wrong_length(position + len(array))
-            for start in range(0, len(array), PIECE):
-                piece = array[start : start + PIECE]
-                product = np.multiply(piece, float(weight), out=scratch[: len(piece)], dtype=np.float64)
-                self._values[position : position + len(piece)] += product
+            for start in range(0, len(array), _ADDED_AT_ONCE):
+                piece = array[start : start + _ADDED_AT_ONCE]
+                product, total = scratch[: len(piece)], self._values[position : position + len(piece)]
+                np.copyto(product, piece)
+                np.multiply(product, float(weight), product)
+                np.add(total, product, total)
                 position += len(piece)
         if position != len(self._values):
             raise self._wrong_length(position)
@@ -105,15 +110,14 @@ class WeightedSum:
         self.count += 1
         self._spoiled = False
 
-    def chunks(self, max_bytes: int) -> Iterator[bytes]:
-        """Return the sum as float64[n_parameters], little-endian, in pieces of at most ``max_bytes`` (8 or more).
+    def view(self) -> memoryview:
+        """Return the sum as float64[n_parameters], little-endian bytes, not copied: nothing is to be added after it.
 
         Raises:
             SumSpoiled: an update broke off.
         """
         self._check_sound()
-        step = max_bytes // 8
-        return (self._values[start : start + step].tobytes() for start in range(0, len(self._values), step))
+        return self._values.data.cast("B") if len(self._values) else memoryview(b"")
 
     def _check_sound(self) -> None:
         if self._spoiled:

@@ -1,6 +1,12 @@
-"""Whether two model files hold the same tensors: by name, type and shape, in whatever order."""
+"""Whether two models hold the same tensors: by name, type and shape, in whatever order."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
 
 from fedn_py.errors import PeerFault
+from fedn_py.model.dtypes import dtype_of
 from fedn_py.model.layout import ModelLayout, TensorSpec
 
 _REMEDY = "Train must save every tensor of the model it was given, under its name, in its type and shape, and no other."
@@ -38,6 +44,18 @@ class WrongShape(PeerFault):
             f"tensor {tensor!r} is of shape {list(found)}, in the global model of {list(expected)}", remedy=_REMEDY
         )
         self.tensor, self.found, self.expected = tensor, found, expected
+
+
+def match_arrays(arrays: Mapping[str, npt.NDArray[Any]], base: ModelLayout) -> None:
+    """Look whether arrays in memory are the tensors of a model.
+
+    Raises:
+        MissingTensor, UnexpectedTensor, WrongDtype, WrongShape: the first difference, in the base's order.
+    """
+    specs = tuple(
+        TensorSpec(name, dtype_of(array) or array.dtype.name, array.shape, 0, 0) for name, array in arrays.items()
+    )
+    match_tensors(ModelLayout(specs, 0, 0), base)
 
 
 def match_tensors(model: ModelLayout, base: ModelLayout) -> dict[str, TensorSpec]:

@@ -1,7 +1,7 @@
 """Between model files and update vectors, a piece at a time.
 
 The **update vector** of a model is its float tensors (F16, BF16, F32, F64), each flattened row by row, one after the
-other in the order of their bytes in the global model's file. An update is (new model - global model), computed in
+other in the order of their bytes in the global model's file. An update is (new model - global model), computed as in
 float64 and stored in ``layout.update_dtype``. A new global model is (global model + mean update), computed in float64
 and rounded once to each tensor's own type.
 
@@ -12,15 +12,19 @@ No function holds more than a few MiB beside what it was given, and none keeps a
 pieces, so that a memory-mapped file can be closed at any time.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fedn_py.errors import PeerFault
-from fedn_py.model.dtypes import SIZES, Buffer, Floats, read_floats, round_floats
+from fedn_py.model.dtypes import SIZES, Buffer, Floats, all_finite, floats_of, read_floats, round_floats, singles
 from fedn_py.model.layout import ModelLayout, TensorSpec
 from fedn_py.model.matching import match_tensors
 from fedn_py.model.pieces import PIECE, Cursor, Elements
+
+Tensor = npt.NDArray[Any]
 
 
 class NotFinite(PeerFault):
@@ -49,22 +53,59 @@ def difference(new: Buffer, base: Buffer, new_layout: ModelLayout, base_layout: 
         NotFinite: names the tensor with a value, or a difference, that is not finite in the update's type.
     """
     by_name = match_tensors(new_layout, base_layout)
-    return _difference(new, base, by_name, base_layout)
+
+    def change(tensor: TensorSpec, start: int, count: int) -> Elements:
+        found = by_name[tensor.name]
+        if _in_singles(tensor, base_layout):
+            place, base_place = found.begin + 4 * start, tensor.begin + 4 * start
+            return np.subtract(singles(new, place, count), singles(base, base_place, count))
+        return _rounded(_read(new, found, start, count) - _read(base, tensor, start, count), base_layout)
+
+    return _difference(change, base_layout)
 
 
-def _difference(
-    new: Buffer, base: Buffer, by_name: dict[str, TensorSpec], base_layout: ModelLayout
-) -> Iterator[Elements]:
-    update_dtype = base_layout.update_dtype
+def difference_in_memory(new: Mapping[str, Tensor], base: Buffer, base_layout: ModelLayout) -> Iterator[Elements]:
+    """Return the update that leads from the base model to tensors in memory, in pieces; as ``difference`` otherwise.
+
+    Args:
+        new: tensors as the base has them, which is looked at before (``match_arrays``).
+
+    Raises:
+        NotFinite: names the tensor with a difference that is not finite in the update's type.
+    """
+    flat = {tensor.name: new[tensor.name].reshape(-1) for tensor in base_layout.float_tensors}
+
+    def change(tensor: TensorSpec, start: int, count: int) -> Elements:
+        found = flat[tensor.name][start : start + count]
+        if _in_singles(tensor, base_layout):
+            return np.subtract(found, singles(base, tensor.begin + 4 * start, count))
+        return _rounded(floats_of(found) - _read(base, tensor, start, count), base_layout)
+
+    return _difference(change, base_layout)
+
+
+def _difference(change: Callable[[TensorSpec, int, int], Elements], base_layout: ModelLayout) -> Iterator[Elements]:
     for tensor in base_layout.float_tensors:
         for start, count in _pieces(tensor.count):
-            change = _read(new, by_name[tensor.name], start, count)
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                change -= _read(base, tensor, start, count)
-                piece = change.astype(update_dtype)
-            if not np.isfinite(piece).all():
+                piece = change(tensor, start, count)
+            if not all_finite(piece):
                 raise NotFinite(f"tensor {tensor.name!r}")
             yield piece
+
+
+def _in_singles(tensor: TensorSpec, base_layout: ModelLayout) -> bool:
+    """Say whether a tensor's difference may be taken in float32.
+
+    It is the same to the last bit: a difference of two float32, rounded to float64 and from there to float32, is the
+    difference rounded once, as float64 has more than twice the digits and two to spare.
+    """
+    return tensor.dtype == "F32" and base_layout.update_dtype == "<f4"
+
+
+def _rounded(change: Floats, base_layout: ModelLayout) -> Elements:
+    rounded: Elements = change.astype(base_layout.update_dtype, copy=False)
+    return rounded
 
 
 def apply_mean(base: Buffer, base_layout: ModelLayout, mean: Iterable[Elements]) -> Iterator[bytes]:
@@ -103,7 +144,7 @@ def check_finite(buffer: Buffer, layout: ModelLayout) -> None:
     """Raise NotFinite, naming the tensor, unless every float of a model file is finite."""
     for tensor in layout.float_tensors:
         for start, count in _pieces(tensor.count):
-            if not np.isfinite(_read(buffer, tensor, start, count)).all():
+            if not all_finite(_read(buffer, tensor, start, count)):
                 raise NotFinite(f"tensor {tensor.name!r}")
 
 

@@ -90,4 +90,4 @@ def test_whatever_is_admitted_can_be_added(a_layout: Layouts, content: bytes, ch
         return
     total = WeightedSum(layout.n_parameters)
     total.add(elements(in_chunks(content, chunk), layout.update_dtype), MAX_SAMPLES)
-    assert np.isfinite(np.frombuffer(b"".join(total.chunks(800)), "<f8")).all()
+    assert np.isfinite(np.frombuffer(total.view(), "<f8")).all()

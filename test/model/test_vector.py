@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedn_py.model.layout import ModelLayout, parse_layout
-from fedn_py.model.matching import WrongShape
+from fedn_py.model.matching import WrongShape, match_arrays
 from fedn_py.model.pieces import PIECE, WrongLength
-from fedn_py.model.vector import NotFinite, apply_mean, check_finite, difference
+from fedn_py.model.vector import NotFinite, apply_mean, check_finite, difference, difference_in_memory
 
 ModelFile = Callable[..., bytes]
 MiB = 1024 * 1024
@@ -37,6 +37,7 @@ def next_model(base: bytes, mean: np.ndarray, *, portion: int = 3) -> bytes:
 
 
 singles = st.floats(-1e6, 1e6, width=32)
+any_single = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
 @given(st.lists(st.tuples(singles, singles), min_size=1, max_size=20))
@@ -55,6 +56,43 @@ def test_adding_an_update_to_its_base_gives_the_new_model_to_float32_precision(a
     result = safetensors.numpy.load(next_model(base, update_of(new, base).astype(np.float64)))
     scale = np.array([abs(n) + abs(b) for n, b in pairs])
     assert np.all(np.abs(result["w"] - np.array([n for n, _ in pairs])) <= scale * 2**-23)
+
+
+@given(st.lists(st.tuples(any_single, any_single), min_size=1, max_size=40))
+def test_a_difference_in_float32_is_the_one_that_float64_gives_rounded_once(an_f32_model: ModelFile, pairs) -> None:
+    new, base = (np.array(side, np.float32) for side in zip(*pairs, strict=True))
+    with np.errstate(over="ignore"):
+        expected = (new.astype(np.float64) - base.astype(np.float64)).astype(np.float32)
+    if np.isfinite(expected).all():
+        found = update_of(an_f32_model(w=new), an_f32_model(w=base))
+        assert found.view(np.uint32).tolist() == expected.view(np.uint32).tolist()
+    else:
+        with pytest.raises(NotFinite):
+            update_of(an_f32_model(w=new), an_f32_model(w=base))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_update_of_a_model_in_memory_is_that_of_its_file(dtype: str) -> None:
+    random = np.random.default_rng(0)
+
+    def tensors() -> dict[str, np.ndarray]:
+        values = {"w": random.normal(size=(PIECE // 100, 101)), "scalar": random.normal(size=()), "none": np.empty(0)}
+        return {name: array.astype(dtype) for name, array in values.items()} | {"steps": np.arange(3)}
+
+    old, new = tensors(), tensors()
+    base = safetensors.numpy.save(old)
+    match_arrays(new, parse(base))
+    found = np.concatenate(list(difference_in_memory(new, base, parse(base))))
+    from_file = update_of(safetensors.numpy.save(new), base)
+    assert found.dtype == from_file.dtype
+    assert found.tobytes() == from_file.tobytes()
+    assert len(found) == PIECE // 100 * 101 + 1
+
+
+def test_a_model_in_memory_with_a_difference_too_large_is_refused_by_the_tensors_name(an_f32_model: ModelFile) -> None:
+    base = an_f32_model(w=[-3e38], b=[0.0])
+    with pytest.raises(NotFinite, match="'w'"):
+        list(difference_in_memory({"w": np.float32([3e38]), "b": np.float32([1])}, base, parse(base)))
 
 
 def test_the_vector_follows_the_bytes_of_the_base_whatever_the_order_of_the_new_model(a_model_file: ModelFile) -> None:
