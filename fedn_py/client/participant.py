@@ -19,7 +19,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,8 +31,9 @@ from fedn_py.aggregation.admission import check_samples
 from fedn_py.aggregation.metrics import check_metrics
 from fedn_py.client.ports import Fetch, Learned, LearningTask
 from fedn_py.errors import FednError, PeerFault
-from fedn_py.execution.outcome import check_trained_model
-from fedn_py.package import load_model, save_model
+from fedn_py.execution.outcome import check_trained_tensors
+from fedn_py.package import load_model
+from fedn_py.package.models import storable
 from fedn_py.runtime.processes import keep_memory_private, run_until_stopped
 
 Result = TypeVar("Result")
@@ -118,8 +119,8 @@ class ParticipantLearner:
         self._call: asyncio.Future[Learned] | None = None
 
     async def train(self, base: Path, out_model: Path, task: LearningTask, fetch: Fetch) -> Learned:  # noqa: ARG002
-        """Call the participant's train and check what it returns like a package's output."""
-        return await self._called(lambda: self._train(base, out_model, task))
+        """Call the participant's train and check what it returns like a package's output; it stays in memory."""
+        return await self._called(lambda: self._train(base, task))
 
     async def validate(self, model: Path, task: LearningTask, fetch: Fetch) -> Learned:  # noqa: ARG002
         """Call the participant's validate."""
@@ -141,15 +142,15 @@ class ParticipantLearner:
             self._call = _in_daemon(call)
             return await asyncio.shield(self._call)
 
-    def _train(self, base: Path, out_model: Path, task: LearningTask) -> Learned:
+    def _train(self, base: Path, task: LearningTask) -> Learned:
         with _own_words("train"):
             returned: Any = self._participant.train(load_model(base), _told(task))
             if not isinstance(returned, tuple) or len(returned) != 3 or not isinstance(returned[0], Mapping):
                 raise _wrong("train", returned, "a model, the number of samples and metrics")
             model, samples, metrics = returned
-            save_model(out_model, {name: np.asarray(values) for name, values in model.items()})
-        check_trained_model(out_model, base)
-        return _learned("train", samples, metrics)
+            tensors = storable({name: np.asarray(values) for name, values in model.items()})
+        check_trained_tensors(tensors, base)
+        return replace(_learned("train", samples, metrics), tensors=tensors)
 
     def _validate(self, model: Path, task: LearningTask) -> Learned:
         with _own_words("validate"):

@@ -1,8 +1,11 @@
 """What a client daemon needs: somebody who learns, and a combiner to speak to."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy.typing as npt
 
 from fedn_py.identity import Digest, SessionId
 from fedn_py.protocol.messages import FromClient, Metrics, ToClient, UpdateHeader, UpdateReceipt
@@ -31,10 +34,12 @@ class Learned:
 
     Attributes:
         samples: how many samples it stands for, at least 1.
+        tensors: of the trained model where it is in memory; None where it is in the file that was asked for.
     """
 
     samples: int
     metrics: Metrics
+    tensors: Mapping[str, npt.NDArray[Any]] | None = field(default=None, compare=False, repr=False)
 
 
 class Fetch(Protocol):
@@ -52,7 +57,10 @@ class Learner(Protocol):
     """
 
     async def train(self, base: Path, out_model: Path, task: LearningTask, fetch: Fetch) -> Learned:
-        """Train from a model; the new one is at ``out_model``, checked to be of the same tensors and finite."""
+        """Train from a model, and check that the new one is of the same tensors and finite.
+
+        It is in ``tensors`` of what is returned, or else at ``out_model``.
+        """
         ...
 
     async def validate(self, model: Path, task: LearningTask, fetch: Fetch) -> Learned:

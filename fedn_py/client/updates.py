@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import math
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,10 @@ from fedn_py.client.ports import Learned
 from fedn_py.client.update_sealing import PlainUpdate, weight_facts
 from fedn_py.identity import ClientName, Digest, Generation
 from fedn_py.masking.fixed_point import Encoding
-from fedn_py.model.vector import difference
+from fedn_py.model.dtypes import largest_magnitude
+from fedn_py.model.pieces import Elements
+from fedn_py.model.vector import Tensor, difference, difference_in_memory
+from fedn_py.package.models import save_model
 from fedn_py.protocol.messages import Metrics, MetricsRelease, RoundPlan, UpdateHeader
 from fedn_py.runtime.model_files import mapped_model
 from fedn_py.transport.completion import in_thread
@@ -26,6 +30,7 @@ class KeptUpdate:
     Attributes:
         upload_id: names these bytes; it stays the same over cuts and retries.
         before: metrics of the model that was trained from, where the plan asks for some.
+        largest: magnitude of any of its values.
     """
 
     path: Path
@@ -34,12 +39,13 @@ class KeptUpdate:
     sha256: Digest
     learned: Learned
     before: Metrics = field(default_factory=dict)
+    largest: float = math.inf
 
     def to_mask(self, release: MetricsRelease) -> PlainUpdate:
         """Return what is masked of it; metrics only as far as the site releases them."""
         if release == "none":
-            return PlainUpdate(self.path, self.learned.samples)
-        return PlainUpdate(self.path, self.learned.samples, self.learned.metrics, self.before)
+            return PlainUpdate(self.path, self.learned.samples, largest=self.largest)
+        return PlainUpdate(self.path, self.learned.samples, self.learned.metrics, self.before, self.largest)
 
     def header(self, generation: Generation, release: MetricsRelease) -> UpdateHeader:
         """Return what is said of it under a generation; metrics only as far as the site releases them."""
@@ -85,7 +91,8 @@ class UpdateFolder:
         """
         kept = replace(await in_thread(self._make, base, model, learned), before=before or {})
         if self._copies is not None:
-            await in_thread(self._copy, self._copies / self._name, plan, model, kept, encoding)
+            copies = self._copies / self._name
+            await in_thread(self._copy, copies, plan, model, kept, encoding=encoding, tensors=learned.tensors)
         return kept
 
     async def drop(self, kept: KeptUpdate) -> None:
@@ -97,28 +104,37 @@ class UpdateFolder:
             older.unlink(missing_ok=True)
         upload_id = secrets.token_hex(16)
         path = self._folder / f"update-{upload_id}"
-        digest, size = hashlib.sha256(), 0
-        with (
-            _whole(path) as partial,
-            mapped_model(base) as (old, old_layout),
-            mapped_model(model) as (new, new_layout),
-            partial.open("wb") as file,
-        ):
-            for piece in difference(new, old, new_layout, old_layout):
-                content = piece.tobytes()
+        digest, size, largest = hashlib.sha256(), 0, 0.0
+        with _whole(path) as partial, partial.open("wb") as file:
+            for piece in _update(base, model, learned):
+                content = piece.data
                 digest.update(content)
                 file.write(content)
-                size += len(content)
-        return KeptUpdate(path, upload_id, size, Digest(digest.hexdigest()), learned)
+                size += content.nbytes
+                largest = max(largest, largest_magnitude(piece))
+        said = replace(learned, tensors=None)  # they are not needed any more, and take the model's room
+        return KeptUpdate(path, upload_id, size, Digest(digest.hexdigest()), said, largest=largest)
 
-    def _copy(self, folder: Path, plan: RoundPlan, model: Path, kept: KeptUpdate, encoding: Encoding | None) -> None:
+    def _copy(
+        self,
+        folder: Path,
+        plan: RoundPlan,
+        model: Path,
+        kept: KeptUpdate,
+        *,
+        encoding: Encoding | None,
+        tensors: Mapping[str, Tensor] | None,
+    ) -> None:
         """Keep the trained model and what was said of it, named so that any program can find its round."""
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(".*.partial"):  # by a life that ended in the middle
             left.unlink(missing_ok=True)
         stem = f"session-{plan.session_number}-round-{plan.round_number}-attempt-{plan.attempt}"
         with _whole(folder / f"{stem}.safetensors") as file:
-            shutil.copyfile(model, file)
+            if tensors is None:
+                shutil.copyfile(model, file)
+            else:
+                save_model(file, tensors)
         facts: dict[str, object] = {
             "client": self._name,
             "session": plan.session,
@@ -134,6 +150,16 @@ class UpdateFolder:
         # Last: who finds it finds the model too.
         with _whole(folder / f"{stem}.json") as file:
             file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _update(base: Path, model: Path, learned: Learned) -> Iterator[Elements]:
+    """Yield the update in pieces: from memory where the trained model is there, else from its file."""
+    with mapped_model(base) as (old, old_layout):
+        if learned.tensors is not None:
+            yield from difference_in_memory(learned.tensors, old, old_layout)
+            return
+        with mapped_model(model) as (new, new_layout):
+            yield from difference(new, old, new_layout, old_layout)
 
 
 @contextmanager

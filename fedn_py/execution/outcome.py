@@ -8,17 +8,22 @@ import json
 import mmap
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from fedn_py.aggregation.admission import MAX_SAMPLES
 from fedn_py.aggregation.metrics import InvalidMetrics, check_metrics
 from fedn_py.errors import PeerFault
 from fedn_py.execution.entry_points import EntryPointFault
+from fedn_py.model.dtypes import all_finite, floats_of
 from fedn_py.model.layout import ModelLayout, head_size, parse_layout
-from fedn_py.model.vector import difference
+from fedn_py.model.matching import match_arrays
+from fedn_py.model.vector import NotFinite, difference
 
 MAX_RESULTS_BYTES = 1_048_576
 _SAMPLES = "num_samples"
@@ -63,6 +68,24 @@ def check_trained_model(model: Path, base: Path, *, log: str = "") -> ModelLayou
         except PeerFault as fault:
             raise _malformed("train", fault, log) from fault
     return layout
+
+
+def check_trained_tensors(tensors: Mapping[str, npt.NDArray[Any]], base: Path) -> None:
+    """Check a model that a participant returned, in memory, against the one it was given.
+
+    Raises:
+        MalformedOutput: without a log.
+    """
+    with _opened("train", base, "") as old:
+        try:
+            layout = _layout(old)
+            match_arrays(tensors, layout)
+            for tensor in layout.float_tensors:
+                values = tensors[tensor.name].reshape(-1)
+                if not all_finite(values if values.dtype.kind == "f" else floats_of(values)):
+                    raise NotFinite(f"tensor {tensor.name!r}")
+        except PeerFault as fault:
+            raise _malformed("train", fault, "") from fault
 
 
 def check_seed_model(model: Path, *, log: str = "") -> ModelLayout:

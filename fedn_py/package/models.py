@@ -61,11 +61,16 @@ def save_model(path: str | os.PathLike[str], tensors: Mapping[str, npt.ArrayLike
     Raises:
         InvalidTensors: there is no tensor, a name is no text, or an array is not numeric.
     """
+    partial = Path(f"{os.fspath(path)}.partial")
+    save_file(storable(tensors), partial)
+    partial.replace(path)
+
+
+def storable(tensors: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
+    """Return tensors as arrays that lie in memory as they would in a file; raises InvalidTensors."""
     if not tensors:
         raise InvalidTensors("a model needs at least one tensor, this one has none", remedy="Pass name: array pairs.")
-    partial = Path(f"{os.fspath(path)}.partial")
-    save_file({name: _storable(name, tensor) for name, tensor in tensors.items()}, partial)
-    partial.replace(path)
+    return {name: _storable(name, tensor) for name, tensor in tensors.items()}
 
 
 def _storable(name: str, tensor: npt.ArrayLike) -> npt.NDArray[Any]:

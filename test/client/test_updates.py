@@ -46,6 +46,21 @@ def test_an_update_is_the_difference_with_its_size_and_hash(tmp_path: Path) -> N
     assert kept.header(Generation(4), "mean").upload_id == header.upload_id
 
 
+def test_a_model_in_memory_makes_the_update_and_the_copy_that_its_file_would(tmp_path: Path) -> None:
+    base, new = models(tmp_path)
+    in_memory = Learned(7, {"loss": 0.5}, tensors=load_file(new))
+    new.unlink()
+
+    folder = an_update_folder(tmp_path, tmp_path / "copies")
+    kept = asyncio.run(folder.make(a_plan(), base, folder.new_model_path(), in_memory))
+
+    assert list(np.frombuffer(kept.path.read_bytes(), "<f4")) == [1.0] * 5
+    assert kept.largest == 1.0
+    assert kept.learned.tensors is None  # the room that they took is free again
+    (copy,) = (tmp_path / "copies" / "anna").glob("*.safetensors")
+    assert {name: values.tolist() for name, values in load_file(copy).items()} == {"w": [1.5] * 5, "steps": [2]}
+
+
 def test_one_update_is_kept_and_an_unfit_model_makes_none(tmp_path: Path) -> None:
     folder = an_update_folder(tmp_path)
     made(folder, *models(tmp_path))
