@@ -10,7 +10,6 @@ from nacl.bindings import crypto_scalarmult_base
 from nacl.signing import SigningKey
 
 from fedn_py.masking.fixed_point import Encoder
-from fedn_py.masking.hashing import plain_hash
 from fedn_py.masking.keystream import chunk_sizes
 from fedn_py.masking.pet import Masker, MaskSum, mask_key
 from fedn_py.protocol.masked.answers import AnswerPlace, AnswerSealer, sealed_bytes
@@ -290,7 +289,7 @@ def an_upload(terms: CellTerms, committee: Committee, client: AClient, upload: i
         client.id,
         sealed,
         upload_id=bytes_of(f"upload {client.name} {upload}", 16),
-        vector_hash=plain_hash(vector.tobytes()),
+        vector_hash=hashlib.sha256(vector.tobytes()).digest(),
         n_words=len(vector),
     )
     signed = sign(header, client.key)

@@ -1,4 +1,4 @@
-"""Files that must outlive a power cut: whole or not there, and on the disk before anything is said of them."""
+"""Files that are whole or not there, and where they must outlive a power cut, on the disk before anything is said."""
 
 import os
 from collections.abc import Iterator
@@ -16,14 +16,24 @@ class StateDamaged(OwnFault):
 @contextmanager
 def durable(path: Path) -> Iterator[BinaryIO]:
     """Give a file to write to; at the end it has its name, and file and folder are synced. A fault leaves nothing."""
+    with whole(path) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write to, for this user alone, that has its name at the end. A fault leaves nothing.
+
+    A power cut may leave anything under its name: who reads it in another life of this process looks at its digest.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         partial.replace(path)
-        sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 

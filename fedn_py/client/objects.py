@@ -33,7 +33,7 @@ class ObjectFolder:
         """
         file = self._folder / f"{digest}{self._suffix}"
         # Looked at whole each time: a package may have written into it, or a disk may have failed, since the last use.
-        if not await in_thread(_hashes_to, file, digest):
+        if not await in_thread(hashes_to, file, digest):
             await in_thread(file.unlink, missing_ok=True)
             await fetch(digest, file)
         await in_thread(self._tidy, file)
@@ -49,7 +49,8 @@ class ObjectFolder:
             file.unlink(missing_ok=True)
 
 
-def _hashes_to(file: Path, digest: Digest) -> bool:
+def hashes_to(file: Path, digest: Digest) -> bool:
+    """Say whether a file is there and its content is that of a digest. Blocking."""
     try:
         with file.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest() == digest

@@ -220,6 +220,7 @@ class ParticipantWork:
                     upload_id=upload_id,
                     into=self._files.upload_path(upload_id),
                 )
+            self._files.sealed(upload_id)
             clear = self._release == "client" and terms.plan.metrics_release == "client"
             measured = tuple(Measured(name, value) for name, value in plain.training.items()) if clear else ()
             plan = terms.plan

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fedn_py.client.durable_files import durable
+from fedn_py.client.durable_files import whole
 from fedn_py.client.registration import Registration
 from fedn_py.client.secret_bytes import DrawnForUpload
 from fedn_py.errors import OwnFault
 from fedn_py.masking.fixed_point import Encoder, Encoding, Reals
-from fedn_py.masking.hashing import DIGEST_BYTES
 from fedn_py.masking.keystream import CHUNK_WORDS, chunk_sizes
 from fedn_py.masking.scheme import Masking
 from fedn_py.masking.schemes import SCHEMES
@@ -46,12 +45,14 @@ class PlainUpdate:
     Attributes:
         training: its metrics, as far as the site gives them.
         validation: those of the model that it was trained from.
+        largest: magnitude of any of its values, or more.
     """
 
     path: Path
     samples: int
     training: Mapping[str, float] = field(default_factory=dict)
     validation: Mapping[str, float] = field(default_factory=dict)
+    largest: float = math.inf
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -86,7 +87,7 @@ def seal_update(
 
     Args:
         drawn: fresh; the caller erases it.
-        into: there whole and synced, or not at all.
+        into: there whole, or not at all.
 
     Raises:
         NotFinite, CannotHold, UpdateNotOfPlan: it cannot be masked.
@@ -101,10 +102,10 @@ def seal_update(
         metrics = tuple(0.0 for _ in metrics)
     encoder = Encoder(encoding, plain.samples, metrics, bytes(drawn.rounding))
     masking = SCHEMES[terms.plan.mode].masking(encoder, committee.ctx, client_id, seeds)
-    sha256, blake2b = _write(masking, values, encoding, into)
+    sha256 = _write(masking, values, encoding, into)
     sealed = seal_seeds(committee, client_id, seeds, [bytes(secret) for secret in drawn.ephemeral])
     header = update_header(
-        committee, client_id, sealed, upload_id=upload_id, vector_hash=blake2b, n_words=encoding.n_words
+        committee, client_id, sealed, upload_id=upload_id, vector_hash=sha256, n_words=encoding.n_words
     )
     upload = MaskedUpload(registered.chain, registration.signed(header), sealed.boxes)
     return SealedUpdate(upload, 4 * encoding.n_words, sha256)
@@ -152,21 +153,22 @@ class _Values:
 
 
 def _about(plain: PlainUpdate, values: _Values, encoding: Encoding) -> dict[str, float]:
-    beyond = sum(int(np.count_nonzero(np.abs(chunk) > encoding.clip)) for chunk in values.chunks())
+    beyond = 0
+    if plain.largest > encoding.clip:
+        beyond = sum(int(np.count_nonzero(np.abs(chunk) > encoding.clip)) for chunk in values.chunks())
     capped = math.ceil(plain.samples / encoding.weight_unit) > encoding.weight_cap
     return {CLIP_FRACTION: beyond / encoding.n_parameters, WEIGHT_CAPPED: float(capped)}
 
 
-def _write(masking: Masking, values: _Values, encoding: Encoding, into: Path) -> tuple[bytes, bytes]:
-    """Write the masked words; return their SHA-256 and BLAKE2b-256."""
-    sha256, blake2b = hashlib.sha256(), hashlib.blake2b(digest_size=DIGEST_BYTES)
+def _write(masking: Masking, values: _Values, encoding: Encoding, into: Path) -> bytes:
+    """Write the masked words and return their sha256."""
+    sha256 = hashlib.sha256()
     out, chunks = np.empty(CHUNK_WORDS, np.uint32), values.chunks()
     nothing = np.empty(0, np.float32)
-    with durable(into) as file:
+    with whole(into) as file:
         for number, size in enumerate(chunk_sizes(encoding.n_words)):
             masking.chunk(number, next(chunks, nothing), out[:size])
             content = out[:size].astype("<u4", copy=False).data.cast("B")
             sha256.update(content)
-            blake2b.update(content)
             file.write(content)
-    return sha256.digest(), blake2b.digest()
+    return sha256.digest()

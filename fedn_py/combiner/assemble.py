@@ -109,10 +109,8 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         )
         shelf = Shelf(upstream, empty_folder(settings.state_dir / "objects"))
         arrivals, streams = Arrivals(), AnswerStreams(upstream, scratch)
-        masked = MaskedCells(
-            shelf, upstream, voice, calls.send, scratch, arrivals=arrivals, streams=streams, trust=trust
-        )
-        cells = Cells(shelf, upstream, voice, calls.send, scratch, arrivals=arrivals, masked=masked)
+        masked = MaskedCells(shelf, upstream, voice, calls.send, arrivals=arrivals, streams=streams, trust=trust)
+        cells = Cells(shelf, upstream, voice, calls.send, arrivals=arrivals, masked=masked)
         mailbox = Mailbox("combiner", Combiner(settings.reconnect_grace_s), metrics.measured(step), cells.perform)
         cells.attach(mailbox)
         calls.attach(cells, masked, Words(voice, calls.send, streams, clock), mailbox)

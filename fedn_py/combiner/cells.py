@@ -3,16 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from fedn_py.combiner.arrivals import Arrivals
 from fedn_py.combiner.masked_cells import MaskedCells
-from fedn_py.combiner.patient_upstream import until_done
 from fedn_py.combiner.ports import ReducerStream, Upstream
 from fedn_py.combiner.shelf import Shelf
 from fedn_py.combiner.sums import CellSum, ToldMetrics, summary_of, told_metrics
 from fedn_py.errors import FednError
-from fedn_py.identity import ClientId, Digest, Generation
+from fedn_py.identity import ClientId, Generation
 from fedn_py.protocol.combiner_work import (
     AddUpdate,
     AnswerUpload,
@@ -70,7 +68,6 @@ class Cells:
 
     Args:
         send: puts a message into a client's outbox; drops it when the client is not attached.
-        scratch: folder for sums on their way to the store.
         masked: performs what is asked for masked cells.
     """
 
@@ -80,7 +77,6 @@ class Cells:
         upstream: Upstream,
         reducer: ReducerStream,
         send: Callable[[ClientId, ToClient], None],
-        scratch: Path,
         *,
         arrivals: Arrivals,
         masked: MaskedCells,
@@ -89,7 +85,6 @@ class Cells:
         self._upstream = upstream
         self._reducer = reducer
         self._send = send
-        self._scratch = scratch
         self._work: dict[Generation, CellWork] = {}
         self._arrivals = arrivals
         self._masked = masked
@@ -196,12 +191,8 @@ class Cells:
         total, sum_object = work.total, None
         try:
             if included:
-                path = self._scratch / f"sum-{generation}"
-                try:
-                    sum_object = await until_done(lambda: _written(total, path))
-                    await self._upstream.store(path, sum_object)
-                finally:
-                    await asyncio.to_thread(path.unlink, missing_ok=True)
+                content, sum_object = await total.whole()
+                await self._upstream.store(content, sum_object)
         except FednError as fault:
             return [NotReported(generation, f"{fault.code}: {fault.message}")]
         if self._work.get(generation) is not work:
@@ -217,8 +208,3 @@ class Cells:
         samples = sum(one.samples for one in told.values())
         report = ValidationReport(effect.generation, len(told), samples, summary_of(told), effect.excluded)
         self._reducer.report(report)
-
-
-async def _written(total: CellSum, path: Path) -> Digest:
-    with disk_faults("writing the sum"):
-        return await total.write(path)

@@ -6,7 +6,6 @@ Nothing that opens a sum is ever here: a combiner has masked vectors, boxes that
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from fedn_py.aggregation.metrics import check_metrics
 from fedn_py.combiner.answer_streams import AnswerStreams
@@ -15,11 +14,10 @@ from fedn_py.combiner.box_relay import BoxRelay
 from fedn_py.combiner.masked_reports import closed_cell, released
 from fedn_py.combiner.masked_sum import WORD_BYTES, MaskedSum
 from fedn_py.combiner.masking_trust import MaskingTrust, NoMaskingCredential
-from fedn_py.combiner.patient_upstream import until_done
 from fedn_py.combiner.ports import ReducerStream, Upstream
 from fedn_py.combiner.shelf import Shelf
 from fedn_py.errors import FednError, PeerFault
-from fedn_py.identity import ClientId, Digest, Generation
+from fedn_py.identity import ClientId, Generation
 from fedn_py.masking.hashing import plain_hash
 from fedn_py.model.pieces import WrongLength
 from fedn_py.protocol.combiner_work import (
@@ -99,7 +97,6 @@ class MaskedCells:
 
     Args:
         send: puts a message into a client's outbox; drops it when the client is not attached.
-        scratch: folder for sums on their way to the store.
         streams: told how long the answers of a closed cell will be.
         trust: None for a combiner that nobody has certified.
     """
@@ -110,7 +107,6 @@ class MaskedCells:
         upstream: Upstream,
         reducer: ReducerStream,
         send: Callable[[ClientId, ToClient], None],
-        scratch: Path,
         *,
         arrivals: Arrivals,
         streams: AnswerStreams,
@@ -122,7 +118,6 @@ class MaskedCells:
         self._upstream = upstream
         self._reducer = reducer
         self._send = send
-        self._scratch = scratch
         self._arrivals = arrivals
         self._held: dict[Generation, HeldCell] = {}
         self._mailbox: Mailbox[Combiner, Event, Effect] | None = None
@@ -302,13 +297,9 @@ class MaskedCells:
         held = self._held.get(generation)
         if held is None:
             return []  # cancelled in the meantime
-        path = self._scratch / f"sum-{generation}"
         try:
-            try:
-                digest = await until_done(lambda: _written(held.total, path))
-                await self._upstream.store(path, digest)
-            finally:
-                await asyncio.to_thread(path.unlink, missing_ok=True)
+            content, digest = await held.total.whole()
+            await self._upstream.store(content, digest)
         except FednError as fault:
             return [NotReported(generation, f"{fault.code}: {fault.message}")]
         if self._held.get(generation) is not held:
@@ -322,8 +313,3 @@ class MaskedCells:
 
 def _refusal(fault: PeerFault) -> UpdateReceipt:
     return UpdateReceipt(accepted=False, reason=f"{fault.code}: {fault.message}")
-
-
-async def _written(total: MaskedSum, path: Path) -> Digest:
-    with disk_faults("writing the sum"):
-        return await total.write(path)

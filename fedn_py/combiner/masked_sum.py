@@ -1,16 +1,12 @@
 """The running sum of one masked cell: vectors checked whole against their headers, then added whole, one at a time."""
 
 import asyncio
-import hashlib
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from fedn_py.aggregation.weighted_sum import SumSpoiled, TooLittleMemory
-from fedn_py.combiner.sums import write_pieces
+from fedn_py.combiner.sums import sha256_of
 from fedn_py.identity import Digest
-from fedn_py.masking.hashing import DIGEST_BYTES
 from fedn_py.masking.keystream import Words
 from fedn_py.masking.pet import add_masked
 from fedn_py.model.pieces import WrongLength, elements
@@ -19,7 +15,6 @@ from fedn_py.transport.completion import in_thread
 from fedn_py.transport.spool import SpooledUpload
 
 WORD_BYTES = 4
-_PIECE_WORDS = 262_144
 
 
 class MaskedSum:
@@ -41,7 +36,7 @@ class MaskedSum:
         """Check a vector and add it.
 
         Args:
-            vector_hash: BLAKE2b-256 that its header names.
+            vector_hash: sha256 that its header names.
 
         Raises:
             WrongLength, DigestMismatch: it is not the vector of its header, and the sum is as it was.
@@ -52,7 +47,11 @@ class MaskedSum:
 
     def _add(self, upload: SpooledUpload, vector_hash: bytes) -> None:
         self._check_sound()
-        self._check_vector(upload, vector_hash)
+        # The spool has hashed what came, and holds no upload whose bytes are not those of its digest.
+        if upload.size != WORD_BYTES * self._n_words:
+            raise WrongLength("a masked update", upload.size, WORD_BYTES * self._n_words)
+        if upload.sha256 != vector_hash.hex():
+            raise DigestMismatch(Digest(vector_hash.hex()), upload.sha256)
         words = self._memory()
         position, self._spoiled = 0, True
         for array in elements(upload.blocks(), "<u4"):
@@ -62,36 +61,24 @@ class MaskedSum:
             self._spoiled = False
         self._check_sound()
 
-    def _check_vector(self, upload: SpooledUpload, vector_hash: bytes) -> None:
-        found, size = hashlib.blake2b(digest_size=DIGEST_BYTES), 0
-        for block in upload.blocks():
-            found.update(block)
-            size += len(block)
-        if size != WORD_BYTES * self._n_words:
-            raise WrongLength("a masked update", size, WORD_BYTES * self._n_words)
-        if found.digest() != vector_hash:
-            raise DigestMismatch(Digest(vector_hash.hex()), found.hexdigest())
-
     def _memory(self) -> Words:
         if self._words is None:  # taken with the first update, not with the order
             try:
-                self._words = np.zeros(self._n_words, np.uint32)
+                self._words = np.zeros(self._n_words, "<u4")
             except (MemoryError, ValueError) as fault:
                 raise TooLittleMemory(WORD_BYTES * self._n_words) from fault
         return self._words
 
-    async def write(self, path: Path) -> Digest:
-        """Write the sum's words to a file, little-endian, and return its sha256; raises SumSpoiled."""
+    async def whole(self) -> tuple[memoryview, Digest]:
+        """Return the sum's words, little-endian and not copied, and their sha256; nothing is to be added from now on.
+
+        Raises:
+            SumSpoiled: an update broke off while it was added.
+        """
         async with self._adding:
             self._check_sound()
-            return await in_thread(write_pieces, path, self._pieces())
-
-    def _pieces(self) -> Iterator[bytes]:
-        words = self._memory()
-        return (
-            words[start : start + _PIECE_WORDS].astype("<u4", copy=False).tobytes()
-            for start in range(0, len(words), _PIECE_WORDS)
-        )
+            view = self._memory().data.cast("B")
+            return view, await in_thread(sha256_of, view)
 
     def _check_sound(self) -> None:
         if self._spoiled:

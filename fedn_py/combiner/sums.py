@@ -2,9 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from fedn_py.aggregation.admission import check_samples, check_size, check_update
 from fedn_py.aggregation.metrics import MAX_NAMES, check_metrics, summarise
@@ -15,8 +13,6 @@ from fedn_py.model.pieces import elements
 from fedn_py.protocol.messages import Metrics, MetricsRelease, MetricsSummary, UpdateHeader
 from fedn_py.transport.completion import in_thread
 from fedn_py.transport.spool import SpooledUpload
-
-_PIECE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +89,17 @@ class CellSum:
             self._sum = WeightedSum(self.layout.n_parameters)
         self._sum.add(elements(upload.blocks(), self.layout.update_dtype), samples)
 
-    async def write(self, path: Path) -> Digest:
-        """Write the sum to a file and return its sha256."""
+    async def whole(self) -> tuple[memoryview, Digest]:
+        """Return the sum's own memory and its sha256; nothing is to be added from now on. Raises SumSpoiled."""
         async with self._adding:
-            return await in_thread(write_pieces, path, self._pieces())
-
-    def _pieces(self) -> Iterator[bytes]:
-        return self._sum.chunks(_PIECE_BYTES) if self._sum is not None else iter(())
+            view = memoryview(b"") if self._sum is None else self._sum.view()
+            return view, await in_thread(sha256_of, view)
 
     def training_metrics(self) -> MetricsSummary:
         """Return the metrics that came with the updates in the sum."""
         return summary_of(self._told)
 
 
-def write_pieces(path: Path, pieces: Iterator[bytes]) -> Digest:
-    """Write a file and return its sha256."""
-    digest = hashlib.sha256()
-    with path.open("wb") as file:
-        for piece in pieces:
-            digest.update(piece)
-            file.write(piece)
-    return Digest(digest.hexdigest())
+def sha256_of(content: memoryview) -> Digest:
+    """Return the sha256 of bytes."""
+    return Digest(hashlib.sha256(content).hexdigest())

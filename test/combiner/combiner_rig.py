@@ -233,10 +233,8 @@ async def a_combiner(
         (folder / name).mkdir(parents=True)
     shelf = Shelf(upstream, folder / "objects")
     arrivals, streams = Arrivals(), AnswerStreams(upstream, folder / "scratch")
-    masked = MaskedCells(
-        shelf, upstream, voice, calls.send, folder / "scratch", arrivals=arrivals, streams=streams, trust=trust
-    )
-    cells = Cells(shelf, upstream, voice, calls.send, folder / "scratch", arrivals=arrivals, masked=masked)
+    masked = MaskedCells(shelf, upstream, voice, calls.send, arrivals=arrivals, streams=streams, trust=trust)
+    cells = Cells(shelf, upstream, voice, calls.send, arrivals=arrivals, masked=masked)
     words = Words(voice, calls.send, streams, asyncio.get_running_loop().time)
     mailbox: Mailbox[Any, Any, Any] = Mailbox("combiner", Combiner(grace_s, acks_s=acks_s), step, cells.perform)
     cells.attach(mailbox)

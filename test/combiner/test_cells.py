@@ -27,6 +27,7 @@ from fedn_py.protocol.messages import (
     ValidationReport,
     ValidationResult,
 )
+from fedn_py.store.ports import ObjectCorrupt
 from fedn_py.transport import codec
 from fedn_py.transport.status import RemoteFault
 from fedn_py.transport.transfer import upload_update
@@ -264,15 +265,20 @@ def test_an_order_whose_objects_cannot_be_had_fails_by_name_and_the_next_one_wor
     story(tmp_path, told, grace_s=30.0)
 
 
-def test_a_sum_that_cannot_be_stored_fails_the_cell_by_name_and_the_next_one_works(tmp_path: Path) -> None:
+def test_a_sum_that_cannot_be_stored_fails_the_cell_by_name_and_the_next_one_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: Any, **__: Any) -> None:
+        raise ObjectCorrupt("other bytes came")
+
     async def told(rig: Rig) -> None:
         await rig.order(ANNA, generation=1)
         await rig.collecting(1)
-        (rig.folder / "scratch").rmdir()
+        monkeypatch.setattr(rig.store, "put", refused)
         assert (await rig.upload(ANNA, ONES, generation=1)).accepted
         failed = await rig.reducer.next(CellFailed)
-        assert failed.reason.startswith("DiskFailed: ")
-        (rig.folder / "scratch").mkdir()
+        assert failed.reason == "ObjectCorrupt: other bytes came"
+        monkeypatch.undo()
         await rig.order(ANNA, generation=2)
         await rig.collecting(2)
         assert (await rig.upload(ANNA, ONES, generation=2)).accepted

@@ -20,7 +20,6 @@ from fuzz.damage import bytes_damaged, edits, truncations
 from fedn_py.client.state_folder import StateFolder
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientName, Digest, Generation
-from fedn_py.masking.hashing import plain_hash
 from fedn_py.protocol.masked.boxes import seal_seeds, update_header
 from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.committee import Committee, check_committee
@@ -261,7 +260,7 @@ class HostileClient:
             me.client_id,
             sealed,
             upload_id=secrets.token_bytes(16),
-            vector_hash=plain_hash(b"another vector"),
+            vector_hash=hashlib.sha256(b"another vector").digest(),
             n_words=n_words,
         )
         content = np.random.default_rng(1).integers(0, 2**32, n_words, np.uint32).tobytes()

@@ -89,7 +89,7 @@ def update_header(
 
     Args:
         upload_id: 16 fresh random bytes.
-        vector_hash: BLAKE2b-256 of the masked words.
+        vector_hash: sha256 of the masked words.
     """
     hashes = tuple(tuple(plain_hash(box) for box in slot) for slot in sealed.boxes)
     return UpdateHeader(committee.ctx, client_id, upload_id, vector_hash, n_words, sealed.commits, hashes)

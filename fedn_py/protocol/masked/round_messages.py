@@ -188,7 +188,7 @@ class UpdateHeader(Body):
     """What an upload is going to be; signed by the client.
 
     Attributes:
-        vector_hash: BLAKE2b-256 of the masked words, little-endian.
+        vector_hash: sha256 of the masked words, little-endian: of the bytes that are uploaded.
         n_words: L.
         seed_commits: one for each slot.
         box_hashes: BLAKE2b-256 of the box for each replica of each slot.

@@ -1,5 +1,6 @@
 """Masked cells of a simulated combiner; follows fedn_py/combiner/masked_cells.py."""
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
@@ -192,7 +193,7 @@ class Cells:
         if held is None or arrived is None:
             return [UpdateNotAdded(generation, key, "Late: the round ended while the update was being added")]
         header = SignedHeader.decode(arrived.upload.header.body)
-        if plain_hash(arrived.vector) != header.vector_hash:
+        if hashlib.sha256(arrived.vector).digest() != header.vector_hash:
             return [UpdateNotAdded(generation, key, "DigestMismatch: it is not the vector that its header names")]
         add_masked(held.words, np.frombuffer(arrived.vector, "<u4").astype(np.uint32))
         return [UpdateAdded(generation, key)]

@@ -1,5 +1,6 @@
 """A simulated client's masked updates: remembered, sealed, sent; follows fedn_py/client/participant_work.py."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from fedn_py.client.participant_work import NoLongerWanted, PolicyChanged
 from fedn_py.errors import FednError
 from fedn_py.identity import Generation
 from fedn_py.masking.fixed_point import Encoder
-from fedn_py.masking.hashing import plain_hash
 from fedn_py.masking.pet import Masker, mask_key
 from fedn_py.protocol.client import Event as ClientEvent
 from fedn_py.protocol.client import UpdateAnswered, UpdateGone, UpdateWithheld, UploadBroken
@@ -208,7 +208,7 @@ def seal(
         who.id,
         sealed,
         upload_id=node.random_bytes(16),
-        vector_hash=plain_hash(content),
+        vector_hash=hashlib.sha256(content).digest(),
         n_words=encoding.n_words,
     )
     signed = node.signed(header)
