@@ -27,6 +27,7 @@ from fedn_py.protocol.masked.registry import (
     PolicyMark,
     Registered,
     accept_policy,
+    check_policy_holds,
     check_standing,
     verify_server,
 )
@@ -39,6 +40,8 @@ from fedn_py.transport.completion import in_thread
 
 AskLinks = Callable[[bytes, int], Awaitable[Sequence[BeaconLink]]]
 """Gets links of a session from a round on; none where nobody had them in time."""
+
+_LOOK_AGAIN_S = 60
 
 _log = logger("fedn_py.client")
 
@@ -103,6 +106,19 @@ class KnownPolicy:
     mark: PolicyMark
 
 
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A task that was found to be signed, under which policy and when."""
+
+    task: TrainTask | None = None
+    mark: PolicyMark | None = None
+    at_s: int = 0
+
+    def covers(self, task: TrainTask, mark: PolicyMark, now_s: int) -> bool:
+        """Say whether there is no need to look again: certificates end to the day, not to the minute."""
+        return (self.task, self.mark) == (task, mark) and 0 <= now_s - self.at_s < _LOOK_AGAIN_S
+
+
 class Beliefs:
     """What is believed; for one event loop. Cryptography is done in worker threads, one piece at a time.
 
@@ -118,6 +134,7 @@ class Beliefs:
         # KnownChains is not for two threads at once.
         self._turn = asyncio.Lock()
         self._reducers = memory.reducers()
+        self._checked = _Checked()
         signed = memory.policy()
         self._known = None if signed is None else _known(signed)
 
@@ -167,9 +184,13 @@ class Beliefs:
         """
         if self._registration.registered is None:
             return
-        if PLAIN not in self._policy().policy.modes:
+        known, now_s = self._policy(), int(self._now_s())
+        if PLAIN not in known.policy.modes:
             raise PlainRefused
-        self._check_signed(task)
+        # Asked before training and again before the upload, of the same words.
+        if not self._checked.covers(task, known.mark, now_s):
+            self._check_signed(task)
+            self._checked = _Checked(task, known.mark, now_s)
         if await in_thread(self._memory.was_masked, work_of_plan(task.plan)):
             raise WasMasked
 
@@ -206,7 +227,7 @@ class Beliefs:
         registered, trust, known = self.registered, self._registration.trust, self._policy()
         assert trust is not None
         now_s = int(self._now_s())
-        accept_policy(known.signed, trust, known.mark, now_s)  # it may have ended since it came
+        check_policy_holds(known.policy, now_s)  # it may have ended since it came
         if check_standing(registered, known.policy, now_s):
             _log.warning("this client's token has ended; masked rounds take it for a day more", site=registered.site)
         if self._chains is None:

@@ -140,7 +140,11 @@ class ParticipantLearner:
             if self._call is not None:
                 await asyncio.wait({self._call})
             self._call = _in_daemon(call)
-            return await asyncio.shield(self._call)
+            try:
+                return await asyncio.shield(self._call)
+            finally:
+                if self._call.done():  # what it returned holds a whole model
+                    self._call = None
 
     def _train(self, base: Path, task: LearningTask) -> Learned:
         with _own_words("train"):

@@ -258,5 +258,10 @@ def accept_policy(signed: Signed, trust: Trust, highest: PolicyMark | None, now_
         mark.version < highest.version or (mark.version == highest.version and mark.hash != highest.hash)
     ):
         raise PolicyWentBack(mark.version, highest.version)
-    _in_grace(Policy.kind, policy.not_after, now_s)
+    check_policy_holds(policy, now_s)
     return policy, mark
+
+
+def check_policy_holds(policy: Policy, now_s: int) -> None:
+    """Raise Expired where a policy that was accepted before has ended more than a day ago."""
+    _in_grace(Policy.kind, policy.not_after, now_s)
