@@ -23,7 +23,9 @@ Role = Literal["admin", "viewer", "combiner", "client"]
 """What a token lets its holder be."""
 
 _TOKEN = re.compile(r"fedn1\.(?P<id>[0-9a-f]{16})\.(?P<secret>[A-Za-z0-9_-]{43})")
-_BEARER = "Bearer "
+BEARER = "Bearer "
+"""What stands before a token in a call's metadata."""
+
 _caller: ContextVar["Caller"] = ContextVar("fedn_caller")
 
 
@@ -220,9 +222,9 @@ class DenyByDefault(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # ge
 
 def _bearer(metadata: Any) -> str:
     shown = [value for key, value in metadata or () if key == "authorization"]
-    if len(shown) != 1 or not isinstance(shown[0], str) or not shown[0].startswith(_BEARER):
+    if len(shown) != 1 or not isinstance(shown[0], str) or not shown[0].startswith(BEARER):
         raise NoToken("the call shows no token", remedy="Give this process its token.")
-    return shown[0].removeprefix(_BEARER)
+    return shown[0].removeprefix(BEARER)
 
 
 def _refusal(handler: "grpc.RpcMethodHandler[Any, Any] | None", fault: FednError) -> "grpc.RpcMethodHandler[Any, Any]":

@@ -5,16 +5,17 @@ pings: a server that finds pings too frequent would close the connection.
 """
 
 import asyncio
+import functools
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fedn_py.errors import OwnFault
-from fedn_py.transport.authentication import Authenticator, DenyByDefault, Role, UnknownToken
+from fedn_py.transport.authentication import BEARER, Authenticator, DenyByDefault, Role, UnknownToken
 from fedn_py.transport.certificates import ServerCertificate, read_certificate
 from fedn_py.transport.chunks import MOST_MESSAGE_BYTES
 
@@ -44,6 +45,8 @@ SHARED_OPTIONS = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 
+Stub = TypeVar("Stub")
+
 
 class AddressInUse(OwnFault):
     """A server cannot listen at its address."""
@@ -54,12 +57,20 @@ class Channel:
 
     Attributes:
         address: host:port.
-        grpc: the channel of the grpc library, for this package only.
+        grpc: makes the calls of the grpc library, for this package only.
     """
 
-    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+    def __init__(self, address: str, channel: "grpc.aio.Channel | _TokenShown") -> None:
         self.address = address
         self.grpc = channel
+        self._stubs: dict[Callable[[Any], Any], Any] = {}
+
+    def stub(self, kind: Callable[[Any], Stub]) -> Stub:
+        """Return the calls of a service, which are made once."""
+        if kind not in self._stubs:
+            self._stubs[kind] = kind(self.grpc)
+        stub: Stub = self._stubs[kind]
+        return stub
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,6 +83,37 @@ class Channel:
     async def close(self) -> None:
         """End the connection and every call on it."""
         await self.grpc.close(None)
+
+
+class _TokenShown:
+    """A channel whose every call shows a token.
+
+    As metadata of the call, not as call credentials: for those grpc starts a thread for each call. They would also
+    keep the token from a connection without TLS; here, that there is none such rests with ``secure_channel``, the one
+    place that makes a channel with a token.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
+        self._channel = channel
+        self._metadata = (("authorization", f"{BEARER}{token}"),)
+
+    async def close(self, grace_s: float | None) -> None:
+        await self._channel.close(grace_s)
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return self._showing(self._channel.unary_unary(*args, **kwargs))
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return self._showing(self._channel.unary_stream(*args, **kwargs))
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return self._showing(self._channel.stream_unary(*args, **kwargs))
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return self._showing(self._channel.stream_stream(*args, **kwargs))
+
+    def _showing(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        return functools.partial(call, metadata=self._metadata)
 
 
 def secure_channel(address: str, authority_pem: bytes, token: str) -> Channel:
@@ -88,9 +130,7 @@ def secure_channel(address: str, authority_pem: bytes, token: str) -> Channel:
     read_certificate(authority_pem, "the certificate authority")
     if not (token and token.isascii() and token.isprintable() and " " not in token):
         raise UnknownToken("what should be shown is no token", remedy="Give the token as one line without spaces.")
-    credentials = grpc.composite_channel_credentials(
-        grpc.ssl_channel_credentials(root_certificates=authority_pem), grpc.access_token_call_credentials(token)
-    )
+    credentials = grpc.ssl_channel_credentials(root_certificates=authority_pem)
     options = (
         *SHARED_OPTIONS,
         # One connection for each channel: another one to the same server may show another token.
@@ -102,7 +142,7 @@ def secure_channel(address: str, authority_pem: bytes, token: str) -> Channel:
         ("grpc.enable_http_proxy", 0 if is_loopback(address) else 1),
         ("grpc.enable_retries", 0),
     )
-    return Channel(address, grpc.aio.secure_channel(address, credentials, options=options))
+    return Channel(address, _TokenShown(grpc.aio.secure_channel(address, credentials, options=options), token))
 
 
 def is_loopback(address: str) -> bool:

@@ -17,7 +17,7 @@ class CombinerLink(Link[FromClient, ToClient]):
     """A client's stream to its combiner; an async context manager."""
 
     def __init__(self, channel: Channel, hello: ClientHello) -> None:
-        stub = network_pb2_grpc.CombinerStub(channel.grpc)
+        stub = channel.stub(network_pb2_grpc.CombinerStub)
         super().__init__(
             channel,
             stub.Attach,

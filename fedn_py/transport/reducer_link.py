@@ -31,7 +31,7 @@ class ReducerLink(Link[FromCombiner, ToCombiner]):
     """A combiner's stream to the reducer; an async context manager. A reducer that falls silent is gone."""
 
     def __init__(self, channel: Channel, hello: CombinerHello) -> None:
-        stub = network_pb2_grpc.ReducerStub(channel.grpc)
+        stub = channel.stub(network_pb2_grpc.ReducerStub)
         super().__init__(
             channel,
             stub.Join,
@@ -69,7 +69,7 @@ async def assign(channel: Channel, request: AssignRequest) -> Assignment:
         PeerUnreachable: no answer.
         MalformedMessage: the answer is none.
     """
-    stub = network_pb2_grpc.ReducerStub(channel.grpc)
+    stub = channel.stub(network_pb2_grpc.ReducerStub)
     try:
         answer = await stub.Assign(codec.write_assign_request(request), timeout=_ASSIGN_TIMEOUT_S)
     except grpc.aio.AioRpcError as error:

@@ -89,6 +89,23 @@ def test_a_port_that_speaks_no_tls_is_unreachable() -> None:
     asyncio.run(story())
 
 
+def test_the_token_is_not_shown_to_a_port_that_speaks_no_tls() -> None:
+    heard = bytearray()
+
+    async def story() -> None:
+        async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.extend(await reader.read(1 << 16))
+            writer.close()
+
+        server = await asyncio.start_server(listen, "127.0.0.1", 0)
+        async with server:
+            await fault_of(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+    asyncio.run(story())
+    assert heard
+    assert b"client:anna" not in heard
+
+
 def test_nobody_there_is_unreachable_with_the_address() -> None:
     async def story() -> None:
         async with reducer(RecordingReducer()) as address:
