@@ -6,6 +6,7 @@ from typing import Protocol
 
 from fedn_py.errors import PeerFault
 from fedn_py.identity import Digest
+from fedn_py.transport.parts import Chunk
 
 CHUNK_BYTES = 1024 * 1024
 """What is sent at once: small enough for any memory, large enough that calls cost nothing."""
@@ -106,8 +107,11 @@ class ObjectSink(Protocol):
         ...
 
 
-def pieces(data: bytes | memoryview) -> Iterator[bytes]:
-    """Cut bytes into chunks of the size that is sent."""
+def pieces(data: Chunk) -> Iterator[Chunk]:
+    """Cut bytes into chunks of the size that is sent, without copying them."""
+    if 0 < len(data) <= CHUNK_BYTES:
+        yield data
+        return
     view = memoryview(data)
     for start in range(0, len(view), CHUNK_BYTES):
-        yield bytes(view[start : start + CHUNK_BYTES])
+        yield view[start : start + CHUNK_BYTES]

@@ -13,12 +13,12 @@ from fedn_py.transport.attendance import Attendance, first_message, present
 from fedn_py.transport.authentication import Caller, Role, current_caller
 from fedn_py.transport.chunks import UploadStart, WrongOffset
 from fedn_py.transport.judgements import Judgements
+from fedn_py.transport.parts import part_reader
 from fedn_py.transport.spool import Spool, SpooledUpload, UploadDropped, UploadIncomplete, UploadTakenOver
 from fedn_py.transport.status import refusals
 from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, PeerTooSlow, converse, open_for_answers
-from fedn_py.transport.transfer_server import STALL_S, TransferPlaces, owner_of, read_part, receive
+from fedn_py.transport.transfer_server import STALL_S, TransferPlaces, add_handlers, owner_of, read_start, receive
 from fedn_py.wire.v1 import network_pb2 as pb
-from fedn_py.wire.v1 import network_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -50,7 +50,7 @@ class CombinerCalls(Protocol):
         ...
 
 
-class CombinerService(network_pb2_grpc.CombinerServicer):
+class CombinerService:
     """Serves Combiner.
 
     Args:
@@ -85,7 +85,15 @@ class CombinerService(network_pb2_grpc.CombinerServicer):
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the handlers."""
-        network_pb2_grpc.add_CombinerServicer_to_server(self, server)
+        handlers = {
+            "Attach": grpc.stream_stream_rpc_method_handler(
+                self.Attach, pb.FromClient.FromString, response_serializer=pb.ToClient.SerializeToString
+            ),
+            "SendUpdate": grpc.stream_unary_rpc_method_handler(
+                self.SendUpdate, part_reader(pb.UpdatePart), response_serializer=pb.UpdateReceipt.SerializeToString
+            ),
+        }
+        add_handlers(server, "fedn_py.wire.v1.Combiner", handlers)
 
     async def close(self) -> None:
         """End all streams, when what waits for their peers is sent."""
@@ -137,9 +145,7 @@ class CombinerService(network_pb2_grpc.CombinerServicer):
         )
 
     async def _take(self, caller: Caller, context: Context) -> UpdateReceipt:
-        first = await read_part(context, self._stall_s)
-        if first is None or first.WhichOneof("part") != "start":
-            raise reading.malformed("the first part of an update", "is no start")
+        first = await read_start(context, self._stall_s, "an update")
         header = codec.read_update_header(first.start.header)
         offset = reading.count(first.start.offset, "start.offset")
         owner = owner_of(caller)

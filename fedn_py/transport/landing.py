@@ -3,8 +3,7 @@
 import contextlib
 import functools
 import hashlib
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +12,7 @@ from fedn_py.identity import Digest
 from fedn_py.transport import reading
 from fedn_py.transport.chunks import CHUNK_BYTES, DigestMismatch
 from fedn_py.transport.completion import in_thread
+from fedn_py.transport.parts import Chunk
 
 
 class ObjectTooLarge(PeerFault):
@@ -55,12 +55,12 @@ class Landing:
             )
         self.size = size
 
-    async def append(self, chunk: bytes) -> None:
+    async def append(self, *chunks: Chunk) -> None:
         """Add the next bytes."""
-        if self.received + len(chunk) > self.size:
+        if self.received + sum(map(len, chunks)) > self.size:
             await self.remove()
             raise reading.malformed("a download", f"brings more than its {self.size} bytes")
-        await self._on_disk(functools.partial(self._append, chunk))
+        await self._on_disk(functools.partial(self._append, chunks))
 
     async def finish(self) -> int:
         """Give the file its name if it is whole and right, and return its size; wrong bytes are deleted."""
@@ -100,24 +100,19 @@ class Landing:
             self._hash.update(piece)
             self.received += len(piece)
 
-    def _append(self, chunk: bytes) -> None:
+    def _append(self, chunks: Sequence[Chunk]) -> None:
         assert self._file is not None
-        self._file.write(chunk)
-        self._hash.update(chunk)
-        self.received += len(chunk)
+        for chunk in chunks:
+            self._file.write(chunk)
+            self._hash.update(chunk)
+            self.received += len(chunk)
 
     def _finish(self) -> None:
         assert self._file is not None
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        # Not synced: whoever reads the file in a later life checks its digest first, and fetches it anew.
         self._file.close()
         self._file = None
         self._part.replace(self._into)
-        folder = os.open(self._into.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     async def _on_disk(self, work: Callable[[], None]) -> None:
         try:

@@ -8,12 +8,13 @@ the process left behind is removed at start.
 import asyncio
 import errno
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 from fedn_py.errors import OwnFault, PeerFault
 from fedn_py.transport.chunks import CHUNK_BYTES, DigestMismatch, UploadMismatch, UploadStart, WrongOffset
 from fedn_py.transport.completion import in_thread
+from fedn_py.transport.parts import Chunk
 from fedn_py.transport.spooled import DiskBytes, HeldBytes, MemoryBytes
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -222,8 +223,8 @@ class Incoming:
         self._spool = spool
         self._upload = upload
 
-    async def append(self, chunk: bytes) -> None:
-        """Add the next bytes.
+    async def append(self, *chunks: Chunk) -> None:
+        """Add the next bytes; those held in memory stay in the pieces in which they came, uncopied.
 
         Raises:
             UploadMismatch: more bytes than declared; the upload is freed.
@@ -231,14 +232,14 @@ class Incoming:
             UploadTakenOver, UploadDropped: nothing was added.
         """
         try:
-            await self._upload.append(self, chunk)
+            await self._upload.append(self, chunks)
         except UploadMismatch:
             await self._spool.drop(self._upload)
             raise
         except OSError as fault:
             await self._spool.drop(self._upload)
             raise _disk_fault(fault) from fault
-        self._spool.received_bytes += len(chunk)
+        self._spool.received_bytes += sum(map(len, chunks))
 
     async def finish(self) -> "SpooledUpload":
         """Return the whole upload.
@@ -273,10 +274,10 @@ class SpooledUpload:
         self.sha256 = upload.sha256
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Read it back in chunks of 1 MiB, as often as wanted."""
+        """Read it back in chunks of 1 MiB, as often as wanted; each is bytes of its own."""
         blocks = self.blocks()
         try:
-            while block := await in_thread(next, blocks, b""):
+            while block := await in_thread(lambda: bytes(next(blocks, b""))):
                 yield block
         finally:
             blocks.close()
@@ -290,13 +291,13 @@ class SpooledUpload:
         await self._spool.drop(self._upload)
 
 
-class _Blocks(Iterator[bytes]):
+class _Blocks(Iterator[Chunk]):
     """An iterator over held bytes that can be closed before its end."""
 
-    def __init__(self, source: Iterator[bytes]) -> None:
+    def __init__(self, source: Iterator[Chunk]) -> None:
         self._source = source
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> Chunk:
         return next(self._source)
 
     def close(self) -> None:
@@ -329,16 +330,16 @@ class _Upload:
             self._holder = holder
             self.touched = self._clock()
 
-    async def append(self, holder: Incoming, chunk: bytes) -> None:
+    async def append(self, holder: Incoming, chunks: Sequence[Chunk]) -> None:
         async with self._lock:
             self._check_holder(holder)
-            if self.received + len(chunk) > self.size:
+            if self.received + sum(map(len, chunks)) > self.size:
                 raise UploadMismatch(
                     f"upload {self.key[1]} brings more than its {self.size} bytes",
                     remedy="Declare the size of all bytes that follow.",
                 )
             self.touched = self._clock()
-            await in_thread(self._store, chunk)
+            await in_thread(self._store, chunks)
 
     async def finish(self, holder: Incoming) -> None:
         async with self._lock:
@@ -364,10 +365,11 @@ class _Upload:
         self._dropped = True
         self.bytes.remove()
 
-    def _store(self, chunk: bytes) -> None:
-        # Counted in the same breath as stored, so that the count is right even if the stream dies here.
-        self.bytes.append(chunk)
-        self.received += len(chunk)
+    def _store(self, chunks: Sequence[Chunk]) -> None:
+        for chunk in chunks:
+            # Counted in the same breath as stored, so that the count is right even if the stream dies here.
+            self.bytes.append(chunk)
+            self.received += len(chunk)
 
     def _check_holder(self, holder: Incoming) -> None:
         self._check_kept()

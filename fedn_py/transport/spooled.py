@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from fedn_py.transport.parts import Chunk
+
 
 class HeldBytes(Protocol):
     """Bytes that grow at their end."""
 
-    def append(self, chunk: bytes) -> None:
+    def append(self, chunk: Chunk) -> None:
         """Add bytes, or raise OSError."""
         ...
 
@@ -22,7 +24,7 @@ class HeldBytes(Protocol):
         """Return the hex sha256 of everything added."""
         ...
 
-    def read(self, most: int) -> Iterator[bytes]:
+    def read(self, most: int) -> Iterator[Chunk]:
         """Read everything back in pieces of at most ``most`` bytes."""
         ...
 
@@ -35,10 +37,10 @@ class MemoryBytes:
     """Bytes in memory, in the pieces in which they came."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._pieces: list[Chunk] = []
         self._hash = hashlib.sha256()
 
-    def append(self, chunk: bytes) -> None:
+    def append(self, chunk: Chunk) -> None:
         """Add bytes."""
         self._hash.update(chunk)
         self._pieces.append(chunk)
@@ -50,7 +52,7 @@ class MemoryBytes:
         """Return the hex sha256 of everything added."""
         return self._hash.hexdigest()
 
-    def read(self, most: int) -> Iterator[bytes]:
+    def read(self, most: int) -> Iterator[Chunk]:
         """Read everything back in pieces of at most ``most`` bytes."""
         for piece in list(self._pieces):
             for start in range(0, len(piece), most):
@@ -69,7 +71,7 @@ class DiskBytes:
         self._file: BinaryIO | None = None
         self._hash = hashlib.sha256()
 
-    def append(self, chunk: bytes) -> None:
+    def append(self, chunk: Chunk) -> None:
         """Add bytes, or raise OSError."""
         if self._file is None:
             self._file = self._path.open("xb")
@@ -86,7 +88,7 @@ class DiskBytes:
         """Return the hex sha256 of everything added."""
         return self._hash.hexdigest()
 
-    def read(self, most: int) -> Iterator[bytes]:
+    def read(self, most: int) -> Iterator[Chunk]:
         """Read everything back in pieces of at most ``most`` bytes."""
         with self._path.open("rb") as file:
             while piece := file.read(most):

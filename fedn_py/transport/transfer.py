@@ -5,11 +5,12 @@ A transfer is given up after a number of attempts in a row that moved nothing.
 """
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import grpc
 
@@ -20,11 +21,13 @@ from fedn_py.transport import codec, reading
 from fedn_py.transport.channels import Channel
 from fedn_py.transport.chunks import CHUNK_BYTES, GO_ON, UploadStart, pieces
 from fedn_py.transport.codec_fields import raw_digest
-from fedn_py.transport.completion import in_thread
+from fedn_py.transport.completion import in_thread, to_the_end
 from fedn_py.transport.landing import Landing
+from fedn_py.transport.overlap import store_as_they_come
+from fedn_py.transport.parts import Chunk, part_reader, write_part
 from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
 from fedn_py.transport.streams import END
-from fedn_py.wire.v1 import network_pb2, network_pb2_grpc, transfer_pb2, transfer_pb2_grpc
+from fedn_py.wire.v1 import network_pb2, transfer_pb2
 
 _ASK_TIMEOUT_S = 20.0
 _STALL_S = 60.0
@@ -41,6 +44,9 @@ _TRY_AGAIN = frozenset(
     }
 )
 """Refusals that another attempt may not meet."""
+
+_READ_AT_ONCE = 4
+"""Chunks; as many again are read while these are sent."""
 
 Bytes = bytes | bytearray | memoryview
 
@@ -91,7 +97,6 @@ async def upload_object(
         PeerUnreachable: patience is at its end.
     """
     size = await _size_of(source)
-    stub = transfer_pb2_grpc.TransferStub(channel.grpc)
 
     def start(offset: int) -> transfer_pb2.UploadPart:
         begin = UploadStart(upload_id, offset, size, digest)
@@ -101,9 +106,8 @@ async def upload_object(
         channel,
         upload_id=upload_id,
         source=source,
-        method=stub.Upload,
+        method=channel.stub(_BulkStub).Upload,
         start=start,
-        part=lambda chunk: transfer_pb2.UploadPart(chunk=chunk),
         patience=patience or Patience(),
     )
 
@@ -120,15 +124,13 @@ async def upload_update(
         RemoteFault: refused before it was judged.
         PeerUnreachable: patience is at its end.
     """
-    stub = network_pb2_grpc.CombinerStub(channel.grpc)
     wire = codec.write_update_header(header)
     receipt = await _upload(
         channel,
         upload_id=header.upload_id,
         source=source,
-        method=stub.SendUpdate,
+        method=channel.stub(_BulkStub).SendUpdate,
         start=lambda offset: network_pb2.UpdatePart(start=network_pb2.UpdateStart(header=wire, offset=offset)),
-        part=lambda chunk: network_pb2.UpdatePart(chunk=chunk),
         patience=patience or Patience(),
     )
     return codec.read_update_receipt(receipt)
@@ -141,26 +143,34 @@ async def _upload(
     source: Path | Bytes,
     method: Callable[[], Any],
     start: Callable[[int], Any],
-    part: Callable[[bytes], Any],
     patience: Patience,
 ) -> Any:
     attempts = _Attempts(patience)
-    held = 0
+    # Nearly every upload is a new one, of which nothing is held: asking first would cost it a round trip.
+    held, asked = 0, False
     while True:
         try:
-            held = await _held(channel, upload_id)
-            return await _send(method(), start(held), source, held, part)
+            return await _send(method(), start(held), source, held)
         except grpc.aio.AioRpcError as error:
-            await attempts.failed_at(held, restored(error, channel.address))
+            fault = restored(error, channel.address)
+        if asked or fault.code != "WrongOffset":
+            await attempts.failed_at(held, fault)
+        held = await _held(channel, upload_id, attempts, held)
+        asked = True
 
 
-async def _held(channel: Channel, upload_id: str) -> int:
-    stub = transfer_pb2_grpc.TransferStub(channel.grpc)
-    answer = await stub.UploadStatus(transfer_pb2.UploadStatusRequest(upload_id=upload_id), timeout=_ASK_TIMEOUT_S)
-    return reading.count(answer.held, "held")
+async def _held(channel: Channel, upload_id: str, attempts: _Attempts, before: int) -> int:
+    """Return from where the other side wants an upload to go on."""
+    ask = channel.stub(_BulkStub).UploadStatus
+    while True:
+        try:
+            answer = await ask(transfer_pb2.UploadStatusRequest(upload_id=upload_id), timeout=_ASK_TIMEOUT_S)
+            return reading.count(answer.held, "held")
+        except grpc.aio.AioRpcError as error:
+            await attempts.failed_at(before, restored(error, channel.address))
 
 
-async def _send(call: Any, start: Any, source: Path | Bytes, offset: int, part: Callable[[bytes], Any]) -> Any:
+async def _send(call: Any, start: Any, source: Path | Bytes, offset: int) -> Any:
     try:
         await call.write(start)
         # No byte is sent before the server asks for it: what it refuses costs nothing, and grpc.aio loses the words
@@ -168,7 +178,7 @@ async def _send(call: Any, start: Any, source: Path | Bytes, offset: int, part: 
         if GO_ON not in dict(tuple(await call.initial_metadata())):
             return await call
         async for chunk in _read(source, offset):
-            await call.write(part(chunk))
+            await call.write(chunk)
         await call.done_writing()
     except asyncio.InvalidStateError:
         # The server has answered before all was sent; its answer is what counts.
@@ -185,18 +195,32 @@ async def _size_of(source: Path | Bytes) -> int:
     return memoryview(source).nbytes
 
 
-async def _read(source: Path | Bytes, offset: int) -> AsyncIterator[bytes]:
+async def _read(source: Path | Bytes, offset: int) -> AsyncIterator[Chunk]:
     if not isinstance(source, Path):
         for piece in pieces(memoryview(source).cast("B")[offset:]):
             yield piece
         return
-    file = await in_thread(source.open, "rb")
+    file = await in_thread(_open_at, source, offset)
+    ahead = asyncio.ensure_future(in_thread(_next_chunks, file))
     try:
-        await in_thread(file.seek, offset)
-        while piece := await in_thread(file.read, CHUNK_BYTES):
-            yield piece
+        while chunks := await ahead:
+            ahead = asyncio.ensure_future(in_thread(_next_chunks, file))
+            for chunk in chunks:
+                yield chunk
     finally:
+        await to_the_end(asyncio.gather(ahead, return_exceptions=True))
         file.close()
+
+
+def _open_at(path: Path, offset: int) -> BinaryIO:
+    file = path.open("rb", buffering=0)
+    file.seek(offset)
+    return file
+
+
+def _next_chunks(file: BinaryIO) -> list[bytes]:
+    """Read a few chunks at once: changing to a worker thread and back costs as much as reading one."""
+    return list(itertools.islice(iter(lambda: file.read(CHUNK_BYTES), b""), _READ_AT_ONCE))
 
 
 def _write_start(start: UploadStart) -> transfer_pb2.UploadStart:
@@ -257,25 +281,61 @@ async def download(
 
 
 async def _fetch(channel: Channel, landing: Landing, progress: Callable[[int, int], None] | None) -> None:
-    stub = transfer_pb2_grpc.TransferStub(channel.grpc)
-    call = stub.Download(
+    call = channel.stub(_BulkStub).Download(
         transfer_pb2.DownloadRequest(sha256=raw_digest(landing.digest), offset=landing.received),
     )
+
+    async def store(*chunks: Chunk) -> None:
+        await landing.append(*chunks)
+        if progress is not None:
+            progress(landing.received, landing.size)
+
     try:
         first = await _next_part(call)
-        if first is END or first.WhichOneof("part") != "start":
+        if first is END or isinstance(first, memoryview) or first.WhichOneof("part") != "start":
             raise reading.malformed("the first part of a download", "is no start")
         landing.expect(reading.count(first.start.size, "start.size"))
-        while (part := await _next_part(call)) is not END:
-            if part.WhichOneof("part") != "chunk" or not part.chunk:
-                raise reading.malformed("a part of a download after the first", "is no chunk")
-            await landing.append(part.chunk)
-            if progress is not None:
-                progress(landing.received, landing.size)
+        await store_as_they_come(_chunks_of(call), store)
     finally:
         call.cancel()
+
+
+async def _chunks_of(call: Any) -> AsyncIterator[memoryview]:
+    while (part := await _next_part(call)) is not END:
+        if not isinstance(part, memoryview) or not part:
+            raise reading.malformed("a part of a download after the first", "is no chunk")
+        yield part
 
 
 async def _next_part(call: Any) -> Any:
     async with asyncio.timeout(_STALL_S):
         return await call.read()
+
+
+# ---- the calls
+
+
+class _BulkStub:
+    """The calls that bring bytes, as the generated stubs have them but for how parts are written and read."""
+
+    def __init__(self, channel: Any) -> None:
+        self.Download = channel.unary_stream(
+            "/fedn_py.wire.v1.Transfer/Download",
+            request_serializer=transfer_pb2.DownloadRequest.SerializeToString,
+            response_deserializer=part_reader(transfer_pb2.DownloadPart),
+        )
+        self.Upload = channel.stream_unary(
+            "/fedn_py.wire.v1.Transfer/Upload",
+            request_serializer=write_part,
+            response_deserializer=transfer_pb2.UploadReceipt.FromString,
+        )
+        self.UploadStatus = channel.unary_unary(
+            "/fedn_py.wire.v1.Transfer/UploadStatus",
+            request_serializer=transfer_pb2.UploadStatusRequest.SerializeToString,
+            response_deserializer=transfer_pb2.UploadStatusAnswer.FromString,
+        )
+        self.SendUpdate = channel.stream_unary(
+            "/fedn_py.wire.v1.Combiner/SendUpdate",
+            request_serializer=write_part,
+            response_deserializer=network_pb2.UpdateReceipt.FromString,
+        )

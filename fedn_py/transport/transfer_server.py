@@ -26,11 +26,12 @@ from fedn_py.transport.chunks import (
     pieces,
 )
 from fedn_py.transport.codec_fields import raw_digest
+from fedn_py.transport.overlap import store_as_they_come
+from fedn_py.transport.parts import Chunk, part_reader, write_part
 from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.status import refusals
 from fedn_py.transport.streams import END, PeerTooSlow, open_for_answers
 from fedn_py.wire.v1 import transfer_pb2 as pb
-from fedn_py.wire.v1 import transfer_pb2_grpc
 
 STALL_S = 60.0
 """A transfer whose peer neither sends nor takes a chunk for so long is cut."""
@@ -65,12 +66,18 @@ class TransferPlaces:
                 del self._open[owner]
 
 
+def add_handlers(server: grpc.aio.Server, service: str, handlers: "dict[str, grpc.RpcMethodHandler[Any, Any]]") -> None:
+    """Serve the methods of a service by handlers with serializers of their own, in the generated function's place."""
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    server.add_registered_method_handlers(service, handlers)  # type: ignore[attr-defined]  # missing in the stubs only
+
+
 def owner_of(caller: Caller) -> str:
     """Return the name under which a caller's uploads are spooled."""
     return f"{caller.role} {caller.name}"
 
 
-class TransferService(transfer_pb2_grpc.TransferServicer):
+class TransferService:
     """Serves Transfer: objects from a source and, where there is a sink, into it.
 
     Args:
@@ -114,7 +121,20 @@ class TransferService(transfer_pb2_grpc.TransferServicer):
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the handlers."""
-        transfer_pb2_grpc.add_TransferServicer_to_server(self, server)
+        handlers = {
+            "Download": grpc.unary_stream_rpc_method_handler(
+                self.Download, pb.DownloadRequest.FromString, response_serializer=write_part
+            ),
+            "Upload": grpc.stream_unary_rpc_method_handler(
+                self.Upload, part_reader(pb.UploadPart), response_serializer=pb.UploadReceipt.SerializeToString
+            ),
+            "UploadStatus": grpc.unary_unary_rpc_method_handler(
+                self.UploadStatus,
+                pb.UploadStatusRequest.FromString,
+                response_serializer=pb.UploadStatusAnswer.SerializeToString,
+            ),
+        }
+        add_handlers(server, "fedn_py.wire.v1.Transfer", handlers)
 
     async def close(self) -> None:
         """Do nothing: transfers end by themselves or are taken up again."""
@@ -152,12 +172,12 @@ class TransferService(transfer_pb2_grpc.TransferServicer):
         try:
             async for data in stream:
                 for chunk in pieces(data):
-                    await self._write(context, pb.DownloadPart(chunk=chunk))
+                    await self._write(context, chunk)
                     self.sent_bytes += len(chunk)
         finally:
             await _close(stream)
 
-    async def _write(self, context: Context, part: pb.DownloadPart) -> None:
+    async def _write(self, context: Context, part: pb.DownloadPart | Chunk) -> None:
         try:
             async with asyncio.timeout(self._stall_s):
                 await context.write(part)
@@ -166,9 +186,7 @@ class TransferService(transfer_pb2_grpc.TransferServicer):
 
     async def _take(self, caller: Caller, context: Context) -> pb.UploadReceipt:
         assert self._sink is not None
-        first = await read_part(context, self._stall_s)
-        if first is None or first.WhichOneof("part") != "start":
-            raise reading.malformed("the first part of an upload", "is no start")
+        first = await read_start(context, self._stall_s, "an upload")
         start = _read_start(first.start)
         if self._admit is not None:
             self._admit(caller, start)
@@ -190,30 +208,35 @@ async def receive(
     async with spool.receiving:
         incoming = await spool.begin(owner, start)
         await context.send_initial_metadata(((GO_ON, "1"),))
-        async for chunk in _chunks(context, stall_s):
-            await incoming.append(chunk)
+        await store_as_they_come(_chunks(context, stall_s), incoming.append)
         return await incoming.finish()
 
 
-async def read_part(context: Context, stall_s: float) -> Any:
-    """Return the next part of an upload, None at its end."""
+async def read_start(context: Context, stall_s: float, what: str) -> Any:
+    """Return the first part of an upload, or raise that it is no start."""
+    part = await _read_part(context, stall_s)
+    if part is END or isinstance(part, memoryview) or part.WhichOneof("part") != "start":
+        raise reading.malformed(f"the first part of {what}", "is no start")
+    return part
+
+
+async def _read_part(context: Context, stall_s: float) -> Any:
     try:
         async with asyncio.timeout(stall_s):
-            part = await context.read()
+            return await context.read()
     except TimeoutError:
         raise _stalled(stall_s) from None
-    return None if part is END else part
 
 
-async def _chunks(context: Context, stall_s: float) -> AsyncIterator[bytes]:
-    while (part := await read_part(context, stall_s)) is not None:
-        if part.WhichOneof("part") != "chunk":
+async def _chunks(context: Context, stall_s: float) -> AsyncIterator[memoryview]:
+    while (part := await _read_part(context, stall_s)) is not END:
+        if not isinstance(part, memoryview):
             raise reading.malformed("a part of an upload after the first", "is no chunk")
-        if not part.chunk:
+        if not part:
             raise reading.malformed("a chunk", "is empty")
-        if len(part.chunk) > MOST_CHUNK_BYTES:
-            raise ChunkTooLarge(len(part.chunk))
-        yield part.chunk
+        if len(part) > MOST_CHUNK_BYTES:
+            raise ChunkTooLarge(len(part))
+        yield part
 
 
 def _read_start(start: pb.UploadStart) -> UploadStart:

@@ -12,6 +12,7 @@ import pytest
 from grpc_network import a_spool, digest_of
 
 from fedn_py.transport.chunks import DigestMismatch, UploadMismatch, UploadStart, WrongOffset
+from fedn_py.transport.parts import part_reader, write_part
 from fedn_py.transport.spool import (
     Spool,
     SpoolBroken,
@@ -21,6 +22,7 @@ from fedn_py.transport.spool import (
     UploadIncomplete,
     UploadTakenOver,
 )
+from fedn_py.wire.v1 import network_pb2
 
 DATA = os.urandom(100_000)
 Story = Callable[[Spool], Coroutine[Any, Any, None]]
@@ -256,6 +258,21 @@ def test_a_stream_that_is_cancelled_in_the_middle_of_a_write_leaves_count_and_by
         assert b"".join((await again.finish()).blocks()) == DATA
 
     run(tmp_path, story, memory_bytes=0)
+
+
+def test_what_is_held_in_memory_is_the_message_that_came_and_no_copy_of_it(tmp_path: Path) -> None:
+    wires = [write_part(DATA[:50_000]), write_part(DATA[50_000:])]
+    parts = [part_reader(network_pb2.UpdatePart)(wire) for wire in wires]
+
+    async def story(spool: Spool) -> None:
+        incoming = await spool.begin("anna", start())
+        await incoming.append(*parts)
+        blocks = list((await incoming.finish()).blocks())
+        assert all(isinstance(block, memoryview) for block in blocks)
+        assert all(memoryview(block).obj is wire for block, wire in zip(blocks, wires, strict=True))
+        assert b"".join(blocks) == DATA
+
+    run(tmp_path, story)
 
 
 def names(folder: Path) -> list[str]:

@@ -31,10 +31,11 @@ from fedn_py.transport.chunks import DigestMismatch, UploadStart
 from fedn_py.transport.codec_rounds import raw_digest
 from fedn_py.transport.landing import ObjectTooLarge
 from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
-from fedn_py.transport.transfer import download, upload_object, upload_update
+from fedn_py.transport.transfer import Patience, download, upload_object, upload_update
 from fedn_py.wire.v1 import network_pb2, network_pb2_grpc, transfer_pb2, transfer_pb2_grpc
 
 MIB = 1 << 20
+IMPATIENT = Patience(attempts=1)
 
 
 class Unwanted(PeerFault):
@@ -71,6 +72,22 @@ def test_an_upload_that_is_cut_goes_on_and_each_byte_is_received_once(tmp_path: 
         assert receipt.accepted
         assert proxy.cut == 2
         assert calls.updates == [data]
+
+    asyncio.run(story())
+
+
+def test_an_upload_of_which_more_is_held_than_its_sender_knows_goes_on_there(tmp_path: Path) -> None:
+    data = os.urandom(3 * MIB)
+
+    async def story() -> None:
+        calls = RecordingCombiner()
+        spool = await a_spool(tmp_path / "spool")
+        begun = await spool.begin(f"client {ANNA}", UploadStart("ab" * 8, 0, len(data), digest_of(data)))
+        await begun.append(data[: 2 * MIB])
+        async with combiner(calls, spool) as address, connected(address) as channel:
+            assert (await upload_update(channel, a_header(data), data, patience=IMPATIENT)).accepted
+        assert calls.updates == [data]
+        assert spool.received_bytes == len(data)
 
     asyncio.run(story())
 
