@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, Generation, InstanceId, TokenId
@@ -227,6 +228,7 @@ async def a_spool(
     most_uploads: int = 16,
     idle_s: float = 60.0,
     clock: Callable[[], float] = time.monotonic,
+    **limits: Any,
 ) -> Spool:
     return await open_spool(
         folder,
@@ -235,6 +237,7 @@ async def a_spool(
         most_uploads=most_uploads,
         idle_s=idle_s,
         clock=clock,
+        **limits,
     )
 
 

@@ -60,6 +60,7 @@ class MetricsTokenEmpty(OwnFault):
 
 _GRACE_S = 1.0
 _IDLE_UPLOAD_S = 600.0
+_MEMORY_WAIT_S = 1.0
 _TICKET_WAIT_S = 2.0
 _OTHER_FILES = 256
 
@@ -92,6 +93,8 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             settings.state_dir / "spool",
             memory_bytes=settings.spool.memory_bytes,
             disk_bytes=settings.spool.disk_bytes,
+            alone_bytes=settings.spool.alone_bytes,
+            memory_wait_s=_MEMORY_WAIT_S,
             most_receiving=settings.spool.receiving,
             most_uploads=settings.max_clients,
             idle_s=_IDLE_UPLOAD_S,

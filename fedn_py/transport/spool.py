@@ -1,4 +1,7 @@
-"""Where uploads wait until they are whole: in memory up to a budget, then on disk, each bounded.
+"""Where uploads wait until they are whole: in memory up to a budget, else on disk, each bounded.
+
+Memory is worth a wait: an upload that finds none free waits, before its first byte, for as long as others keep giving
+theirs back, and goes to disk when they do not.
 
 Rules: how many bytes are held is this side's own truth, and a sender goes on from there or not at all; an upload has
 one writer at a time, the newest; one that cannot go on is freed at once and the others go on; what a former life of
@@ -6,8 +9,10 @@ the process left behind is removed at start.
 """
 
 import asyncio
+import contextlib
 import errno
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +21,7 @@ from fedn_py.transport.chunks import CHUNK_BYTES, DigestMismatch, UploadMismatch
 from fedn_py.transport.completion import in_thread
 from fedn_py.transport.parts import Chunk
 from fedn_py.transport.spooled import DiskBytes, HeldBytes, MemoryBytes
+from fedn_py.transport.turns import QUICK, Turns
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PART = ".part"
@@ -51,16 +57,18 @@ class Spool:
     Use ``open_spool``. For one event loop; reading, writing and hashing happen in worker threads.
 
     Args:
-        memory_bytes: for uploads held in memory, in all; one that does not fit goes to disk.
+        memory_bytes: for uploads held in memory, in all.
         disk_bytes: for uploads on disk, in all.
         most_uploads: how many are held at once, whole ones included.
         most_receiving: how many are received at once; a further one waits before its first byte, since each costs
-            some MiB of buffers on its way.
+            some MiB of buffers on its way. Quick ones wait for each other sooner.
+        alone_bytes: an upload of at most so many bytes is held in memory, whatever the budget, when no other is.
+        memory_wait_s: memory that is taken is waited for while some of it is given back at least this often.
         idle_s: an upload without a writer for so long gives way when room is needed.
         clock: seconds, monotonic.
 
     Attributes:
-        receiving: held while an upload is received.
+        turns: one is taken while an upload is received.
         received_bytes: all that came in so far.
     """
 
@@ -74,10 +82,14 @@ class Spool:
         idle_s: float,
         clock: Callable[[], float],
         most_receiving: int = MOST_RECEIVING,
+        alone_bytes: int = 0,
+        memory_wait_s: float = 0.0,
     ) -> None:
         self._folder = folder
-        self.receiving = asyncio.Semaphore(most_receiving)
+        self.turns = Turns(min(QUICK, most_receiving), most=most_receiving)
         self.received_bytes = 0
+        self._alone_bytes = alone_bytes
+        self._memory_queue = _MemoryQueue(self._fits_in_memory, memory_wait_s)
         self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
         self._most_uploads, self._idle_s, self._clock = most_uploads, idle_s, clock
         self._uploads: dict[tuple[str, str], _Upload] = {}
@@ -110,10 +122,15 @@ class Spool:
             WrongOffset: other bytes are held than up to the offset; it says how many.
             SpoolFull: no room.
         """
-        upload = self._uploads.get((owner, start.upload_id))
-        if upload is None:
-            upload = self._add(owner, start)
-        elif (upload.size, upload.sha256) != (start.size, start.sha256):
+        key = (owner, start.upload_id)
+        if key not in self._uploads:
+            if start.offset != 0:
+                raise WrongOffset(start.offset, 0)
+            async with self._memory_queue.room_for(start.size) as in_memory:
+                if key not in self._uploads:  # a newer stream of it may have been quicker
+                    self._add(key, start, in_memory=in_memory)
+        upload = self._uploads[key]
+        if (upload.size, upload.sha256) != (start.size, start.sha256):
             raise UploadMismatch(
                 f"upload {start.upload_id} was declared as {upload.size} bytes of {upload.sha256}, "
                 f"and now as {start.size} bytes of {start.sha256}",
@@ -133,7 +150,10 @@ class Spool:
         """Free one upload's bytes and place."""
         if self._uploads.get(upload.key) is upload:
             del self._uploads[upload.key]
-        await upload.free()
+        try:
+            await upload.free()
+        finally:
+            self._memory_queue.freed()
 
     async def drop_unfinished(self) -> None:
         """Free the uploads that are not whole: nobody wants them any more."""
@@ -146,19 +166,15 @@ class Spool:
         for upload in list(self._uploads.values()):
             await self.drop(upload)
 
-    def _add(self, owner: str, start: UploadStart) -> "_Upload":
-        if start.offset != 0:
-            raise WrongOffset(start.offset, 0)
+    def _add(self, key: tuple[str, str], start: UploadStart, *, in_memory: bool) -> None:
         self._make_room(start.size)
-        if self.memory_held + start.size <= self._memory_bytes:
+        if in_memory:
             held: HeldBytes = MemoryBytes()
         elif self.disk_held + start.size <= self._disk_bytes:
             held = DiskBytes(self._folder / f"{secrets.token_hex(16)}{_PART}")
         else:
             raise self._full(start.size)
-        upload = _Upload((owner, start.upload_id), start, held, self._clock)
-        self._uploads[upload.key] = upload
-        return upload
+        self._uploads[key] = _Upload(key, start, held, self._clock)
 
     def _make_room(self, size: int) -> None:
         """Let idle uploads go, the longest idle first, until one of this size has a place."""
@@ -171,12 +187,17 @@ class Spool:
                 return
             del self._uploads[upload.key]
             upload.forget()
+            self._memory_queue.freed()
         if not self._has_room(size):
             raise self._full(size)
 
     def _has_room(self, size: int) -> bool:
-        fits = self.memory_held + size <= self._memory_bytes or self.disk_held + size <= self._disk_bytes
+        fits = self._fits_in_memory(size) or self.disk_held + size <= self._disk_bytes
         return fits and len(self._uploads) < self._most_uploads
+
+    def _fits_in_memory(self, size: int) -> bool:
+        held = self.memory_held
+        return held + size <= self._memory_bytes or (not held and size <= self._alone_bytes)
 
     def _full(self, size: int) -> SpoolFull:
         return SpoolFull(
@@ -196,6 +217,8 @@ async def open_spool(
     idle_s: float,
     clock: Callable[[], float],
     most_receiving: int = MOST_RECEIVING,
+    alone_bytes: int = 0,
+    memory_wait_s: float = 0.0,
 ) -> Spool:
     """Make the spool's folder, remove what a former life left in it, and return the Spool (its Args say the rest)."""
     try:
@@ -213,7 +236,59 @@ async def open_spool(
         idle_s=idle_s,
         clock=clock,
         most_receiving=most_receiving,
+        alone_bytes=alone_bytes,
+        memory_wait_s=memory_wait_s,
     )
+
+
+class _MemoryQueue:
+    """Who waits for memory, first come first served.
+
+    Args:
+        fits: says whether so many bytes are free.
+        wait_s: how long nothing may be freed until somebody has waited in vain.
+    """
+
+    def __init__(self, fits: Callable[[int], bool], wait_s: float) -> None:
+        self._fits, self._wait_s = fits, wait_s
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._times_freed = 0
+
+    @contextlib.asynccontextmanager
+    async def room_for(self, size: int) -> AsyncIterator[bool]:
+        """Wait for memory and say whether it is there; it must be taken before the context ends, without a wait."""
+        try:
+            yield await self._come(size)
+        finally:
+            self._go_on()
+
+    def freed(self) -> None:
+        """Learn that memory may have been freed."""
+        self._times_freed += 1
+        self._go_on()
+
+    async def _come(self, size: int) -> bool:
+        if not self._waiting and self._fits(size):
+            return True
+        if not self._wait_s:
+            return False
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            while not turn.done():
+                before = self._times_freed
+                await asyncio.wait({turn}, timeout=self._wait_s)
+                if self._times_freed == before:
+                    break
+            return turn.done()
+        finally:
+            self._waiting.remove((size, turn))
+
+    def _go_on(self) -> None:
+        if self._waiting:
+            size, turn = self._waiting[0]
+            if not turn.done() and self._fits(size):
+                turn.set_result(None)
 
 
 class Incoming:
@@ -351,14 +426,18 @@ class _Upload:
             found = self.bytes.sha256()
             if found != self.sha256:
                 raise DigestMismatch(self.sha256, found)
-            await in_thread(self.bytes.flush)
+            if isinstance(self.bytes, DiskBytes):
+                await in_thread(self.bytes.flush)
             self.whole = True
 
     async def free(self) -> None:
         # Marked before the lock is waited for: a stream between two chunks learns at its next one.
         self._dropped = True
         async with self._lock:
-            await in_thread(self.bytes.remove)
+            if isinstance(self.bytes, DiskBytes):
+                await in_thread(self.bytes.remove)
+            else:
+                self.bytes.remove()
 
     def forget(self) -> None:
         """Free an idle upload at once, from a place that cannot wait: nobody writes it."""

@@ -31,6 +31,7 @@ from fedn_py.transport.parts import Chunk, part_reader, write_part
 from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.status import refusals
 from fedn_py.transport.streams import END, PeerTooSlow, open_for_answers
+from fedn_py.transport.turns import Turns
 from fedn_py.wire.v1 import transfer_pb2 as pb
 
 STALL_S = 60.0
@@ -105,6 +106,7 @@ class TransferService:
         self._source, self._spool, self._sink, self._admit = source, spool, sink, admit
         self._status = status or spool.held
         self._places = places or TransferPlaces()
+        self._turns = Turns()
         self._stall_s = stall_s
         self._roles = roles
         self.sent_bytes = 0
@@ -167,15 +169,16 @@ class TransferService:
         if offset > size:
             raise WrongOffset(offset, size)
         await open_for_answers(context)
-        await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
-        stream = self._source.get(digest, offset=offset)
-        try:
-            async for data in stream:
-                for chunk in pieces(data):
-                    await self._write(context, chunk)
-                    self.sent_bytes += len(chunk)
-        finally:
-            await _close(stream)
+        async with self._turns.taken():
+            await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
+            stream = self._source.get(digest, offset=offset)
+            try:
+                async for data in stream:
+                    for chunk in pieces(data):
+                        await self._write(context, chunk)
+                        self.sent_bytes += len(chunk)
+            finally:
+                await _close(stream)
 
     async def _write(self, context: Context, part: pb.DownloadPart | Chunk) -> None:
         try:
@@ -205,8 +208,8 @@ async def receive(
 
     The parts may be of any message with a oneof ``part`` that holds bytes as ``chunk``.
     """
-    async with spool.receiving:
-        incoming = await spool.begin(owner, start)
+    incoming = await spool.begin(owner, start)
+    async with spool.turns.taken():
         await context.send_initial_metadata(((GO_ON, "1"),))
         await store_as_they_come(_chunks(context, stall_s), incoming.append)
         return await incoming.finish()

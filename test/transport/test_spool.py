@@ -75,6 +75,82 @@ def test_what_does_not_fit_into_memory_goes_to_disk(tmp_path: Path) -> None:
     run(tmp_path, story, memory_bytes=len(DATA) + 1)
 
 
+def test_memory_that_is_given_back_is_waited_for_in_the_order_of_coming(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        first = await received(spool, upload_id="01" * 8)
+        order: list[str] = []
+
+        async def later(upload_id: str) -> None:
+            upload = await received(spool, upload_id=upload_id)
+            order.append(upload_id)
+            await upload.discard()
+
+        waiting = [asyncio.ensure_future(later(f"{number:016x}")) for number in range(2, 6)]
+        await asyncio.sleep(0.01)
+        assert order == []
+        await first.discard()
+        await asyncio.gather(*waiting)
+        assert order == sorted(order)
+        assert len(order) == 4
+        assert (spool.uploads, spool.memory_held, names(tmp_path)) == (0, 0, [])
+
+    run(tmp_path, story, memory_bytes=len(DATA), disk_bytes=0, memory_wait_s=5.0)
+
+
+def test_what_waited_for_memory_in_vain_goes_to_disk(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        await received(spool, upload_id="01" * 8)
+        await received(spool, upload_id="02" * 8)
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), len(DATA))
+
+    run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=0.01)
+
+
+def test_who_gives_up_waiting_for_memory_is_in_nobody_s_way(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        first = await received(spool, upload_id="01" * 8)
+        second = asyncio.ensure_future(received(spool, upload_id="02" * 8))
+        third = asyncio.ensure_future(received(spool, upload_id="03" * 8))
+        await asyncio.sleep(0.01)
+        second.cancel()
+        await first.discard()
+        assert (await third).size == len(DATA)
+        assert second.cancelled()
+        assert spool.memory_held == len(DATA)
+
+    run(tmp_path, story, memory_bytes=len(DATA), disk_bytes=0, memory_wait_s=5.0)
+
+
+def test_two_streams_of_one_upload_that_waited_are_one_upload(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        first = await received(spool, upload_id="01" * 8)
+        older = asyncio.ensure_future(spool.begin("anna", start(upload_id="02" * 8)))
+        newer = asyncio.ensure_future(spool.begin("anna", start(upload_id="02" * 8)))
+        await asyncio.sleep(0.01)
+        await first.discard()
+        outcomes = await asyncio.gather(older, newer)
+        assert spool.uploads == 1
+        with pytest.raises(UploadTakenOver):
+            await outcomes[0].append(DATA)
+        await outcomes[1].append(DATA)
+        await outcomes[1].finish()
+
+    run(tmp_path, story, memory_bytes=len(DATA), disk_bytes=0, memory_wait_s=5.0)
+
+
+def test_a_large_upload_is_held_in_memory_while_it_is_the_only_one(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        large = await received(spool, upload_id="01" * 8)
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), 0)
+        await received(spool, DATA[:10], upload_id="02" * 8)
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), 10)
+        await large.discard()
+        await received(spool, DATA + b"x", upload_id="03" * 8)
+        assert (spool.memory_held, spool.disk_held) == (0, len(DATA) + 11)
+
+    run(tmp_path, story, memory_bytes=1_000, alone_bytes=len(DATA))
+
+
 def test_an_offset_that_is_not_what_is_held_is_told_the_right_one(tmp_path: Path) -> None:
     async def story(spool: Spool) -> None:
         with pytest.raises(WrongOffset) as caught:

@@ -1,0 +1,95 @@
+"""Turns of transfers: few quick ones at once, and no slow one in the way of the others."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fedn_py.transport.turns import Turns
+
+LONG_S = 0.05
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def whole() -> None:
+        async with asyncio.timeout(10):
+            await story()
+
+    asyncio.run(whole())
+
+
+async def hold(turns: Turns, begun: list[int], number: int, seconds: float) -> None:
+    async with turns.taken():
+        begun.append(number)
+        await asyncio.sleep(seconds)
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_no_more_than_so_many_move_at_once_and_they_come_in_order() -> None:
+    async def story() -> None:
+        turns, begun, gate = Turns(2), [], asyncio.Event()
+
+        async def one(number: int) -> None:
+            async with turns.taken():
+                begun.append(number)
+                await gate.wait()
+
+        tasks = [asyncio.ensure_future(one(number)) for number in range(5)]
+        await settle()
+        assert begun == [0, 1]
+        tasks[0].cancel()
+        await settle()
+        assert begun == [0, 1, 2]
+        gate.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert begun == [0, 1, 2, 3, 4]
+
+    run(story)
+
+
+def test_a_slow_one_gives_its_turn_on_once_and_goes_on() -> None:
+    async def story() -> None:
+        turns, begun = Turns(1, slow_after_s=LONG_S), list[int]()
+        slow = asyncio.ensure_future(hold(turns, begun, 0, 3 * LONG_S))
+        await settle()
+        await hold(turns, begun, 1, 0.0)
+        assert begun == [0, 1]
+        assert not slow.done()
+        await slow
+        # Were the turn of the slow one given back twice, two would move here.
+        first = asyncio.ensure_future(hold(turns, begun, 2, LONG_S / 2))
+        second = asyncio.ensure_future(hold(turns, begun, 3, 0.0))
+        await settle()
+        assert begun == [0, 1, 2]
+        await asyncio.gather(first, second)
+
+    run(story)
+
+
+def test_slow_ones_are_bounded_too() -> None:
+    async def story() -> None:
+        turns, begun = Turns(1, most=2, slow_after_s=0.001), list[int]()
+        tasks = [asyncio.ensure_future(hold(turns, begun, number, LONG_S)) for number in range(3)]
+        await asyncio.sleep(LONG_S / 2)
+        assert begun == [0, 1]
+        await asyncio.gather(*tasks)
+        assert begun == [0, 1, 2]
+
+    run(story)
+
+
+def test_who_gives_up_waiting_takes_no_turn_with_it() -> None:
+    async def story() -> None:
+        turns, begun = Turns(1), list[int]()
+        first = asyncio.ensure_future(hold(turns, begun, 0, LONG_S))
+        waiting = asyncio.ensure_future(hold(turns, begun, 1, 0.0))
+        await settle()
+        waiting.cancel()
+        await first
+        await hold(turns, begun, 2, 0.0)
+        assert begun == [0, 2]
+
+    run(story)
