@@ -17,6 +17,7 @@ from fedn_py.protocol.masked.round_messages import Answer
 from fedn_py.protocol.masked.signing import Signed, sign
 from fedn_py.reducer.unmasking import CellOutcome, CellToOpen, OpenedCells, open_cells
 from fedn_py.store.memory import MemoryObjects
+from fedn_py.store.ports import Objects
 
 METRICS = ("clip_fraction", "has clip_fraction", "loss", "has loss")
 BOUNDS = (1.0, 1.0, 8.0, 1.0)
@@ -118,7 +119,7 @@ class ACell:
         self.answers[member] = sign(replace(said, **changed), key_of(member.hex()))  # type: ignore[arg-type]
         self.streams[member] = stream
 
-    async def stored(self, objects: MemoryObjects) -> CellToOpen:
+    async def stored(self, objects: Objects) -> CellToOpen:
         partial = (await objects.put(chunked(self.partial, 70_000))).digest
         streams = {member: (await objects.put(chunked(one, 70_000))).digest for member, one in self.streams.items()}
         return CellToOpen(self.ctx, self.included_hash, self.n, partial, dict(self.answers), streams)

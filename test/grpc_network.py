@@ -97,6 +97,12 @@ class MemoryObjects:
         self.objects[digest_of(data)] = data
         return Size(len(data))
 
+    async def put_file(self, path: Path, digest: Digest) -> Size:
+        data = await asyncio.to_thread(path.read_bytes)
+        assert digest_of(data) == digest
+        self.objects[digest] = data
+        return Size(len(data))
+
 
 @dataclass
 class RecordingReducer:

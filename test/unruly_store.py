@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 from fedn_py.errors import FednError
@@ -158,6 +159,18 @@ class UnrulyObjects:
         if mischief:
             raise self._trouble.fault()
         return stat
+
+    async def put_file(self, path: Path, digest: Digest) -> ObjectStat:
+        mischief = self._trouble.next_call(writes=True)
+        if mischief == "lost, not applied":
+            raise self._trouble.fault()
+        stat = await self._inner.put_file(path, digest)
+        if mischief:
+            raise self._trouble.fault()
+        return stat
+
+    async def link(self, digest: Digest, into: Path) -> bool:
+        return False  # as if they were on another host
 
     async def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
         breaks_off = self._trouble.next_call(writes=True)

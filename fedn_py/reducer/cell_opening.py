@@ -6,6 +6,7 @@ mask sum in it was found to be what its member's digest says, and its tail held.
 
 import hashlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,15 @@ from fedn_py.masking.keystream import CHUNK_WORDS, Words
 from fedn_py.masking.scheme import Opening
 from fedn_py.masking.schemes import PET, SCHEMES
 from fedn_py.model.pieces import WrongLength
-from fedn_py.protocol.masked.answers import PIECE_BYTES, AnswerKey, AnswerPlace, BadAnswer, open_stream, unseal_key
+from fedn_py.protocol.masked.answers import (
+    PIECE_BYTES,
+    TAG_BYTES,
+    AnswerKey,
+    AnswerPlace,
+    BadAnswer,
+    open_stream,
+    unseal_key,
+)
 from fedn_py.protocol.masked.contexts import WrongContext
 from fedn_py.protocol.masked.replicas import Choice, judge, trials
 from fedn_py.protocol.masked.round_messages import Answer
@@ -30,6 +39,7 @@ from fedn_py.protocol.masked.signing import Signed, read_signed
 
 Sums = npt.NDArray[np.int32]
 
+_MOST_THREADS = 4
 _PIECE_CHUNKS = PIECE_BYTES // (4 * CHUNK_WORDS)
 
 
@@ -84,10 +94,15 @@ class CellOutcome:
 
 @dataclass(frozen=True, slots=True)
 class CellFiles:
-    """Where a cell's masked sum is, and the sealed streams of its members."""
+    """Where a cell's masked sum is, and the sealed streams of its members.
+
+    Attributes:
+        is_whole: asked of a stream that does not open, whether its file is what was stored.
+    """
 
     partial: Path
     streams: Mapping[bytes, Path]
+    is_whole: Callable[[Path], bool] = lambda _: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +166,9 @@ class CellTrials:
             try:
                 return self._true_one(digests)
             except BadAnswer as fault:  # without this stream, for good: there is an end to them
-                self._refused[fault.member] = fault
                 self._streams.discard(fault.member)
+                if self._files.is_whole(self._files.streams[fault.member]):
+                    self._refused[fault.member] = fault  # otherwise the store's fault: as if it had not come yet
 
     def _true_one(self, digests: Mapping[int, Mapping[bytes, bytes]]) -> tuple[Choice, OpenedTail]:
         versions = trials(digests)
@@ -210,10 +226,10 @@ class CellTrials:
         if size != self._plain_bytes:
             raise WrongLength("the masked sum of a cell", size, self._plain_bytes)
         opening = SCHEMES[self._cell.mode].opening(self._encoding, self._cell.n)
-        with ExitStack() as files:
-            partial = _pieces(files.enter_context(self._files.partial.open("rb")))
+        with ExitStack() as files, ThreadPoolExecutor(_MOST_THREADS, "opening") as threads:
+            partial = _pieces(files.enter_context(self._files.partial.open("rb")), PIECE_BYTES)
             slot_sums = [
-                self._stream(files, self._source(slot, digest))
+                _ahead(threads, self._stream(files, self._source(slot, digest)))
                 for slot, digest in zip(sorted(self._slots), version, strict=True)
             ]
             # Strict: every stream is drawn to its end, where its digest is looked at.
@@ -239,13 +255,22 @@ class CellTrials:
         said = self._said[member]
         sealed = hashlib.blake2b(digest_size=DIGEST_BYTES)
         file = files.enter_context(self._files.streams[member].open("rb"))
-        yield from open_stream(said.place, said.key, _hashed(_pieces(file), sealed.update), self._plain_bytes)
+        pieces = _hashed(_pieces(file, PIECE_BYTES + TAG_BYTES), sealed.update)
+        yield from open_stream(said.place, said.key, pieces, self._plain_bytes)
         if sealed.digest() != said.stream_hash:
             raise BadAnswer(member, "its stream is not the one that its answer names")
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    while piece := file.read(PIECE_BYTES):
+def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
+    while piece := file.read(size):
+        yield piece
+
+
+def _ahead(threads: ThreadPoolExecutor, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Pass pieces on while a thread makes the next one: slots are opened side by side."""
+    coming = threads.submit(next, pieces, None)
+    while (piece := coming.result()) is not None:
+        coming = threads.submit(next, pieces, None)
         yield piece
 
 

@@ -111,6 +111,7 @@ class MaskedRounds:
             credentials=credentials,
             roster=roster,
             mailbox=mailbox,
+            scratch=scratch,
         )
         self._commits = CellCommits(
             ledger,

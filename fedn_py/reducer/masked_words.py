@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import ClientId, CombinerName, Digest, InstanceId, SessionId
@@ -47,12 +48,15 @@ from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_documents import bytes_of
 from fedn_py.reducer.masking_credentials import MaskingCredentials
+from fedn_py.reducer.merging import AtHand, folder_in
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import RoundRecord, round_key
 from fedn_py.reducer.roster import Roster
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import ObjectCorrupt, ObjectMissing, Objects
+from fedn_py.transport.completion import in_thread
 
 _log = logger("fedn_py.reducer")
 
@@ -72,7 +76,11 @@ class NoStream(PeerFault):
 
 
 class MaskedWords:
-    """Hears and says the words of masked rounds."""
+    """Hears and says the words of masked rounds.
+
+    Args:
+        scratch: folder for a sealed stream at hand.
+    """
 
     def __init__(
         self,
@@ -85,7 +93,9 @@ class MaskedWords:
         credentials: MaskingCredentials,
         roster: Roster,
         mailbox: Mailbox[Reducer, Event, Effect],
+        scratch: Path,
     ) -> None:
+        self._scratch = scratch
         self._ledger = ledger
         self._objects = objects
         self._events = events
@@ -255,11 +265,12 @@ class MaskedWords:
         stat = await self._objects.stat(digest)
         if (stat.size, word.size) != (answer.stream_bytes, answer.stream_bytes):
             raise NoStream(f"it has {stat.size} bytes, said to be {word.size}, of {answer.stream_bytes}")
-        hashed = hashlib.blake2b(digest_size=DIGEST_BYTES)
-        async for chunk in self._objects.get(digest):
-            hashed.update(chunk)
-        if hashed.digest() != answer.stream_hash:
-            raise NoStream("its hash is not the one that its answer names")
+        async with folder_in(self._scratch, "checking a sealed stream") as folder:
+            path, at_hand = folder / "stream", AtHand(self._objects)
+            await at_hand.have(digest, path)
+            if await in_thread(_hash_of, path) != answer.stream_hash:
+                await at_hand.check()
+                raise NoStream("its hash is not the one that its answer names")
 
     # ---- what is said to members
 
@@ -326,6 +337,13 @@ class MaskedWords:
         finally:
             self._linking.discard(client)
         return []
+
+
+def _hash_of(path: Path) -> bytes:
+    hashed = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    with disk_faults("checking a sealed stream"), path.open("rb") as file:
+        hashlib.file_digest(file, lambda: hashed)
+    return hashed.digest()
 
 
 def _assigned(cell: Cell) -> frozenset[ClientId]:

@@ -1,24 +1,32 @@
-"""From partial aggregates to the next global model: fetched to scratch files, merged piece by piece, stored."""
+"""From partial aggregates to the next global model: read where they are, merged piece by piece, stored.
+
+Where the store keeps its objects on this disk, their own files are read, and hashed beside the merge; elsewhere they
+are copied to scratch files and hashed on the way. Either way nothing is stored of bytes that are not what their names
+say.
+"""
 
 import asyncio
-import mmap
+import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from fedn_py.aggregation.weighted_sum import mean_chunks
+from fedn_py.errors import FednError
 from fedn_py.identity import Digest
 from fedn_py.model.pieces import elements
 from fedn_py.model.vector import apply_mean
 from fedn_py.runtime.model_files import mapped_model
 from fedn_py.runtime.scratch import disk_faults
-from fedn_py.store.ports import Objects, ObjectStat
+from fedn_py.store.hashing import corrupt
+from fedn_py.store.ports import ObjectCorrupt, Objects, ObjectStat
 from fedn_py.transport.completion import in_thread
 
 _PIECE_BYTES = 1024 * 1024
+_DRAWN_BYTES = 2 * 1024 * 1024
 
 
 async def next_model(
@@ -38,8 +46,9 @@ async def next_model(
     """
     async with folder_in(scratch, "merging partial aggregates") as folder:
         paths = [folder / "base", *(folder / f"sum-{number}" for number in range(len(sums)))]
-        await all_or_none(fetch(objects, d, p) for d, p in zip([base, *sums], paths, strict=True))
-        return await store_drawn(objects, lambda: _merged(paths[0], paths[1:], weights))
+        at_hand = AtHand(objects)
+        await all_or_none(at_hand.have(d, p) for d, p in zip([base, *sums], paths, strict=True))
+        return await store_drawn(objects, lambda: _merged(paths[0], paths[1:], weights), at_hand)
 
 
 @asynccontextmanager
@@ -68,11 +77,43 @@ async def all_or_none(work: Iterable[Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def fetch(objects: Objects, digest: Digest, path: Path) -> None:
-    """Copy an object to a file."""
-    with disk_faults("fetching an object"), path.open("wb") as file:
-        async for chunk in objects.get(digest):
-            await in_thread(file.write, chunk)
+class AtHand:
+    """Objects in files, to be read only: the store's own under a second name, or checked copies."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._unchecked: dict[Path, Digest] = {}
+
+    async def have(self, digest: Digest, path: Path) -> None:
+        """Have an object in a file; raises ObjectMissing, and ObjectCorrupt where it is a copy."""
+        with disk_faults("fetching an object"):
+            if await self._objects.link(digest, path):
+                self._unchecked[path] = digest
+                return
+            with path.open("wb") as file:
+                async for chunk in self._objects.get(digest):
+                    await in_thread(file.write, chunk)
+
+    async def check(self) -> None:
+        """Raise ObjectCorrupt unless each file has what its object's name says; to be done before anything follows."""
+        await all_or_none(in_thread(check_file, path, digest) for path, digest in self._unchecked.items())
+
+    def is_whole(self, path: Path) -> bool:
+        """Say whether one file has what its object's name says; heavy, for a worker thread."""
+        try:
+            check_file(path, self._unchecked[path])
+        except KeyError:
+            return True
+        except ObjectCorrupt:
+            return False
+        return True
+
+
+def check_file(path: Path, digest: Digest) -> None:
+    """Raise ObjectCorrupt unless a file's bytes hash to ``digest``."""
+    with disk_faults("reading an object"), path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            raise corrupt(digest)
 
 
 def _merged(base: Path, sums: Sequence[Path], weights: Sequence[int]) -> Iterator[bytes]:
@@ -82,25 +123,56 @@ def _merged(base: Path, sums: Sequence[Path], weights: Sequence[int]) -> Iterato
         yield from apply_mean(model, layout, mean_chunks(streams, weights, layout.n_parameters))
 
 
-def _pieces(opened: ExitStack, path: Path) -> Iterator[bytes]:
-    if not path.stat().st_size:  # an empty file cannot be mapped
-        return iter(())
-    file = opened.enter_context(path.open("rb"))
-    mapped = opened.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    return (mapped[start : start + _PIECE_BYTES] for start in range(0, len(mapped), _PIECE_BYTES))
+def _pieces(opened: ExitStack, path: Path) -> Iterator[memoryview]:
+    """Yield a file's bytes, in a buffer that the next piece takes over."""
+    file = opened.enter_context(path.open("rb", buffering=0))
+    buffer = memoryview(bytearray(_PIECE_BYTES))
+    while count := file.readinto(buffer):
+        yield buffer[:count]
 
 
-async def store_drawn(objects: Objects, make: Callable[[], Iterator[bytes]]) -> ObjectStat:
-    """Store what a heavy iterator yields."""
-    async with aclosing(_drawn_in_thread(make)) as pieces:
-        return await objects.put(pieces)
+async def store_drawn(objects: Objects, make: Callable[[], Iterator[bytes]], at_hand: AtHand) -> ObjectStat:
+    """Store what a heavy iterator yields.
+
+    Args:
+        at_hand: what it is drawn from; checked meanwhile, and nothing is stored where that fails.
+    """
+    checked = asyncio.ensure_future(at_hand.check())
+    try:
+        async with aclosing(_drawn_in_thread(make)) as pieces, aclosing(_held_to(pieces, checked)) as held:
+            return await objects.put(held)
+    finally:
+        checked.cancel()
+        await asyncio.gather(checked, return_exceptions=True)
+
+
+async def _held_to(pieces: AsyncIterator[bytes], checked: Awaitable[None]) -> AsyncGenerator[bytes, None]:
+    """Pass pieces on, and end in good order only where what they were drawn from was found to be whole."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except FednError:
+        await checked  # bytes that are damaged are the cause, whatever came of them
+        raise
+    await checked
 
 
 async def _drawn_in_thread(make: Callable[[], Iterator[bytes]]) -> AsyncGenerator[bytes, None]:
-    """Draw each piece of a heavy iterator in a worker thread, so that the event loop goes on."""
+    """Draw from a heavy iterator in a worker thread, some MiB at a time, so that the event loop goes on."""
     pieces = make()
     try:
-        while (piece := await in_thread(next, pieces, None)) is not None:
-            yield piece
+        while drawn := await in_thread(_some, pieces):
+            yield drawn
     finally:
         await in_thread(pieces.close)  # type: ignore[attr-defined]
+
+
+def _some(pieces: Iterator[bytes]) -> bytes:
+    """Return the next pieces in one, nothing at the end."""
+    drawn, size = [], 0
+    for piece in pieces:
+        drawn.append(piece)
+        size += len(piece)
+        if size >= _DRAWN_BYTES:
+            break
+    return b"".join(drawn)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
+from pathlib import Path
 
 from fedn_py.identity import Digest
 from fedn_py.store.ports import ObjectMissing, Objects, ObjectStat, StoreUnavailable
@@ -22,7 +23,13 @@ class SweptObjects:
 
     async def put(self, chunks: AsyncIterator[bytes], *, expected: Digest | None = None) -> ObjectStat:
         """See Objects.put; StoreUnavailable also where a sweep has removed it in the same moment."""
-        stat = await self._objects.put(chunks, expected=expected)
+        return await self._settled(await self._objects.put(chunks, expected=expected))
+
+    async def put_file(self, path: Path, digest: Digest) -> ObjectStat:
+        """See Objects.put_file; StoreUnavailable as for ``put``."""
+        return await self._settled(await self._objects.put_file(path, digest))
+
+    async def _settled(self, stat: ObjectStat) -> ObjectStat:
         async with self._settling:
             self._stored[stat.digest] = self._clock()
             try:
@@ -61,6 +68,10 @@ class SweptObjects:
     def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
         """See Objects.get."""
         return self._objects.get(digest, offset=offset)
+
+    async def link(self, digest: Digest, into: Path) -> bool:
+        """See Objects.link."""
+        return await self._objects.link(digest, into)
 
     async def stat(self, digest: Digest) -> ObjectStat:
         """See Objects.stat."""

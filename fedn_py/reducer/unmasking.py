@@ -1,17 +1,20 @@
 """From closed masked cells to the next global model: opened in memory, added, decoded, stored.
 
-Masked sums and sealed streams are copied to scratch files, one cell's at a time. **An opened sum is never written
-anywhere**: a cell's is in memory until it is added, and so is the total until the model is made.
+Masked sums and sealed streams are read where the store has them, or copied to scratch files, one cell's at a time.
+**An opened sum is never written anywhere**: a cell's is in memory until it is added, and so is the total until the
+model is made.
 
 Memory: 12 bytes a parameter (a cell's sums as int32, the total as int64), whatever the number of cells, and a few
 MiB. A cell cannot be taken out of the total again, so a total holds what one call of ``open_cells`` opened, and a
 model is made of exactly that: where other cells make the model, they are opened again, which gives the same sums.
 """
 
+import asyncio
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,13 +26,15 @@ from fedn_py.model.pieces import PIECE
 from fedn_py.model.vector import apply_mean
 from fedn_py.protocol.masked.options import GIVEN
 from fedn_py.reducer.cell_opening import CellFiles, CellOutcome, CellToOpen, CellTrials, Sums
-from fedn_py.reducer.merging import all_or_none, fetch, folder_in, store_drawn
+from fedn_py.reducer.merging import AtHand, all_or_none, folder_in, store_drawn
 from fedn_py.runtime.model_files import mapped_model
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import ObjectCorrupt, ObjectMissing, Objects, ObjectStat
 from fedn_py.transport.completion import in_thread
 
 __all__ = ["CellOutcome", "CellToOpen", "MaskedModel", "OpenedCells", "OtherCellsOpened", "masked_model", "open_cells"]
+
+Result = TypeVar("Result")
 
 _ROUNDED_AWAY = 1e-3
 """Of a share of the weight: what rounding under the masks may take from it or add to it."""
@@ -161,30 +166,47 @@ async def open_cells(
     for cell in cells:
         async with folder_in(scratch, "opening masked sums") as folder:
             try:
-                files = await _fetched(objects, cell, folder)
+                files, partial = await _fetched(objects, cell, folder)
+                outcome, tail = await _checked(partial, in_thread(_tried, cell, encoding, rsk, files, sums))
             except (ObjectMissing, ObjectCorrupt) as fault:
                 opened.outcomes[cell.ctx] = CellOutcome(fault)
                 continue
-            outcome, tail = await in_thread(_tried, cell, encoding, rsk, files, sums)
         if tail is not None:
             await in_thread(opened.add, sums, tail, cell.n)
         opened.outcomes[cell.ctx] = outcome
     return opened
 
 
-async def _fetched(objects: Objects, cell: CellToOpen, folder: Path) -> CellFiles:
-    """Copy a cell's masked sum and sealed streams to files; a stream that is gone or damaged is not among them."""
-    partial = folder / "partial"
+async def _fetched(objects: Objects, cell: CellToOpen, folder: Path) -> tuple[CellFiles, AtHand]:
+    """Have a cell's masked sum and sealed streams in files; a stream that is gone or damaged is not among them.
+
+    Returns:
+        the files, and the masked sum, which is to be checked.
+    """
+    partial, sealed = AtHand(objects), AtHand(objects)
+    path = folder / "partial"
     streams = {member: folder / f"stream-{number}" for number, member in enumerate(cell.streams)}
 
     async def stream(member: bytes) -> None:
         try:
-            await fetch(objects, cell.streams[member], streams[member])
+            await sealed.have(cell.streams[member], streams[member])
         except (ObjectMissing, ObjectCorrupt):  # no fault of the member's: as if it had not come yet
             del streams[member]
 
-    await all_or_none([fetch(objects, cell.partial, partial), *map(stream, cell.streams)])
-    return CellFiles(partial, streams)
+    await all_or_none([partial.have(cell.partial, path), *map(stream, cell.streams)])
+    return CellFiles(path, streams, sealed.is_whole), partial
+
+
+async def _checked(partial: AtHand, opening: Coroutine[Any, Any, Result]) -> Result:
+    """Open a cell while its masked sum is checked; raises ObjectCorrupt where that fails, whatever was opened."""
+    checked, opened = asyncio.ensure_future(partial.check()), asyncio.ensure_future(opening)
+    try:
+        await checked
+        return await opened
+    finally:
+        checked.cancel()
+        opened.cancel()
+        await asyncio.gather(checked, opened, return_exceptions=True)
 
 
 def _tried(
@@ -219,9 +241,9 @@ async def masked_model(  # noqa: PLR0917 - what a round is made of, each of anot
     if not ctxs or set(ctxs) != opened.passed or encoding != opened.encoding:
         raise OtherCellsOpened(len(opened.passed), len(set(ctxs)))
     async with folder_in(scratch, "making a model of masked sums") as folder:
-        path = folder / "base"
-        await fetch(objects, base, path)
-        stat = await store_drawn(objects, lambda: _updated(path, opened))
+        path, at_hand = folder / "base", AtHand(objects)
+        await at_hand.have(base, path)
+        stat = await store_drawn(objects, lambda: _updated(path, opened), at_hand)
     return MaskedModel(stat, opened.samples, opened.metrics(metric_names), opened.givers(metric_names))
 
 

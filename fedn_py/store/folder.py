@@ -1,22 +1,28 @@
 """Objects in a folder of this machine: folder/ab/<sha256>, each written beside, synced and moved into place whole."""
 
+import asyncio
 import contextlib
+import errno
+import hashlib
 import itertools
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from fedn_py.identity import Digest, InvalidName, parse_digest
 from fedn_py.store.disk import make_folder, named_faults, sync_folder
-from fedn_py.store.hashing import PIECE_BYTES, check_expected, missing, verified, write_hashed
+from fedn_py.store.hashing import PIECE_BYTES, check_expected, corrupt, file_pieces, missing, write_hashed
 from fedn_py.store.lock import FolderLock
 from fedn_py.store.ports import ObjectStat
 from fedn_py.store.threads import Threads
 
 _N_THREADS = 4
+_PIECES_AT_ONCE = 4
+_WRITTEN_AHEAD_BYTES = 16 * 1024**2
+_NO_SECOND_NAME = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
 
 
 class FolderObjects:
@@ -44,13 +50,39 @@ class FolderObjects:
             await self._threads.run(incoming.let_go)
         return ObjectStat(digest, size, 0.0)
 
+    async def put_file(self, path: Path, digest: Digest) -> ObjectStat:
+        """See Objects.put_file: it is moved here, or copied from another disk."""
+        stat = await self._threads.run(self._move_here, path, digest)
+        if stat is None:
+            with named_faults(path.parent):
+                async with contextlib.aclosing(file_pieces(path, self._threads)) as pieces:
+                    stat = await self.put(pieces, expected=digest)
+                await self._threads.run(path.unlink)
+        return stat
+
+    async def link(self, digest: Digest, into: Path) -> bool:
+        """See Objects.link."""
+        return await self._threads.run(self._link, digest, into)
+
     async def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
-        """See Objects.get."""
-        pieces = self._pieces(digest, offset)
-        checked = pieces if offset else verified(pieces, digest, self._threads)
-        async with contextlib.aclosing(pieces), contextlib.aclosing(checked):
-            async for piece in checked:
-                yield piece
+        """See Objects.get; what comes next is read while a piece is on its way."""
+        reading = _Reading(digest, self._path(digest), self._folder, offset)
+        ahead = asyncio.create_task(self._threads.run(reading.pieces))
+        try:
+            while True:
+                pieces, is_last = await ahead
+                if not is_last:
+                    ahead = asyncio.create_task(self._threads.run(reading.pieces))
+                for piece in pieces:
+                    yield piece
+                if is_last:
+                    return
+        finally:
+            ahead.cancel()  # which waits for the thread
+            await asyncio.wait([ahead])
+            if not ahead.cancelled():
+                ahead.exception()  # seen: it was raised, or nobody reads on
+            await self._threads.run(reading.let_go)
 
     async def stat(self, digest: Digest) -> ObjectStat:
         """See Objects.stat."""
@@ -100,26 +132,30 @@ class FolderObjects:
     def _new_incoming(self) -> "_Incoming":
         return _Incoming(self._folder / "incoming" / str(next(self._numbers)), self._folder)
 
-    async def _pieces(self, digest: Digest, offset: int) -> AsyncGenerator[bytes, None]:
-        file = await self._threads.run(self._open, digest, offset)
+    def _move_here(self, path: Path, digest: Digest) -> ObjectStat | None:
+        incoming = self._new_incoming()
         try:
-            while piece := await self._threads.run(self._read, file):
-                yield piece
+            if not incoming.take(path):
+                return None
+            size = incoming.size()
+            incoming.keep_as(self._path(digest))
         finally:
-            await self._threads.run(file.close)
+            incoming.let_go()
+        return ObjectStat(digest, size, 0.0)
 
-    def _open(self, digest: Digest, offset: int) -> BinaryIO:
+    def _link(self, digest: Digest, into: Path) -> bool:
         with named_faults(self._folder):
             try:
-                file = self._path(digest).open("rb")
+                into.hardlink_to(self._path(digest))
             except FileNotFoundError:
+                if not into.parent.is_dir():
+                    raise
                 raise missing(digest) from None
-            file.seek(offset)
-            return file
-
-    def _read(self, file: BinaryIO) -> bytes:
-        with named_faults(self._folder):
-            return file.read(PIECE_BYTES)
+            except OSError as error:
+                if error.errno in _NO_SECOND_NAME:
+                    return False
+                raise
+        return True
 
     def _stat(self, digest: Digest) -> ObjectStat:
         with named_faults(self._folder):
@@ -139,12 +175,55 @@ class FolderObjects:
         return tuple(found)
 
 
+class _Reading:
+    """An object that is read from an offset, some pieces at a time, in a thread; the last piece only of a whole one."""
+
+    def __init__(self, digest: Digest, path: Path, folder: Path, offset: int) -> None:
+        self._digest, self._path, self._folder, self._offset = digest, path, folder, offset
+        self._sha256 = None if offset else hashlib.sha256()
+        self._file: BinaryIO | None = None
+        self._withheld: list[bytes] = []
+
+    def pieces(self) -> tuple[list[bytes], bool]:
+        """Return the next pieces, and whether they are the last; raises ObjectMissing, ObjectCorrupt."""
+        pieces, piece = self._withheld, b""
+        with named_faults(self._folder):
+            while len(pieces) <= _PIECES_AT_ONCE:
+                piece = self._opened().read(PIECE_BYTES)
+                if self._sha256 is not None:
+                    self._sha256.update(piece)
+                if piece:
+                    pieces.append(piece)
+                if len(piece) < PIECE_BYTES:
+                    break
+        if len(piece) == PIECE_BYTES:
+            self._withheld = [pieces.pop()]
+            return pieces, False
+        if self._sha256 is not None and self._sha256.hexdigest() != self._digest:
+            raise corrupt(self._digest)
+        return pieces, True
+
+    def let_go(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            try:
+                self._file = self._path.open("rb")
+            except FileNotFoundError:
+                raise missing(self._digest) from None
+            self._file.seek(self._offset)
+        return self._file
+
+
 class _Incoming:
     """A file that is being written, to be kept under its digest or not at all."""
 
     def __init__(self, path: Path, folder: Path) -> None:
         self._path, self._folder = path, folder
         self._file: BinaryIO | None = None
+        self._written = self._on_its_way = 0
 
     def create(self) -> None:
         with named_faults(self._folder):
@@ -156,6 +235,35 @@ class _Incoming:
         with named_faults(self._folder):
             while rest:
                 rest = rest[self._file.write(rest) :]
+            self._written += len(chunk)
+            self._send_ahead()
+
+    def _send_ahead(self) -> None:
+        """Have the disk begin with what is written, so that the sync at the end has little left to wait for."""
+        fresh = self._written - self._on_its_way
+        if fresh >= _WRITTEN_AHEAD_BYTES and hasattr(os, "posix_fadvise"):
+            assert self._file is not None
+            # Linux begins to write such pages, and drops none that is not written yet.
+            os.posix_fadvise(self._file.fileno(), self._on_its_way, fresh, os.POSIX_FADV_DONTNEED)
+            self._on_its_way = self._written
+
+    def take(self, path: Path) -> bool:
+        """Take a file of the same disk in the place of one that is written; False where it is on another one."""
+        with named_faults(self._folder):
+            try:
+                path.rename(self._path)
+            except OSError as error:
+                if error.errno == errno.EXDEV:
+                    return False
+                raise
+            self._file = self._path.open("rb+")
+            os.utime(self._path)
+        return True
+
+    def size(self) -> int:
+        assert self._file is not None
+        with named_faults(self._folder):
+            return os.fstat(self._file.fileno()).st_size
 
     def keep_as(self, target: Path) -> None:
         assert self._file is not None

@@ -1,7 +1,10 @@
 """Bytes on their way into and out of an object store, hashed in a thread as they pass."""
 
+import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
 
 from fedn_py.identity import Digest
 from fedn_py.store.ports import ObjectCorrupt, ObjectMissing
@@ -14,7 +17,10 @@ PIECE_BYTES = 1024**2
 async def write_hashed(
     chunks: AsyncIterator[bytes], write: Callable[[bytes], object], threads: Threads
 ) -> tuple[Digest, int]:
-    """Hand a stream to ``write``, chunk by chunk in a thread; return its digest and its size in bytes."""
+    """Hand a stream to ``write``, chunk by chunk in a thread; return its digest and its size in bytes.
+
+    The next chunk is drawn while one is written; no thread writes any more when this ends, however it does.
+    """
     sha256 = hashlib.sha256()
     size = 0
 
@@ -22,10 +28,27 @@ async def write_hashed(
         sha256.update(chunk)
         write(chunk)
 
-    async for chunk in chunks:
-        await threads.run(take, chunk)
-        size += len(chunk)
+    taking: asyncio.Task[None] | None = None
+    try:
+        async for chunk in chunks:
+            if taking is not None:
+                await taking
+            taking = asyncio.create_task(threads.run(take, chunk))
+            size += len(chunk)
+        if taking is not None:
+            await taking
+    finally:
+        await _ended(taking)
     return Digest(sha256.hexdigest()), size
+
+
+async def _ended(work: asyncio.Task[None] | None) -> None:
+    """Wait for the end of work in a thread, whose outcome nobody needs any more."""
+    if work is not None:
+        work.cancel()  # which waits for the thread
+        await asyncio.wait([work])
+        with contextlib.suppress(asyncio.CancelledError):
+            work.exception()
 
 
 async def verified(pieces: AsyncIterator[bytes], digest: Digest, threads: Threads) -> AsyncGenerator[bytes, None]:
@@ -62,3 +85,13 @@ def check_expected(digest: Digest, expected: Digest | None) -> None:
         raise ObjectCorrupt(
             f"the bytes that came hash to {digest}, not to {expected}", remedy="Send the object again from its start."
         )
+
+
+async def file_pieces(path: Path, threads: Threads) -> AsyncGenerator[bytes, None]:
+    """Stream a file of this host in pieces of at most 1 MiB."""
+    file = await threads.run(path.open, "rb")
+    try:
+        while piece := await threads.run(file.read, PIECE_BYTES):
+            yield piece
+    finally:
+        await threads.run(file.close)

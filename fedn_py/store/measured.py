@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TypeVar
 
 from fedn_py.identity import Digest
@@ -219,6 +220,16 @@ class MeasuredObjects:
         """See Objects.put."""
         with _timed(self._observe, self._clock, "put") as timing:
             return await self._objects.put(_from_outside(chunks, timing), expected=expected)
+
+    async def put_file(self, path: Path, digest: Digest) -> ObjectStat:
+        """See Objects.put_file."""
+        with _timed(self._observe, self._clock, "put"):
+            return await self._objects.put_file(path, digest)
+
+    async def link(self, digest: Digest, into: Path) -> bool:
+        """See Objects.link."""
+        with _timed(self._observe, self._clock, "link"):
+            return await self._objects.link(digest, into)
 
     def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
         """See Objects.get."""

@@ -1,10 +1,12 @@
 """Both stores in memory: for tests and simulations, gone with the process."""
 
+import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from fedn_py.identity import Digest
 from fedn_py.store.content import decode, encode, field_name
@@ -147,6 +149,18 @@ class MemoryObjects:
         self.contents[digest] = content
         self._stored_at[digest] = time.monotonic()
         return ObjectStat(digest, len(content), 0.0)
+
+    async def put_file(self, path: Path, digest: Digest) -> ObjectStat:
+        """See Objects.put_file."""
+        content = await asyncio.to_thread(path.read_bytes)
+        self.contents[digest] = content
+        self._stored_at[digest] = time.monotonic()
+        await asyncio.to_thread(path.unlink)
+        return ObjectStat(digest, len(content), 0.0)
+
+    async def link(self, digest: Digest, into: Path) -> bool:  # noqa: ARG002 - the port's
+        """See Objects.link: there are no files."""
+        return False
 
     async def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
         """See Objects.get."""

@@ -26,7 +26,7 @@ from minio.error import MinioException, S3Error
 
 from fedn_py.identity import Digest, InvalidName, parse_digest
 from fedn_py.store.disk import named_faults
-from fedn_py.store.hashing import PIECE_BYTES, check_expected, corrupt, verified, write_hashed
+from fedn_py.store.hashing import PIECE_BYTES, check_expected, corrupt, file_pieces, verified, write_hashed
 from fedn_py.store.minio_faults import fault_of
 from fedn_py.store.ports import ObjectStat, StoreMisconfigured
 from fedn_py.store.threads import Threads
@@ -58,6 +58,18 @@ class MinioObjects:
             await self._threads.run_until(stop, lambda: self._send(spool, digest, size))
             await self._threads.run_until(stop, lambda: self._read_back(digest, stop))
         return ObjectStat(digest, size, 0.0)
+
+    async def put_file(self, path: Path, digest: Digest) -> ObjectStat:
+        """See Objects.put_file: it is sent there, and removed here."""
+        with named_faults(path.parent):
+            async with contextlib.aclosing(file_pieces(path, self._threads)) as pieces:
+                stat = await self.put(pieces, expected=digest)
+            await self._threads.run(path.unlink)
+        return stat
+
+    async def link(self, digest: Digest, into: Path) -> bool:  # noqa: ARG002 - the port's
+        """See Objects.link: the files are another host's."""
+        return False
 
     async def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
         """See Objects.get."""

@@ -14,6 +14,7 @@ Rules, for every adapter:
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Literal, Protocol
 
 from fedn_py.errors import OwnFault, PeerFault
@@ -171,6 +172,23 @@ class Objects(Protocol):
 
         Bytes that are already stored are stored once, and their age begins anew. With ``expected``, other bytes
         raise ObjectCorrupt and leave nothing behind; so does an error of ``chunks``, which passes through.
+        """
+        ...
+
+    async def put_file(self, path: Path, digest: Digest) -> ObjectStat:
+        """Store a file of this host, which is the store's from now on and may be gone from its place.
+
+        Args:
+            digest: what whoever wrote the file has hashed its bytes to as they went there; a store that takes the
+                file itself does not read it again.
+        """
+        ...
+
+    async def link(self, digest: Digest, into: Path) -> bool:
+        """Give an object's own file a second name, which spares a copy; False where objects are no files of this disk.
+
+        The bytes are not checked: whoever reads them holds them against the digest before anything follows from
+        them, and never writes to them. Raises ObjectMissing where objects are files.
         """
         ...
 

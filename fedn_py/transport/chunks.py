@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from fedn_py.errors import PeerFault
@@ -104,6 +105,10 @@ class ObjectSink(Protocol):
 
     async def put(self, chunks: AsyncIterator[bytes], *, expected: Digest | None = None) -> Sized:
         """Store bytes whole, under their digest, or not at all."""
+        ...
+
+    async def put_file(self, path: Path, digest: Digest) -> Sized:
+        """Store a file, whose bytes were hashed to its digest as they were written; it may be moved away."""
         ...
 
 

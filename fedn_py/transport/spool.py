@@ -348,6 +348,11 @@ class SpooledUpload:
         self.size = upload.size
         self.sha256 = upload.sha256
 
+    @property
+    def file(self) -> Path | None:
+        """Its bytes' own file, which a store may take; None where they are in memory."""
+        return self._upload.bytes.file
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Read it back in chunks of 1 MiB, as often as wanted; each is bytes of its own."""
         blocks = self.blocks()

@@ -28,6 +28,11 @@ class HeldBytes(Protocol):
         """Read everything back in pieces of at most ``most`` bytes."""
         ...
 
+    @property
+    def file(self) -> Path | None:
+        """The file that has everything; None where it is in memory."""
+        ...
+
     def remove(self) -> None:
         """Free everything; a second time does nothing."""
         ...
@@ -57,6 +62,11 @@ class MemoryBytes:
         for piece in list(self._pieces):
             for start in range(0, len(piece), most):
                 yield piece if len(piece) <= most else piece[start : start + most]
+
+    @property
+    def file(self) -> Path | None:
+        """None: they are in memory."""
+        return None
 
     def remove(self) -> None:
         """Free everything."""
@@ -93,6 +103,11 @@ class DiskBytes:
         with self._path.open("rb") as file:
             while piece := file.read(most):
                 yield piece
+
+    @property
+    def file(self) -> Path | None:
+        """The file, where there is one: it is made with the first bytes."""
+        return self._path if self._file is not None else None
 
     def remove(self) -> None:
         """Remove the file."""

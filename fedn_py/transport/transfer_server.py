@@ -195,7 +195,10 @@ class TransferService:
             self._admit(caller, start)
         upload = await receive(self._spool, owner_of(caller), start, context, self._stall_s)
         try:
-            await self._sink.put(upload.chunks(), expected=upload.sha256)
+            if upload.file is not None:
+                await self._sink.put_file(upload.file, upload.sha256)
+            else:
+                await self._sink.put(upload.chunks(), expected=upload.sha256)
         finally:
             await upload.discard()
         return pb.UploadReceipt(sha256=raw_digest(upload.sha256), size=upload.size)

@@ -321,3 +321,32 @@ def test_a_store_that_works_passes_its_check_and_the_check_leaves_no_object(plac
         assert await listed(objects) == {}
 
     run(place, steps)
+
+
+@pytest.mark.parametrize("size", [1, 3 * MIB + 5])
+def test_a_file_is_stored_as_its_bytes_are_and_gone_from_its_place(place: Place, tmp_path: Path, size: int) -> None:
+    content, path = random_bytes(size), tmp_path / "upload"
+    path.write_bytes(content)
+
+    async def steps(objects: Objects) -> None:
+        put = await objects.put_file(path, digest_of(content))
+        assert (put.digest, put.size) == (digest_of(content), size)
+        assert (await objects.stat(put.digest)).age_s < 60
+        assert await read(objects, put.digest) == content
+        assert await listed(objects) == {put.digest: size}
+
+    run(place, steps)
+    assert not path.exists()
+
+
+def test_a_second_name_is_given_where_there_are_files_and_outlives_the_object(place: Place, tmp_path: Path) -> None:
+    async def steps(objects: Objects) -> None:
+        digest = (await objects.put(chunks(SMALL))).digest
+        if await objects.link(digest, tmp_path / "second"):
+            await objects.put(chunks(SMALL))
+            await objects.delete(digest)
+            assert (tmp_path / "second").read_bytes() == SMALL
+        else:
+            assert not (tmp_path / "second").exists()
+
+    run(place, steps)

@@ -18,6 +18,7 @@ from closed_cells import (
 )
 from masked_world import RPK, RSK, bytes_of, key_of
 
+from fedn_py.identity import Digest
 from fedn_py.masking.fixed_point import CannotHold, UnmaskCheckFailed
 from fedn_py.masking.pet import add_masked
 from fedn_py.model.pieces import WrongLength
@@ -31,6 +32,7 @@ from fedn_py.reducer.unmasking import (
     CellOutcome,
     open_cells,
 )
+from fedn_py.store.folder import open_folder
 from fedn_py.store.memory import MemoryObjects
 from fedn_py.store.ports import ObjectCorrupt
 
@@ -214,6 +216,46 @@ def test_a_stream_that_the_store_lost_or_damaged_is_wanted_again_and_nobody_blam
             assert (outcome.wrong, outcome.wanted) == (frozenset(), {made.member(1)})
 
     asyncio.run(story())
+
+
+def test_files_of_the_store_are_opened_where_they_are_and_damage_to_them_is_nobody_s_lie(tmp_path: Path) -> None:
+    async def story() -> None:
+        made = ACell("north", an_encoding()).made()
+        objects = await open_folder(tmp_path / "objects")
+        asked = await made.stored(objects)
+        whole = await open_cells(objects, [asked], made.encoding, RSK, tmp_path)
+        assert whole.outcomes[made.ctx] == CellOutcome(None)
+        spoil(tmp_path / "objects", asked.streams[made.member(1)])
+        damaged = (await open_cells(objects, [asked], made.encoding, RSK, tmp_path)).outcomes[made.ctx]
+        assert isinstance(damaged.fault, SlotUnanswered)
+        assert (damaged.wrong, damaged.wanted) == (frozenset(), {made.member(1)})
+        spoil(tmp_path / "objects", asked.partial)
+        unsummed = (await open_cells(objects, [asked], made.encoding, RSK, tmp_path)).outcomes[made.ctx]
+        assert isinstance(unsummed.fault, ObjectCorrupt)
+        await objects.close()
+
+    asyncio.run(story())
+
+
+def test_one_wrong_bit_of_a_sum_in_the_store_s_file_is_seen_though_it_opens(tmp_path: Path) -> None:
+    async def story() -> None:
+        made = ACell("north", an_encoding()).made()
+        objects = await open_folder(tmp_path / "objects")
+        asked = await made.stored(objects)
+        path = tmp_path / "objects" / asked.partial[:2] / asked.partial
+        content = path.read_bytes()
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        opened = await open_cells(objects, [asked], made.encoding, RSK, tmp_path)
+        assert isinstance(opened.outcomes[made.ctx].fault, ObjectCorrupt)
+        assert not opened.passed
+        await objects.close()
+
+    asyncio.run(story())
+
+
+def spoil(folder: Path, digest: Digest) -> None:
+    path = folder / digest[:2] / digest
+    path.write_bytes(flipped(path.read_bytes(), 9))
 
 
 def test_a_replica_with_another_version_is_wrong_where_the_guards_say_so(tmp_path: Path) -> None:

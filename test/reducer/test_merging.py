@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from fedn_py.model.vector import NotFinite
 from fedn_py.reducer import merging
 from fedn_py.reducer.merging import next_model
 from fedn_py.runtime.scratch import DiskFailed
+from fedn_py.store.folder import open_folder
 from fedn_py.store.memory import MemoryObjects
 from fedn_py.store.ports import ObjectCorrupt, ObjectMissing, StoreUnavailable
 
@@ -122,6 +123,30 @@ def test_an_object_that_is_gone_or_damaged_is_named(tmp_path: Path) -> None:
 
     asyncio.run(story())
     assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+@pytest.mark.parametrize("harm", [lambda content: content[:-1] + b"x", lambda content: content[:-1], lambda _: b""])
+def test_files_of_the_store_are_merged_where_they_are_and_nothing_comes_of_damaged_ones(
+    tmp_path: Path, damaged: int, harm: Callable[[bytes], bytes]
+) -> None:
+    async def story() -> None:
+        objects = await open_folder(tmp_path / "objects")
+        contents = BASE, a_sum([1.0, 2.0, 3.0])
+        digests = [(await objects.put(chunked(content))).digest for content in contents]
+        model = await next_model(objects, digests[0], digests[1:], [1], tmp_path)
+        stored = b"".join([piece async for piece in objects.get(model.digest)])
+        assert list(safetensors.numpy.load(stored)["w"]) == [2.0, 4.0, 6.0]
+        await objects.delete(model.digest)
+        before = {stat.digest async for stat in objects.list()}
+        (tmp_path / "objects" / digests[damaged][:2] / digests[damaged]).write_bytes(harm(contents[damaged]))
+        with pytest.raises(ObjectCorrupt, match=digests[damaged]):
+            await next_model(objects, digests[0], digests[1:], [1], tmp_path)
+        assert {stat.digest async for stat in objects.list()} == before
+        await objects.close()
+
+    asyncio.run(story())
+    assert names_in(tmp_path) == ["objects"]
 
 
 def test_no_file_is_left_whichever_call_of_the_store_fails(tmp_path: Path) -> None:

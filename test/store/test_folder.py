@@ -1,6 +1,7 @@
 """The folder's own ways to fail."""
 
 import asyncio
+import hashlib
 import resource
 import subprocess
 import sys
@@ -9,8 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from fedn_py.identity import Digest
 from fedn_py.store.folder import FolderObjects, open_folder
-from fedn_py.store.ports import StoreFull, StoreInUse, StoreMisconfigured
+from fedn_py.store.ports import (
+    ObjectCorrupt,
+    ObjectMissing,
+    StoreFull,
+    StoreInUse,
+    StoreMisconfigured,
+    StoreUnavailable,
+)
 
 
 async def some(n_chunks: int) -> AsyncIterator[bytes]:
@@ -107,3 +116,41 @@ def test_a_path_that_cannot_be_a_folder_is_said(tmp_path: Path) -> None:
 def test_only_this_user_may_enter_the_folder(tmp_path: Path) -> None:
     asyncio.run(reopened(tmp_path / "objects"))
     assert (tmp_path / "objects" / "incoming").stat().st_mode & 0o077 == 0
+
+
+def test_what_is_not_there_has_no_second_name(tmp_path: Path) -> None:
+    async def steps() -> None:
+        objects = await open_folder(tmp_path / "objects")
+        with pytest.raises(ObjectMissing):
+            await objects.link(Digest("0" * 64), tmp_path / "second")
+        await objects.close()
+
+    asyncio.run(steps())
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_file_of_another_disk_is_copied_and_held_to_its_digest(tiny_disk: Path, tmp_path: Path) -> None:
+    async def steps() -> None:
+        objects = await open_folder(tmp_path / "objects")
+        path = tiny_disk / "upload"
+        path.write_bytes(b"a sum")
+        with pytest.raises(ObjectCorrupt):
+            await objects.put_file(path, Digest("0" * 64))
+        put = await objects.put_file(path, Digest(hashlib.sha256(b"a sum").hexdigest()))
+        assert not path.exists()
+        assert not await objects.link(put.digest, tiny_disk / "second")
+        assert files(tmp_path) == sorted([put.digest, "lock"])
+        await objects.close()
+
+    asyncio.run(steps())
+
+
+def test_a_file_that_is_gone_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    async def steps() -> None:
+        objects = await open_folder(tmp_path / "objects")
+        with pytest.raises(StoreUnavailable):
+            await objects.put_file(tmp_path / "upload", Digest("0" * 64))
+        await objects.close()
+
+    asyncio.run(steps())
+    assert files(tmp_path) == ["lock"]

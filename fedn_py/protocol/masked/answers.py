@@ -130,16 +130,20 @@ def unseal_key(place: AnswerPlace, sealed_key: bytes, rsk: bytes) -> AnswerKey:
 
 def sealed_pieces(sealed: Iterable[bytes], plain_bytes: int) -> Iterator[bytes]:
     """Cut a sealed stream that comes in chunks of any size into its pieces."""
-    waiting, total = bytearray(), 0
+    waiting, total, whole = bytearray(), 0, PIECE_BYTES + TAG_BYTES
     for chunk in sealed:
-        waiting += chunk
         total += len(chunk)
+        if not waiting and len(chunk) == whole and total <= sealed_bytes(plain_bytes):
+            yield chunk  # as it came: nothing is copied
+            continue
+        waiting += chunk
         if total > sealed_bytes(plain_bytes):
             break
-        while len(waiting) > PIECE_BYTES + TAG_BYTES:  # one piece is kept back: it may be the last
-            yield bytes(waiting[: PIECE_BYTES + TAG_BYTES])
-            del waiting[: PIECE_BYTES + TAG_BYTES]
-    yield bytes(waiting)
+        while len(waiting) >= whole:
+            yield bytes(memoryview(waiting)[:whole])
+            del waiting[:whole]
+    if waiting or not total:
+        yield bytes(waiting)
 
 
 def open_stream(place: AnswerPlace, key: AnswerKey, sealed: Iterable[bytes], plain_bytes: int) -> Iterator[bytes]:
