@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedn_py.identity import ClientId, CombinerName, Digest, Generation, InstanceId, SessionId
-from fedn_py.protocol.combiner_work import Combiner, UpdateArrived
+from fedn_py.protocol.combiner_work import Combiner, ReportProgress, UpdateArrived
 from fedn_py.protocol.messages import (
     CellOrder,
     Contribution,
@@ -12,6 +12,7 @@ from fedn_py.protocol.messages import (
     PartialAggregate,
     RoundCommitted,
     RoundPlan,
+    RoundProgress,
     TrainTask,
     ValidateTask,
     ValidationOrder,
@@ -148,3 +149,9 @@ def a_reducer(work: Any, **clients: Iterable[ClientId]) -> Reducer:
 def a_combiner(work: Any, *attached: ClientId) -> Combiner:
     """Return a combiner with this work and these clients."""
     return Combiner(GRACE_S, frozenset(attached), work)
+
+
+def progress_told(effects: Iterable[object]) -> list[RoundProgress]:
+    """Return what those who watch are told by effects that do nothing else."""
+    assert all(isinstance(effect, ReportProgress) for effect in effects)
+    return [effect.progress.told() for effect in effects if isinstance(effect, ReportProgress)]

@@ -1,4 +1,10 @@
-"""What clients say to the combiner, and what the reducer does, turned into events of the combiner's machine."""
+"""What clients say to the combiner, and what the reducer does, turned into events of the combiner's machine.
+
+Who is attached is told whole, so it is told once for many who come and go at the same time. One who leaves and comes
+back is told of as gone first: the reducer says to those who come what they may have missed.
+"""
+
+import asyncio
 
 from fedn_py.combiner.cells import Cells
 from fedn_py.combiner.masked_cells import MaskedCells
@@ -56,6 +62,9 @@ from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.streams import Outbox
 from fedn_py.transport.tickets import Tickets
 
+ATTACHED_EVERY_S = 0.1
+"""Who is attached is told no more often."""
+
 _log = logger("fedn_py.combiner")
 
 
@@ -95,6 +104,9 @@ class Calls:
         self._policy: PolicyNews | None = None
         self._committed: RoundCommitted | None = None
         self._outboxes: dict[ClientId, Outbox[ToClient]] = {}
+        self._left: set[ClientId] = set()
+        self._told_at = 0.0
+        self._telling: asyncio.TimerHandle | None = None
         self._registered: dict[ClientId, Registered] = {}
         self._sent_away: dict[ClientId, str] = {}
         self._cells: Cells | None = None
@@ -147,6 +159,8 @@ class Calls:
                 f"combiner {self._name} has its {self._max_clients} clients", remedy="The client is assigned anew."
             )
         self._look_at(hello)
+        if hello.client in self._left:
+            self._tell_now()
         self._outboxes[hello.client] = outbox
         outbox.send(ClientWelcome(self._name, self._heartbeat_s))
         if self._policy is not None:
@@ -203,6 +217,7 @@ class Calls:
         """Note that a client's stream has ended."""
         self._outboxes.pop(client, None)
         self._registered.pop(client, None)
+        self._left.add(client)
         self._machine.post(ClientDetached(client))
         self._tell_attached()
         _log.info("client left", client=self._tickets.name_of(client) or client)
@@ -225,6 +240,18 @@ class Calls:
         return await self._updates.judge(ClientId(caller.name), header, update)
 
     def _tell_attached(self) -> None:
+        """Tell who is attached when all who come and go at this moment have done so."""
+        if self._telling is None:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_at(max(loop.time(), self._told_at + ATTACHED_EVERY_S), self._tell_in_time)
+
+    def _tell_in_time(self) -> None:
+        self._telling = None
+        self._told_at = asyncio.get_running_loop().time()
+        self._tell_now()
+
+    def _tell_now(self) -> None:
+        self._left.clear()
         self._reducer.attached(AttachedClients(tuple(sorted(self._outboxes))))
 
     # ---- the reducer

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fedn_py.identity import Digest
+from fedn_py.protocol.cell_progress import CellProgress
 from fedn_py.protocol.messages import CommitteeFormed, FromCombiner, WordPassedOn
 from fedn_py.transport.transfer import Bytes
 
@@ -27,8 +28,8 @@ class ReducerStream(Protocol):
         """Send an answer; it is sent again after a reconnection until the next one takes its place."""
         ...
 
-    def mention(self, message: FromCombiner) -> None:
-        """Send what need not be repeated."""
+    def mention(self, progress: CellProgress) -> None:
+        """Say how far the work is, unless more is known by the time that it is said."""
         ...
 
     def tell_committee(self, formed: CommitteeFormed) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 
+from fedn_py.protocol.cell_progress import CellProgress
 from fedn_py.protocol.messages import (
     AttachedClients,
     CellFailed,
@@ -10,7 +11,6 @@ from fedn_py.protocol.messages import (
     FromCombiner,
     MaskedPartial,
     PartialAggregate,
-    RoundProgress,
     ToCombiner,
     ValidationReport,
     WordPassedOn,
@@ -40,7 +40,7 @@ class ReducerVoice:
         self._committee: CommitteeFormed | None = None
         self._words: deque[WordPassedOn] = deque()
         self._attached = AttachedClients(())
-        self._progress: RoundProgress | None = None
+        self._progress: CellProgress | None = None
         self._thinning: asyncio.TimerHandle | None = None
 
     def connected(self, link: Link[FromCombiner, ToCombiner]) -> None:
@@ -91,18 +91,16 @@ class ReducerVoice:
             _log.warning("a client's word is dropped: the reducer is away", client=dropped.client)
         self._words.append(word)
 
-    def mention(self, message: FromCombiner) -> None:
+    def mention(self, progress: CellProgress) -> None:
         """Send how far the work is, at most a few times a second."""
-        if not isinstance(message, RoundProgress):
-            return
-        self._progress = message
+        self._progress = progress
         if self._thinning is None:
             self._thinning = asyncio.get_running_loop().call_later(PROGRESS_EVERY_S, self._send_progress)
 
     def _send_progress(self) -> None:
         self._thinning = None
         if self._link is not None and self._progress is not None:
-            self._link.send(self._progress)
+            self._link.send(self._progress.told())
 
 
 def _is_newer(message: FromCombiner, committee: CommitteeFormed) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TypeVar, assert_never
 
 from fedn_py.identity import ClientId, Generation
-from fedn_py.protocol.cell_progress import progress_of
+from fedn_py.protocol.cell_progress import CellProgress
 from fedn_py.protocol.combiner_work import (
     AddUpdate,
     AnswerUpload,
@@ -210,7 +210,7 @@ def _take(state: Combiner, order: CellOrder | ValidationOrder) -> Result:
     effects += [
         StartTimer(timeout_s, DeadlinePassed(order.generation)),
         fetch,
-        ReportProgress(progress_of(order.generation, "preparing")),
+        ReportProgress(CellProgress(generation=order.generation, phase="preparing")),
     ]
     return replace(state, work=Preparing(order)), effects
 
@@ -325,6 +325,8 @@ def _receive(state: Combiner, event: UpdateArrived) -> Result:
 def _refusal(work: Work, event: UpdateArrived) -> UpdateReceipt | None:
     """Return the answer to an update that is not to be added, or None for one that is."""
     client = event.contribution.client
+    if isinstance(work, Collecting) and _is_awaited(work, event):
+        return None  # and so it is not in: there is no need to look through all that are
     if isinstance(work, Collecting | Reporting) and generation_of(work) == event.generation:
         if event.contribution in work.included:
             return UpdateReceipt(accepted=True)  # the same update again: it is in, once
@@ -336,9 +338,13 @@ def _refusal(work: Work, event: UpdateArrived) -> UpdateReceipt | None:
         return UpdateReceipt(accepted=False, reason="NotAssigned: this round did not ask this client")
     if any(c.client == client for _, c in work.adding):
         return UpdateReceipt(accepted=False, reason="AlreadyIn: an update of this client is being added")
-    if client not in work.training | work.gone:
-        return UpdateReceipt(accepted=False, reason="AlreadyRefused: this client is out of this round")
-    return None
+    return UpdateReceipt(accepted=False, reason="AlreadyRefused: this client is out of this round")
+
+
+def _is_awaited(work: Collecting, event: UpdateArrived) -> bool:
+    client = event.contribution.client
+    owes = client in work.training or client in work.gone
+    return owes and not work.closing and work.order.generation == event.generation
 
 
 def _being_added(work: Collecting, event: UpdateAdded | UpdateNotAdded) -> tuple[Contribution, Collecting]:
@@ -436,19 +442,19 @@ def _progress(work: Collecting | Validating) -> Effect:
     generation = generation_of(work)
     match work:
         case Collecting():
-            told = progress_of(
-                generation,
-                "collecting",
-                included=[contribution.client for contribution in work.included],
+            told = CellProgress(
+                generation=generation,
+                phase="collecting",
+                contributions=work.included,
                 excluded=work.excluded,
                 gone=work.gone,
                 at_work=work.training,
-                checking=[contribution.client for _, contribution in work.adding],
+                adding=work.adding,
             )
         case Validating():
-            told = progress_of(
-                generation,
-                "validating",
+            told = CellProgress(
+                generation=generation,
+                phase="validating",
                 included=work.validated,
                 excluded=work.excluded,
                 gone=work.gone,
@@ -467,8 +473,7 @@ def _report(state: Combiner, work: Collecting) -> Result:
     )
     cancelled = TaskCancelled(generation, "the round is closed")
     effects: list[Effect] = [CancelTask(client, cancelled) for client in sorted(work.training)]
-    included = [contribution.client for contribution in work.included]
-    told = progress_of(generation, "reporting", included=included, excluded=excluded)
+    told = CellProgress(generation=generation, phase="reporting", contributions=work.included, excluded=excluded)
     effects += [ReportProgress(told), StorePartialAggregate(generation, work.included, excluded)]
     return replace(state, work=Reporting(work.order, work.included)), effects
 

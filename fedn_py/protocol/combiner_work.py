@@ -7,6 +7,7 @@ The rules are in ``combiner.py``.
 from dataclasses import dataclass, field
 
 from fedn_py.identity import ClientId, Digest, Generation
+from fedn_py.protocol.cell_progress import CellProgress
 from fedn_py.protocol.machine import StartTimer
 from fedn_py.protocol.masked.cell_work import CellEffect, CellEvent, CollectingKeys, CollectingUpdates, ReportingSum
 from fedn_py.protocol.messages import (
@@ -15,7 +16,6 @@ from fedn_py.protocol.messages import (
     CellOrder,
     Contribution,
     Exclusion,
-    RoundProgress,
     TaskCancelled,
     TrainTask,
     UpdateReceipt,
@@ -320,9 +320,9 @@ class ReportFailure:
 
 @dataclass(frozen=True, slots=True)
 class ReportProgress:
-    """Tell the reducer how far the work is."""
+    """Tell the reducer how far the work is, unless more is known by the time that it is told."""
 
-    progress: RoundProgress
+    progress: CellProgress
 
 
 @dataclass(frozen=True, slots=True)

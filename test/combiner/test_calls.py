@@ -11,7 +11,8 @@ import pytest
 from combiner_rig import ANNA, BERT, SESSION, Rig, a_combiner, a_header, an_update, digest_of, until
 from grpc_network import connected
 
-from fedn_py.identity import ClientId, ClientName
+from fedn_py.combiner.calls import Calls
+from fedn_py.identity import ClientId, ClientName, TokenId
 from fedn_py.protocol.messages import (
     AttachedClients,
     ClientHello,
@@ -22,12 +23,14 @@ from fedn_py.protocol.messages import (
     Heartbeat,
     RoundCommitted,
     TaskFailed,
+    ToClient,
     TrainTask,
 )
 from fedn_py.transport import codec
-from fedn_py.transport.authentication import UnknownToken
+from fedn_py.transport.authentication import Caller, UnknownToken
 from fedn_py.transport.combiner_link import CombinerLink
 from fedn_py.transport.status import RemoteFault, restored
+from fedn_py.transport.streams import Outbox
 from fedn_py.transport.tickets import Tickets, new_ticket
 from fedn_py.transport.transfer import upload_update
 from fedn_py.wire.v1 import network_pb2, network_pb2_grpc
@@ -74,7 +77,7 @@ def test_one_client_more_than_a_combiner_takes_is_refused_and_has_its_place_when
             assert await refusal(rig, ticket, BERT) == "CombinerFull"
         await until(lambda: rig.reducer.messages[-1] == AttachedClients(()))
         async with rig.attached(BERT):
-            assert rig.reducer.messages[-1] == AttachedClients((BERT,))
+            await until(lambda: rig.reducer.messages[-1] == AttachedClients((BERT,)))
 
     story(tmp_path, told, max_clients=1)
 
@@ -84,9 +87,45 @@ def test_a_client_that_comes_back_while_its_old_stream_hangs_takes_its_own_place
         async with rig.attached(ANNA), rig.attached(ANNA) as again:
             await rig.order(ANNA)
             assert (await again.next(TrainTask)).generation == 1
-            assert rig.reducer.messages[-1] != AttachedClients(())
+            await until(lambda: rig.reducer.messages[-1] == AttachedClients((ANNA,)))
 
     story(tmp_path, told, max_clients=1)
+
+
+async def attach(calls: Calls, client: ClientId) -> Outbox[ToClient]:
+    outbox: Outbox[ToClient] = Outbox(client)
+    await calls.client_attached(a_hello(client), Caller("client", client, TokenId("")), outbox)
+    return outbox
+
+
+def test_many_who_come_at_once_are_told_of_together(tmp_path: Path) -> None:
+    many = [ClientId(f"{number:064x}") for number in range(300)]
+
+    async def told(rig: Rig) -> None:
+        before = len(rig.reducer.messages)
+        for client in many:
+            await attach(rig.calls, client)
+            await asyncio.sleep(0)
+        await until(lambda: rig.reducer.messages[-1] == AttachedClients(tuple(many)))
+        assert len(rig.reducer.messages) - before < len(many) / 3
+
+    story(tmp_path, told, max_clients=1_000)
+
+
+def test_who_leaves_and_comes_back_at_once_is_told_of_as_gone_in_between(tmp_path: Path) -> None:
+    """The reducer says again to those who come what they may have missed."""
+
+    async def told(rig: Rig) -> None:
+        await attach(rig.calls, ANNA)
+        await attach(rig.calls, BERT)
+        await until(lambda: rig.reducer.messages[-1] == AttachedClients((ANNA, BERT)))
+        before = len(rig.reducer.messages)
+        await rig.calls.client_left(ANNA)
+        await attach(rig.calls, ANNA)
+        await until(lambda: rig.reducer.messages[-1] == AttachedClients((ANNA, BERT)))
+        assert rig.reducer.messages[before] == AttachedClients((BERT,))
+
+    story(tmp_path, told)
 
 
 def test_a_dismissed_client_is_sent_away_and_its_ticket_is_worth_nothing(tmp_path: Path) -> None:

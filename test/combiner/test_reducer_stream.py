@@ -7,7 +7,8 @@ from builders import a_partial, a_report
 from combiner_rig import ANNA, HeardByReducer
 
 from fedn_py.combiner.reducer_stream import MOST_WORDS, PROGRESS_EVERY_S, ReducerVoice
-from fedn_py.identity import Generation
+from fedn_py.identity import ClientId, Generation
+from fedn_py.protocol.cell_progress import CellProgress
 from fedn_py.protocol.masked.round_messages import CommitteeBody
 from fedn_py.protocol.masked.words import LinksWanted
 from fedn_py.protocol.messages import (
@@ -21,8 +22,11 @@ from fedn_py.protocol.messages import (
 from fedn_py.transport.streams import OUTBOX_CAPACITY
 
 
-def progress(included: int) -> RoundProgress:
-    return RoundProgress(Generation(1), "collecting", included, 10 - included, 0)
+def progress(included: int) -> CellProgress:
+    clients = [ClientId(f"{number:064x}") for number in range(10)]
+    return CellProgress(
+        generation=Generation(1), phase="collecting", included=clients[:included], at_work=clients[included:]
+    )
 
 
 def joined(voice: ReducerVoice) -> HeardByReducer:
@@ -71,9 +75,9 @@ def test_of_much_progress_the_newest_is_told_a_few_times_a_second() -> None:
         for included in range(10):
             voice.mention(progress(included))
         first = await reducer.next(RoundProgress)
-        assert first == progress(9)
+        assert first == progress(9).told()
         voice.mention(progress(10))
-        assert await reducer.next(RoundProgress, after=len(reducer.messages)) == progress(10)
+        assert await reducer.next(RoundProgress, after=len(reducer.messages)) == progress(10).told()
         assert PROGRESS_EVERY_S > 0.1
 
     asyncio.run(story())

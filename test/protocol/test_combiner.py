@@ -1,5 +1,6 @@
 """A combiner's cell and validation, rule by rule."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import cell_world
@@ -17,6 +18,7 @@ from builders import (
     a_validation,
     an_arrival,
     an_order,
+    progress_told,
 )
 from cell_world import FIVE
 from hypothesis import given
@@ -424,7 +426,7 @@ def test_the_outcome_of_an_addition_that_is_not_awaited_is_refused(stale: Event)
 
 def test_those_who_watch_are_told_how_far_a_cell_is() -> None:
     def told(effects: list) -> list[tuple[str, int, int, int]]:  # type: ignore[type-arg]
-        progress = [effect.progress for effect in effects if isinstance(effect, ReportProgress)]
+        progress = [effect.progress.told() for effect in effects if isinstance(effect, ReportProgress)]
         return [(p.phase, p.included, p.training, p.excluded) for p in progress]
 
     state, effects = step(a_combiner(NoWork(), ANNA, BERT, CARL), Ordered(an_order((ANNA, BERT, CARL))))
@@ -443,7 +445,20 @@ def test_those_who_watch_are_told_how_far_a_cell_is() -> None:
 def test_those_who_watch_are_told_how_far_a_validation_is() -> None:
     _, effects = step(a_combiner(validating()), ValidationReturned(GENERATION, ANNA))
     clients = (ClientProgress(ANNA, "in"), ClientProgress(BERT, "validating"))
-    assert effects == [ReportProgress(RoundProgress(GENERATION, "validating", 1, 1, 0, clients))]
+    assert progress_told(effects) == [RoundProgress(GENERATION, "validating", 1, 1, 0, clients)]
+
+
+def test_an_awaited_update_is_not_looked_for_among_all_that_are_in() -> None:
+    class NotLookedThrough(tuple):  # type: ignore[type-arg]
+        def __iter__(self) -> Iterator[object]:
+            raise AssertionError("a cell of many clients would look through all of them for each")
+
+        def __contains__(self, _: object) -> bool:
+            return bool(next(iter(self)))
+
+    work = collecting(ANNA, BERT, CARL, included=NotLookedThrough((OF_CARL,)), training=frozenset({ANNA, BERT}))
+    _, effects = step(a_combiner(work), an_arrival(ANNA))
+    assert effects == [AddUpdate(GENERATION, "anna/a", OF_ANNA)]
 
 
 # ---- clients come and go

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from fedn_py.identity import ClientId, Generation
-from fedn_py.protocol.cell_progress import progress_of
+from fedn_py.protocol.cell_progress import CellProgress
 from fedn_py.protocol.combiner_work import (
     AnswerUpload,
     ClientAttached,
@@ -187,8 +187,12 @@ def _settle_keys(state: Combiner) -> Result:
     assert isinstance(work, CollectingKeys)
     if not work.asked - work.gone:
         return _form(state)
-    told = progress_of(
-        work.order.generation, "committee", excluded=work.excluded, gone=work.gone, at_work=work.training
+    told = CellProgress(
+        generation=work.order.generation,
+        phase="committee",
+        excluded=work.excluded,
+        gone=work.gone,
+        at_work=work.training,
     )
     return state, [ReportProgress(told)]
 

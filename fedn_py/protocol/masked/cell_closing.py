@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from fedn_py.identity import ClientId, Generation
-from fedn_py.protocol.cell_progress import progress_of
+from fedn_py.protocol.cell_progress import CellProgress
 from fedn_py.protocol.combiner_work import (
     AnswerUpload,
     CancelTask,
@@ -132,15 +132,14 @@ def _too_late(work: CollectingUpdates) -> tuple[CollectingUpdates, list[Effect]]
 
 
 def _progress(work: CollectingUpdates) -> Effect:
-    told = progress_of(
-        work.order.generation,
-        "collecting",
+    told = CellProgress(
+        generation=work.order.generation,
+        phase="collecting",
         included=work.included,
         excluded=work.excluded,
         gone=work.gone,
         at_work=work.training,
-        uploading=[client for client, upload in work.uploads.items() if not upload.arrival],
-        checking=[client for client, upload in work.uploads.items() if upload.arrival],
+        uploads=work.uploads,
     )
     return ReportProgress(told)
 
@@ -198,7 +197,7 @@ def _close(state: Combiner, work: CollectingUpdates) -> Result:
     )
     cancelled = TaskCancelled(generation, "the round is closed")
     effects: list[Effect] = [CancelTask(client, cancelled) for client in sorted(work.training)]
-    told = progress_of(generation, "reporting", included=work.included, excluded=excluded)
+    told = CellProgress(generation=generation, phase="reporting", included=work.included, excluded=excluded)
     effects.append(ReportProgress(told))
     if len(rows) < work.terms.order.g_min:
         effects += [ReportUnclosed(generation, len(rows), excluded), Forget(generation)]

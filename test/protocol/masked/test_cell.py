@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import masked_world as world
 import pytest
+from builders import progress_told
 from cell_world import (
     ACKS_S,
     ANNA,
@@ -56,7 +57,6 @@ from fedn_py.protocol.combiner_work import (
     Preparing,
     Reported,
     ReportFailure,
-    ReportProgress,
     SendTask,
     TaskNotDone,
     UpdateAdded,
@@ -335,7 +335,7 @@ def test_those_who_watch_are_told_of_the_committee_s_phase() -> None:
     _, effects = step(state, TaskNotDone(GENERATION, id_of(ANNA), "no"))
     training = [ClientProgress(client, "training") for client in ids_of(BERT, CARL, DORA, EMIL)]
     told = tuple(sorted([ClientProgress(id_of(ANNA), "out", "no"), *training], key=lambda one: one.client))
-    assert effects == [ReportProgress(RoundProgress(GENERATION, "committee", 0, 4, 1, told))]
+    assert progress_told(effects) == [RoundProgress(GENERATION, "committee", 0, 4, 1, told)]
 
 
 # ---- who comes and goes

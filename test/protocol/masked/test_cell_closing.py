@@ -1,6 +1,7 @@
 """How a masked cell closes, and that its list is what was added, whatever comes."""
 
 import pytest
+from builders import progress_told
 from cell_world import (
     ANNA,
     BERT,
@@ -43,7 +44,6 @@ from fedn_py.protocol.combiner_work import (
     Event,
     Forget,
     NoWork,
-    ReportProgress,
     TaskNotDone,
     UpdateAdded,
     UpdateNotAdded,
@@ -123,7 +123,7 @@ def test_those_who_watch_are_told_how_far_a_masked_cell_is() -> None:
     at_work = [ClientProgress(client, "training") for client in ids_of(CARL, DORA, EMIL)]
     others = [ClientProgress(id_of(ANNA), "in"), ClientProgress(id_of(BERT), "out", "no")]
     told = tuple(sorted([*others, *at_work], key=lambda one: one.client))
-    assert effects == [ReportProgress(RoundProgress(GENERATION, "collecting", 1, 3, 1, told))]
+    assert progress_told(effects) == [RoundProgress(GENERATION, "collecting", 1, 3, 1, told)]
 
 
 @pytest.mark.parametrize(
