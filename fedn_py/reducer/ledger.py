@@ -2,11 +2,16 @@
 
 A write whose answer was lost is read back by its operation id before anything follows from it. Every write carries
 this reducer's fence; a document stamped by a newer reducer is not touched again.
+
+What was written last is remembered, so that the next change of the same document need not read it: a document that
+has become another one meanwhile has another version, the change of it is refused, and it is read then.
 """
 
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from fedn_py.errors import OwnFault
 from fedn_py.reducer.records import from_document, to_document
@@ -34,6 +39,17 @@ class Superseded(OwnFault):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A document as this reducer left it, and the record that is in it; None where it was not looked into."""
+
+    document: Document
+    record: Any = None
+
+
+_MOST_REMEMBERED = 8
+
+
 class Ledger:
     """Records of one kind each by collection and key.
 
@@ -44,6 +60,7 @@ class Ledger:
     def __init__(self, documents: Documents, fence: int) -> None:
         self._documents = documents
         self._fence = fence
+        self._written: OrderedDict[tuple[Collection, str], _Written] = OrderedDict()
 
     @property
     def fence(self) -> int:
@@ -61,6 +78,7 @@ class Ledger:
         content = to_document(record, **indexed)
         outcome = await self._documents.insert(collection, key, content, fence=self._fence, operation=operation)
         if await self._happened(outcome, collection, key, operation):
+            self._remember(collection, Document(key, 1, self._fence, operation, content), record)
             return
         raise RecordExists(f"{collection} has a document {key!r} already", remedy="Choose another name.")
 
@@ -81,14 +99,23 @@ class Ledger:
             Superseded: a newer reducer has stamped the document.
             StoreUnavailable: nothing is known to have changed.
         """
+        written = self._written.pop((collection, key), None)
+        if written is not None and isinstance(written.record, kind):
+            try:
+                record = change(written.record)
+            except Exception:  # what stands against it is said of the document as it is
+                record = None
+            if record is not None:
+                content = {**written.document.content, **to_document(record, **indexed)}
+                if await self._replace(collection, written.document, content, record):
+                    return record
         while True:
-            document = await self._documents.get(collection, key)
+            document = await self._read(collection, key)
             if document is None:
                 raise NoRecord(f"{collection} has no document {key!r}")
-            if document.fence > self._fence:
-                raise Superseded(collection, key)
             record = change(from_document(kind, collection, key, document.content))
-            if await self._replace(collection, document, {**document.content, **to_document(record, **indexed)}):
+            content = {**document.content, **to_document(record, **indexed)}
+            if await self._replace(collection, document, content, record):
                 return record
 
     async def put(self, collection: Collection, key: str, record: object, **indexed: str | int | bool) -> None:
@@ -99,15 +126,13 @@ class Ledger:
             StoreUnavailable: nothing is known to have changed.
         """
         while True:
-            document = await self._documents.get(collection, key)
+            document = await self._read(collection, key)
             if document is None:
                 try:
                     return await self.add(collection, key, record, **indexed)
                 except RecordExists:
                     continue
-            if document.fence > self._fence:
-                raise Superseded(collection, key)
-            if await self._replace(collection, document, to_document(record, **indexed)):
+            if await self._replace(collection, document, to_document(record, **indexed), record):
                 return None
 
     async def stamp(self, collection: Collection, key: str) -> None:
@@ -120,15 +145,21 @@ class Ledger:
             Superseded: a newer reducer has stamped it.
             StoreUnavailable: nothing is known to have changed.
         """
-        while (document := await self._documents.get(collection, key)) is not None:
-            if document.fence > self._fence:
-                raise Superseded(collection, key)
+        written = self._written.pop((collection, key), None)
+        if written is not None and await self._replace(
+            collection, written.document, written.document.content, written.record
+        ):
+            return
+        while (document := await self._read(collection, key)) is not None:
             if await self._replace(collection, document, document.content):
                 return
 
     async def get(self, collection: Collection, key: str, kind: type[Record]) -> Record | None:
         """Read one record."""
         document = await self._documents.get(collection, key)
+        written = self._written.get((collection, key))
+        if written is not None and (document is None or document.version != written.document.version):
+            del self._written[collection, key]
         return None if document is None else from_document(kind, collection, key, document.content)
 
     async def find(
@@ -156,12 +187,32 @@ class Ledger:
         """Leave nothing of what was replaced in the store's own files; raises StoreUnavailable."""
         await self._documents.forget()
 
-    async def _replace(self, collection: Collection, document: Document, content: Mapping[str, JSONValue]) -> bool:
+    async def _read(self, collection: Collection, key: str) -> Document | None:
+        """Read a document that is to be replaced; raises Superseded."""
+        document = await self._documents.get(collection, key)
+        if document is not None and document.fence > self._fence:
+            raise Superseded(collection, key)
+        return document
+
+    async def _replace(
+        self, collection: Collection, document: Document, content: Mapping[str, JSONValue], record: object = None
+    ) -> bool:
         operation = secrets.token_hex(8)
+        self._written.pop((collection, document.key), None)
         outcome = await self._documents.update(
             collection, document.key, content, version=document.version, fence=self._fence, operation=operation
         )
-        return await self._happened(outcome, collection, document.key, operation)
+        if not await self._happened(outcome, collection, document.key, operation):
+            return False
+        after = Document(document.key, document.version + 1, self._fence, operation, content)
+        self._remember(collection, after, record)
+        return True
+
+    def _remember(self, collection: Collection, document: Document, record: object) -> None:
+        self._written[collection, document.key] = _Written(document, record)
+        self._written.move_to_end((collection, document.key))
+        while len(self._written) > _MOST_REMEMBERED:
+            self._written.popitem(last=False)
 
     async def _happened(self, outcome: Outcome, collection: Collection, key: str, operation: str) -> bool:
         """Tell whether a write was applied or refused; an unknown outcome is read back by its operation id.

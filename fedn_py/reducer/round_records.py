@@ -80,14 +80,16 @@ async def write_attempt(ledger: Ledger, fresh: RoundRecord) -> None:
     async def reopen() -> None:
         await ledger.change("rounds", key, RoundRecord, reopened, status="running")
 
+    async def add() -> None:
+        await ledger.add("rounds", key, fresh, session=plan.session, number=plan.round_number, status="running")
+
+    # What is likely comes first: a first attempt's document is mostly new, a further one's is there.
     try:
+        await (add() if plan.attempt == 1 else reopen())
+    except RecordExists:  # written before and the answer was lost, or by an older reducer: it becomes ours
         await reopen()
     except NoRecord:
-        number = plan.round_number
-        try:
-            await ledger.add("rounds", key, fresh, session=plan.session, number=number, status="running")
-        except RecordExists:  # written before and the answer was lost, or by an older reducer: it becomes ours
-            await reopen()
+        await add()
     await ledger.stamp("sessions", plan.session)
 
 

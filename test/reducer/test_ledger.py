@@ -1,6 +1,7 @@
 """Records in the store: conditional, fenced, and read back where the answer of a write was lost."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,81 @@ def test_changes_made_at_once_are_all_there() -> None:
     asyncio.run(story())
 
 
+def renamed(address: str) -> Callable[[CombinerRecord], CombinerRecord]:
+    return lambda old: replace(old, address=address)
+
+
+def test_what_was_written_here_last_is_changed_and_stamped_without_being_read() -> None:
+    async def story() -> None:
+        trouble, memory = Trouble(), MemoryDocuments()
+        ledger = Ledger(UnrulyDocuments(memory, trouble), 1)
+        await ledger.add("combiners", "north", NORTH, name="north")
+        trouble.begin(0, "fails")
+        assert await ledger.change("combiners", "north", CombinerRecord, renamed("x:1")) == replace(
+            NORTH, address="x:1"
+        )
+        await ledger.stamp("combiners", "north")
+        await ledger.change("combiners", "north", CombinerRecord, lambda old: replace(old, max_clients=9))
+        assert trouble.calls == 3
+        found = await ledger.find("combiners", CombinerRecord, {"name": "north"})
+        assert found == [replace(NORTH, address="x:1", max_clients=9)]
+
+    asyncio.run(story())
+
+
+def test_what_another_has_changed_meanwhile_is_read_and_changed_as_it_is() -> None:
+    async def story() -> None:
+        memory = MemoryDocuments()
+        ledger, other = Ledger(memory, 1), Ledger(memory, 1)
+        await ledger.add("combiners", "north", NORTH)
+        await other.change("combiners", "north", CombinerRecord, renamed("x:1"))
+        changed = await ledger.change("combiners", "north", CombinerRecord, lambda old: replace(old, max_clients=9))
+        assert changed == replace(NORTH, address="x:1", max_clients=9)
+        await other.stamp("combiners", "north")
+        await ledger.stamp("combiners", "north")
+        document = await memory.get("combiners", "north")
+        assert document is not None
+        assert document.version == 5
+
+    asyncio.run(story())
+
+
+def test_what_stands_against_a_change_is_said_of_the_document_as_it_is() -> None:
+    def only_at_x(old: CombinerRecord) -> CombinerRecord:
+        if old.address != "x:1":
+            raise LookupError(old.address)
+        return replace(old, max_clients=9)
+
+    async def story() -> None:
+        memory = MemoryDocuments()
+        ledger, other = Ledger(memory, 1), Ledger(memory, 1)
+        await ledger.add("combiners", "north", NORTH)
+        with pytest.raises(LookupError):
+            await ledger.change("combiners", "north", CombinerRecord, only_at_x)
+        await ledger.change("combiners", "north", CombinerRecord, renamed("y:1"))
+        await other.change("combiners", "north", CombinerRecord, renamed("x:1"))
+        assert (await ledger.change("combiners", "north", CombinerRecord, only_at_x)).max_clients == 9
+
+    asyncio.run(story())
+
+
+def test_a_newer_reducer_s_stamp_is_seen_by_a_change_of_what_is_remembered() -> None:
+    async def story() -> None:
+        memory = MemoryDocuments()
+        ledger, newer = Ledger(memory, 1), Ledger(memory, 2)
+        await ledger.add("combiners", "north", NORTH)
+        await newer.stamp("combiners", "north")
+        for write in (
+            lambda: ledger.change("combiners", "north", CombinerRecord, renamed("x:1")),
+            lambda: ledger.stamp("combiners", "north"),
+        ):
+            await ledger.put("combiners", "south", NORTH)
+            with pytest.raises(Superseded):
+                await write()
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize("what", ["add", "change", "put new", "put again"])
 def test_a_write_whose_answer_was_lost_is_read_back(what: str) -> None:
     async def story() -> None:
@@ -78,7 +154,7 @@ def test_a_write_whose_answer_was_lost_is_read_back(what: str) -> None:
         ledger = Ledger(UnrulyDocuments(memory, trouble), 1)
         if what in {"change", "put again"}:
             await ledger.add("combiners", "north", NORTH)
-        writes_at = {"add": 1, "change": 2, "put new": 2, "put again": 2}[what]
+        writes_at = {"add": 1, "change": 1, "put new": 2, "put again": 2}[what]
         trouble.begin(writes_at, "lost, applied")
         match what:
             case "add":
@@ -102,7 +178,7 @@ def test_a_write_that_was_lost_and_not_applied_is_told_at_once(what: str) -> Non
         ledger = Ledger(UnrulyDocuments(MemoryDocuments(), trouble), 1)
         if what == "change":
             await ledger.add("combiners", "north", NORTH)
-        trouble.begin(1 if what == "add" else 2, "lost, not applied")
+        trouble.begin(2 if what == "put" else 1, "lost, not applied")
         write = {
             "add": lambda: ledger.add("combiners", "north", NORTH),
             "change": lambda: ledger.change("combiners", "north", CombinerRecord, lambda old: old),
