@@ -302,7 +302,7 @@ class Attempts:
             before = None if document is None else document.of(kept.number)
             if document is None or before is None:
                 raise CommittedElsewhere(record.plan)
-            _check_sets(attempt_of(before), attempt)
+            _check_sets(before, kept)
             attempts = tuple(kept if one.number == kept.number else one for one in document.attempts)
             masked = seen_by_people(after, self._name_of) if record.plan.attempt == kept.number else record.masked
             return replace(record, masked=masked, document=replace(document, attempts=attempts))
@@ -346,11 +346,25 @@ class Attempts:
         await self._ledger.forget()
 
 
-def _check_sets(before: Attempt, after: Attempt) -> None:
-    """Raise SetChanged where a set that was stored would become another one, or an opening would be forgotten."""
-    now = {cell.cell: (cell.ctx, cell.included_hash) for cell in after.cells}
-    for cell in before.cells:
-        if cell.included_hash is not None and now.get(cell.cell) != (cell.ctx, cell.included_hash):
+def _check_sets(before: AttemptDocument, after: AttemptDocument) -> None:
+    """Raise SetChanged where a set that was stored would become another one, or an opening would be forgotten.
+
+    Documents are compared as they are written: to read all of one takes long where its sets are large.
+    """
+    try:
+        sets, opening = _sets_of(before)
+    except (KeyError, TypeError):
+        attempt_of(before)  # raises what is wrong with it
+        raise
+    now, opening_now = _sets_of(after)
+    for cell, (ctx, included_hash) in sets.items():
+        if included_hash is not None and now.get(cell) != (ctx, included_hash):
             raise SetChanged
-    if not before.opening <= after.opening:
+    if not opening <= opening_now:
         raise SetChanged
+
+
+def _sets_of(document: AttemptDocument) -> tuple[dict[str, tuple[str | None, str | None]], frozenset[str]]:
+    attempt = document.attempt
+    sets = {cell["cell"]: (cell["ctx"], cell["included_hash"]) for cell in attempt["cells"]}
+    return sets, frozenset(attempt["opening"])
