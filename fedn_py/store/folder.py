@@ -16,11 +16,12 @@ from fedn_py.identity import Digest, InvalidName, parse_digest
 from fedn_py.store.disk import make_folder, named_faults, sync_folder
 from fedn_py.store.hashing import PIECE_BYTES, check_expected, corrupt, file_pieces, missing, write_hashed
 from fedn_py.store.lock import FolderLock
-from fedn_py.store.ports import ObjectStat
+from fedn_py.store.ports import ObjectStat, StoreFull
 from fedn_py.store.threads import Threads
 
 _N_THREADS = 4
 _PIECES_AT_ONCE = 4
+_FREED_AFTER_S = 1.0
 _WRITTEN_AHEAD_BYTES = 16 * 1024**2
 _NO_SECOND_NAME = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
 
@@ -37,6 +38,7 @@ class FolderObjects:
         self._lock = lock
         self._threads = Threads("objects", _N_THREADS)
         self._numbers = itertools.count()
+        self._set_aside: set[Path] = set()
 
     async def put(self, chunks: AsyncIterator[bytes], *, expected: Digest | None = None) -> ObjectStat:
         """See Objects.put."""
@@ -46,6 +48,10 @@ class FolderObjects:
             digest, size = await write_hashed(chunks, incoming.write, self._threads)
             check_expected(digest, expected)
             await self._threads.run(incoming.keep_as, self._path(digest))
+        except StoreFull:
+            for aside in tuple(self._set_aside):
+                self._free(aside)  # there is room when it is tried again
+            raise
         finally:
             await self._threads.run(incoming.let_go)
         return ObjectStat(digest, size, 0.0)
@@ -91,11 +97,10 @@ class FolderObjects:
     async def delete(self, digest: Digest) -> None:
         """See Objects.delete."""
 
-        def work() -> None:
-            with named_faults(self._folder):
-                self._path(digest).unlink(missing_ok=True)
-
-        await self._threads.run(work)
+        aside = await self._threads.run(self._put_aside, digest)
+        if aside is not None:
+            self._set_aside.add(aside)
+            asyncio.get_running_loop().call_later(_FREED_AFTER_S, self._free, aside)
 
     async def list(self) -> AsyncIterator[ObjectStat]:
         """See Objects.list."""
@@ -122,6 +127,9 @@ class FolderObjects:
 
     async def close(self) -> None:
         """See Objects.close."""
+        for aside in self._set_aside:
+            self._threads.start(aside.unlink, missing_ok=True)
+        self._set_aside.clear()
         self._threads.close()
         if self._lock is not None:
             self._lock.release()
@@ -156,6 +164,25 @@ class FolderObjects:
                     return False
                 raise
         return True
+
+    def _put_aside(self, digest: Digest) -> Path | None:
+        """Take an object's name away; return where its bytes are now, None where there are none.
+
+        To free a large file takes a disk so long that others' syncs wait for it, and an object is removed where much
+        is synced: at the end of a round.
+        """
+        aside = self._folder / "incoming" / str(next(self._numbers))
+        with named_faults(self._folder):
+            try:
+                self._path(digest).rename(aside)
+            except FileNotFoundError:
+                return None
+        return aside
+
+    def _free(self, aside: Path) -> None:
+        if aside in self._set_aside:
+            self._set_aside.discard(aside)
+            self._threads.start(aside.unlink, missing_ok=True)
 
     def _stat(self, digest: Digest) -> ObjectStat:
         with named_faults(self._folder):

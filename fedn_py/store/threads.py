@@ -35,6 +35,10 @@ class Threads:
                 future.exception()  # seen: the caller is gone and nobody else will ask
             raise
 
+    def start(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do ``work(*args)`` in a thread, some time; nobody hears what comes of it."""
+        self._pool.submit(work, *args, **kwargs)
+
     def close(self) -> None:
         """Take no more work; what runs is finished."""
         self._pool.shutdown(wait=False)

@@ -120,14 +120,11 @@ class WholeCombiner:
             upstream,
             self.voice,
             self.calls.send,
-            folder / "scratch",
             arrivals=arrivals,
             streams=self.streams,
             trust=trust,
         )
-        cells = Cells(
-            self.shelf, upstream, self.voice, self.calls.send, folder / "scratch", arrivals=arrivals, masked=self.masked
-        )
+        cells = Cells(self.shelf, upstream, self.voice, self.calls.send, arrivals=arrivals, masked=self.masked)
         self.mailbox: Mailbox[Any, Any, Any] = Mailbox("combiner", Combiner(10.0), step, cells.perform)
         cells.attach(self.mailbox)
         self.calls.attach(cells, self.masked, Words(self.voice, self.calls.send, self.streams, clock), self.mailbox)

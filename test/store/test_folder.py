@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from awaiting import until
 
 from fedn_py.identity import Digest
 from fedn_py.store.folder import FolderObjects, open_folder
@@ -154,3 +155,32 @@ def test_a_file_that_is_gone_is_said_and_leaves_nothing(tmp_path: Path) -> None:
 
     asyncio.run(steps())
     assert files(tmp_path) == ["lock"]
+
+
+def test_the_bytes_of_a_deleted_object_are_freed_a_moment_later_and_at_the_latest_with_the_store(
+    tmp_path: Path,
+) -> None:
+    async def steps() -> None:
+        objects = await open_folder(tmp_path / "objects")
+        first, second = await objects.put(some(1)), await objects.put(some(2))
+        await objects.delete(first.digest)
+        assert [stat.digest async for stat in objects.list()] == [second.digest]
+        await until(lambda: files(tmp_path) == sorted([second.digest, "lock"]))
+        await objects.delete(second.digest)
+        await objects.close()
+
+    asyncio.run(steps())
+    assert files(tmp_path) == ["lock"]
+
+
+def test_a_full_disk_is_given_the_room_of_deleted_objects_at_once(tiny_disk: Path) -> None:
+    async def steps() -> None:
+        objects = await open_folder(tiny_disk / "objects")
+        kept = await objects.put(some(10))
+        await objects.delete(kept.digest)
+        with pytest.raises(StoreFull):
+            await objects.put(some(40))
+        assert (await objects.put(some(11))).size == 11 * 65_536
+        await objects.close()
+
+    asyncio.run(steps())
