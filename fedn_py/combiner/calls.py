@@ -284,6 +284,8 @@ class Calls:
         if committed == self._committed:
             return
         self._committed = committed
+        if self._outboxes:
+            self._updates.committed(committed.model)
         self._sent_away.clear()  # what they still bring is late
         for client in list(self._outboxes):
             self.send(client, committed)

@@ -10,7 +10,7 @@ from fedn_py.combiner.ports import ReducerStream, Upstream
 from fedn_py.combiner.shelf import Shelf
 from fedn_py.combiner.sums import CellSum, ToldMetrics, summary_of, told_metrics
 from fedn_py.errors import FednError
-from fedn_py.identity import ClientId, Generation
+from fedn_py.identity import ClientId, Digest, Generation
 from fedn_py.protocol.combiner_work import (
     AddUpdate,
     AnswerUpload,
@@ -99,6 +99,14 @@ class Cells:
     def _machine(self) -> Mailbox[Combiner, Event, Effect]:
         assert self._mailbox is not None
         return self._mailbox
+
+    def committed(self, model: Digest) -> None:
+        """Have the model come that the next order is likely to be about."""
+        self._machine.spawn(self._prefetch(model))
+
+    async def _prefetch(self, model: Digest) -> list[Event]:
+        await self._shelf.prefetch(model)
+        return []
 
     # ---- what clients bring
 

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedn_py.combiner.ports import Upstream
+from fedn_py.errors import FednError
 from fedn_py.identity import Digest
 from fedn_py.runtime.file_chunks import file_chunks
+from fedn_py.runtime.logging import logger
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import ObjectMissing
 
 MOST_KEPT = 8
+
+_log = logger("fedn_py.combiner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,13 @@ class Shelf:
         self._held = frozenset(wanted)
         await asyncio.gather(*(self._have(digest) for digest in wanted))
         await self._evict()
+
+    async def prefetch(self, digest: Digest) -> None:
+        """Have an object come that is likely to be held next; who holds it meanwhile waits for the same transfer."""
+        try:
+            await self._have(digest)
+        except FednError as fault:  # whoever needs it will hear of it
+            _log.info("an object is not here yet", object=digest, reason=f"{fault.code}: {fault.message}")
 
     async def stat(self, digest: Digest) -> OnShelf:
         """Return an object's size, or raise ObjectMissing."""

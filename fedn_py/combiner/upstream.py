@@ -54,4 +54,4 @@ class ReducerUpstream:
 
 async def _chunks(source: Bytes) -> AsyncIterator[bytes]:
     for chunk in pieces(memoryview(source).cast("B")):
-        yield chunk
+        yield bytes(chunk)

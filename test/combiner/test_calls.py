@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from combiner_rig import ANNA, BERT, SESSION, Rig, a_combiner, a_header, an_update, digest_of, until
+from combiner_rig import ANNA, BERT, SESSION, Rig, a_combiner, a_header, an_update, digest_of, one_piece, until
 from grpc_network import connected
 
 from fedn_py.combiner.calls import Calls
@@ -124,6 +124,24 @@ def test_who_leaves_and_comes_back_at_once_is_told_of_as_gone_in_between(tmp_pat
         await attach(rig.calls, ANNA)
         await until(lambda: rig.reducer.messages[-1] == AttachedClients((ANNA, BERT)))
         assert rig.reducer.messages[before] == AttachedClients((BERT,))
+
+    story(tmp_path, told)
+
+
+def test_the_model_of_a_commit_comes_before_the_order_that_is_about_it(tmp_path: Path) -> None:
+    async def told(rig: Rig) -> None:
+        model, missing = digest_of(ONES), digest_of(b"no object")
+        await rig.store.put(one_piece(ONES))
+        rig.calls.reducer_said(RoundCommitted(SESSION, 1, model))
+        async with rig.attached(ANNA) as anna:
+            assert await anna.next(RoundCommitted) == RoundCommitted(SESSION, 1, model)
+            assert not rig.shelf.path(model).exists()  # there was nobody to train it
+            rig.calls.reducer_said(RoundCommitted(SESSION, 2, missing))
+            assert await anna.next(RoundCommitted) == RoundCommitted(SESSION, 2, missing)
+            rig.calls.reducer_said(RoundCommitted(SESSION, 3, model))
+            await until(rig.shelf.path(model).exists)
+            await rig.shelf.hold([model])
+            assert (await rig.shelf.stat(model)).size == len(ONES)
 
     story(tmp_path, told)
 
