@@ -162,6 +162,16 @@ class Ledger:
             del self._written[collection, key]
         return None if document is None else from_document(kind, collection, key, document.content)
 
+    async def written(self, collection: Collection, key: str, kind: type[Record]) -> Record | None:
+        """Return one record as it was left here last, or read it; another reducer's changes may be missing.
+
+        Only for what nothing follows from but a write that carries this reducer's fence.
+        """
+        known = self._written.get((collection, key))
+        if known is not None and isinstance(known.record, kind):
+            return known.record
+        return await self.get(collection, key, kind)
+
     async def find(
         self,
         collection: Collection,

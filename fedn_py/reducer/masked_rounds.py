@@ -220,7 +220,7 @@ class MaskedRounds:
     async def _before(self, plan: messages.RoundPlan) -> Before | None:
         if plan.round_number == 1:
             return None
-        record = await self._ledger.get("rounds", round_key(plan.session, plan.round_number - 1), RoundRecord)
+        record = await self._ledger.written("rounds", round_key(plan.session, plan.round_number - 1), RoundRecord)
         if record is None or record.document is None or not record.document.link:
             raise CommittedElsewhere(plan)
         link = BeaconLink.decode(bytes_of(record.document.link))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fedn_py.errors import OwnFault
 from fedn_py.identity import SessionId
+from fedn_py.protocol.messages import RoundCommitted
 from fedn_py.protocol.reducer_work import Effect, Event, TellCommitted
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
@@ -122,15 +123,22 @@ class HeadKept:
         patience: Patience,
     ) -> None:
         self._perform, self._file, self._ledger, self._patience = perform, file, ledger, patience
+        self._named: TrailHead | None = None
 
     async def perform(self, effect: Effect) -> Iterable[Event] | None:
         """Do one effect."""
         if isinstance(effect, TellCommitted):
-            await self._patience.until_done(self._name)
+            await self._patience.until_done(lambda: self._name(effect.committed))
         return await self._perform(effect)
 
-    async def _name(self) -> None:
-        await self._file.write(await head_of(self._ledger))
+    async def _name(self, committed: RoundCommitted) -> None:
+        head = self._named
+        if head is not None and head.session == committed.session:
+            head = replace(head, round=committed.round_number, model=committed.model)
+        else:
+            head = await head_of(self._ledger)
+        await self._file.write(head)
+        self._named = head
 
 
 async def follow(ledger: Ledger, file: TrailHeadFile, fence: int) -> None:

@@ -280,3 +280,18 @@ def test_a_stamp_whose_answer_was_lost_is_read_back(mischief: Mischief) -> None:
         assert document.fence == (2 if mischief == "lost, applied" else 1)
 
     asyncio.run(story())
+
+
+def test_what_was_written_here_last_is_had_without_being_read_and_anything_else_is_read() -> None:
+    async def story() -> None:
+        trouble, memory = Trouble(), MemoryDocuments()
+        ledger = Ledger(UnrulyDocuments(memory, trouble), 1)
+        await ledger.add("combiners", "north", NORTH)
+        await Ledger(memory, 1).add("combiners", "south", NORTH)
+        trouble.begin(0, "fails")
+        assert await ledger.written("combiners", "north", CombinerRecord) == NORTH
+        assert trouble.calls == 0
+        assert await ledger.written("combiners", "south", CombinerRecord) == NORTH
+        assert trouble.calls == 1
+
+    asyncio.run(story())
