@@ -6,6 +6,7 @@ Everything is what a client daemon runs, but for Python itself and its imports, 
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -14,11 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fedn_py.bench.constants import AddsConstant
+from fedn_py.bench.lean import LeanLearner
 from fedn_py.client.assemble import run_client
 from fedn_py.client.participant import ParticipantLearner
+from fedn_py.client.ports import Learner
 from fedn_py.runtime.logging import configure_logging
 from fedn_py.runtime.processes import keep_memory_private, run_until_stopped
 from fedn_py.settings import ClientSettings, load_settings
+from fedn_py.transport.plaintext import plaintext_on_loopback
 
 _GRACE_S = 30.0
 
@@ -30,10 +34,14 @@ class CrowdPlan:
     Attributes:
         settings: number (from 0) of each client, and its settings file.
         clients: of the whole benchmark.
+        tls: whether they connect as in production.
+        shared_models: folder of the models that lean clients share; None for clients that are not lean.
     """
 
     settings: dict[int, str]
     clients: int
+    tls: bool = True
+    shared_models: str | None = None
 
 
 def write_plan(file: Path, plan: CrowdPlan) -> None:
@@ -44,15 +52,21 @@ def write_plan(file: Path, plan: CrowdPlan) -> None:
 def read_plan(file: Path) -> CrowdPlan:
     """Read what ``write_plan`` wrote."""
     kept = json.loads(file.read_text(encoding="utf-8"))
-    return CrowdPlan({int(number): path for number, path in kept["settings"].items()}, kept["clients"])
+    return CrowdPlan(**{**kept, "settings": {int(number): path for number, path in kept["settings"].items()}})
 
 
 async def _run(plan: CrowdPlan, stop: asyncio.Event) -> None:
+    turn = asyncio.Semaphore(1)
+
+    def learner(number: int) -> Learner:
+        if plan.shared_models is not None:
+            return LeanLearner(number, plan.clients, turn, Path(plan.shared_models))
+        return ParticipantLearner(AddsConstant(number, plan.clients))
+
     async with asyncio.TaskGroup() as group:
         for number, file in plan.settings.items():
             settings = load_settings(ClientSettings, Path(file), os.environ)
-            learner = ParticipantLearner(AddsConstant(number, plan.clients))
-            group.create_task(run_client(settings, stop, learner))
+            group.create_task(run_client(settings, stop, learner(number)))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -60,7 +74,8 @@ def main(arguments: Sequence[str]) -> None:
     keep_memory_private()
     configure_logging("console", "warning", fields={})
     plan = read_plan(Path(arguments[0]))
-    run_until_stopped(lambda stop: _run(plan, stop), grace_s=_GRACE_S)
+    with contextlib.nullcontext() if plan.tls else plaintext_on_loopback():
+        run_until_stopped(lambda stop: _run(plan, stop), grace_s=_GRACE_S)
 
 
 if __name__ == "__main__":

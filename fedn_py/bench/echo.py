@@ -1,6 +1,6 @@
-"""The other process of the transport's limits: a gRPC server that swallows bytes, and gives out as many as are asked for.
+"""The other process of the transport's limits: a gRPC server that swallows bytes and gives out as many as are asked.
 
-    python -m fedn_py.bench.echo plan.json
+python -m fedn_py.bench.echo plan.json
 """
 
 import asyncio

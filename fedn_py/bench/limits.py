@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -132,7 +133,8 @@ def _echo(*, tls: bool) -> Iterator[EchoPlan]:
         file = Path(folder) / "echo.json"
         plan.write(file)
         command = not_outliving_this([sys.executable, "-m", "fedn_py.bench.echo", str(file)])
-        process = subprocess.Popen(command)  # noqa: S603 - our own program
+        # Ctrl-C is for this process, which ends that one.
+        process = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - our own program
         try:
             yield plan
         finally:
@@ -146,8 +148,9 @@ async def _transfers(plan: EchoPlan, megabytes: int) -> tuple[float, float]:
     size = chunks * CHUNK_BYTES * _STREAMS / 1e6
     block = os.urandom(CHUNK_BYTES)
     async with open_echo_channel(plan) as channel:
-        up = channel.stream_unary(UP)
-        down = channel.unary_stream(DOWN)
+        # Bytes as they are: without the serializers that the stubs ask for.
+        untyped: Any = channel
+        up, down = untyped.stream_unary(UP), untyped.unary_stream(DOWN)
 
         async def send() -> None:
             call = up()
@@ -181,5 +184,3 @@ def _seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-

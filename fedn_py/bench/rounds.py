@@ -7,30 +7,38 @@ next, so nothing between two rounds is left out; the first round, in which every
 
 import statistics
 import tempfile
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fedn_py.api.faults import ReducerUnreachable
 from fedn_py.bench.constants import exact_terms, largest_error, write_seed
+from fedn_py.bench.crowd import CrowdPlan, write_plan
+from fedn_py.bench.faults import BenchFailed
 from fedn_py.bench.limits import Limits, measure_limits, transport_limit_s
-from fedn_py.bench.network import BenchFailed, BenchNetwork, RoundBench, Tell, running_network
-from fedn_py.bench.usage import loopback_bytes
+from fedn_py.bench.network import BenchNetwork, Tell, running_network
+from fedn_py.bench.plan import LEAN_RECEIVING, WARM_UP_ROUNDS, RoundBench, check
+from fedn_py.bench.usage import MemoryWatch, Usage, loopback_bytes
 from fedn_py.execution.packing import create_package
 from fedn_py.identity import Digest
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.reducer.control import RoundView, SessionOptions, SessionView
 
 _ROUND_WITHIN_S = 3_600.0
-_WARM_UP_ROUNDS = 1
+_LOOK_EVERY_S = 0.5
+"""Looking costs the reducer a moment: seldom enough that it does not show."""
 
 _NEVER_RUN = {"command": "false"}
 _PACKAGE = {
     "name": "adds-a-constant",
     "version": "1.0.0",
-    "entry_points": {name: _NEVER_RUN for name in ("startup", "train", "validate")},
+    "entry_points": dict.fromkeys(("startup", "train", "validate"), _NEVER_RUN),
 }
 """The clients are participants: they run none of it."""
 
@@ -43,19 +51,28 @@ def measure_rounds(bench: RoundBench, folder: Path, tell: Tell, limits: Limits |
         limits: of this machine; measured first where None.
 
     Returns:
-        ``median_s, min_s, max_s`` of the rounds; ``phases_s`` phase to median seconds; ``cpu_s`` role to CPU seconds
-        a round (the clients' together); ``peak_rss_bytes`` role to the peak of its largest process,
-        ``idle_rss_bytes`` role to its peak before the session; ``wire_bytes`` that crossed loopback in a round;
-        ``limits``; ``limit_s``, what gRPC alone needs for the models and updates of a round; ``ratio_to_limit``,
-        limit_s / median_s; and what was asked for.
+        What was asked for, and:
+        ``median_s, min_s, max_s`` of the rounds; ``phases_s``, phase to median seconds; ``cpu_s``, role to CPU
+        seconds a round, of all its processes together; ``wire_bytes``, what crossed loopback in a round;
+        ``peak_rss_bytes``, role to the kernel's peak of its largest process, mapped files included, and
+        ``idle_rss_bytes``, that peak before the session; ``peak_anonymous_bytes`` and ``idle_anonymous_bytes``, the
+        same without files; ``growth_models``, how far the first peak rose above idle, in sizes of the model, and
+        ``anonymous_growth_models`` (a process of several clients grows by what they all hold: one client's growth is
+        that of a process with one client); ``limits``; ``limit_s``, what gRPC alone needs for the models and
+        updates of a round; ``ratio_to_limit``, limit_s / median_s.
 
     Raises:
+        ImpossibleBench: it cannot be run here.
         BenchFailed: a round failed, or the last model is not what it must be.
     """
+    check(bench, folder)
     if limits is None:
         tell("measuring the limits of this machine")
         limits = measure_limits()
-    with running_network(bench, folder, tell) as running:
+    with running_network(folder, bench.combiners, tls=bench.tls) as running:
+        tell("starting the reducer and the combiners")
+        running.start_servers(bench.clients, **({"spool": {"receiving": LEAN_RECEIVING}} if bench.lean else {}))
+        _start_clients(running, bench, tell)
         figures = _timed(running, bench, folder, tell)
     limit_s = transport_limit_s(limits, bench.model_bytes, bench.clients, tls=bench.tls)
     return {
@@ -63,14 +80,30 @@ def measure_rounds(bench: RoundBench, folder: Path, tell: Tell, limits: Limits |
         "params": bench.params,
         "model_bytes": bench.model_bytes,
         "combiners": bench.combiners,
-        "client_processes": bench.client_processes,
+        "client_processes": bench.crowds,
         "masking": bench.masking,
         "tls": bench.tls,
+        "lean": bench.lean,
+        "rounds": bench.rounds,
         **figures,
         "limits": limits,
         "limit_s": round(limit_s, 4),
         "ratio_to_limit": round(limit_s / figures["median_s"], 3),
     }
+
+
+def _start_clients(running: BenchNetwork, bench: RoundBench, tell: Tell) -> None:
+    tell(f"starting {bench.clients} clients in {bench.crowds} processes")
+    files = [str(running.written_client(number)) for number in range(1, bench.clients + 1)]
+    shared = running.folder / "shared-models" if bench.lean else None
+    if shared is not None:
+        shared.mkdir()
+    for place in range(bench.crowds):
+        mine = {number: file for number, file in enumerate(files) if number % bench.crowds == place}
+        plan, name = running.folder / f"crowd-{place}.json", f"clients-{place}"
+        write_plan(plan, CrowdPlan(mine, bench.clients, bench.tls, None if shared is None else str(shared)))
+        running.start_clients(name, "fedn_py.bench.crowd", plan)
+    running.await_clients(bench.clients, tell)
 
 
 def _timed(running: BenchNetwork, bench: RoundBench, folder: Path, tell: Tell) -> dict[str, Any]:
@@ -79,20 +112,34 @@ def _timed(running: BenchNetwork, bench: RoundBench, folder: Path, tell: Tell) -
         package_digest = running.api.upload_package(package).digest
         seed = running.api.upload_seed_model(seed_file).digest
         idle, bytes_before = running.usage(), loopback_bytes()
-        tell(f"running {_WARM_UP_ROUNDS} + {bench.rounds} rounds")
-        ended = _run_session(running, bench, package_digest, seed)
+        with MemoryWatch(running.processes) as watch:
+            ended = _run_session(running, bench, _options(bench, package_digest, seed), tell)
         used, wire_bytes = running.usage(), loopback_bytes() - bytes_before
         if ended.status != "finished" or ended.final_model is None:
             raise BenchFailed(f"the session {ended.status}: {ended.reason}", remedy=running.where_to_look)
         _check(seed_file, running.api.download_model(ended.final_model, Path(scratch) / "final"), bench)
         rounds = running.api.rounds(ended.id)
-    done = bench.rounds + _WARM_UP_ROUNDS
     return {
         **_times(rounds),
-        "cpu_s": {role: round((used[role].cpu_s - idle[role].cpu_s) / done, 4) for role in used},
+        "cpu_s": {role: round((used[role].cpu_s - idle[role].cpu_s) / bench.rounds_run, 4) for role in used},
+        "wire_bytes": wire_bytes // bench.rounds_run,
+        **_memory(idle, used, watch.peaks, bench.model_bytes),
+    }
+
+
+def _memory(
+    idle: Mapping[str, Usage], used: Mapping[str, Usage], anonymous: Mapping[str, int], model_bytes: int
+) -> dict[str, Any]:
+    def growth(before: int, peak: int) -> float:
+        return round(max(0, peak - before) / model_bytes, 2)
+
+    return {
         "peak_rss_bytes": {role: usage.peak_rss_bytes for role, usage in used.items()},
         "idle_rss_bytes": {role: usage.peak_rss_bytes for role, usage in idle.items()},
-        "wire_bytes": wire_bytes // done,
+        "peak_anonymous_bytes": dict(anonymous),
+        "idle_anonymous_bytes": {role: usage.anonymous_bytes for role, usage in idle.items()},
+        "growth_models": {role: growth(idle[role].peak_rss_bytes, used[role].peak_rss_bytes) for role in used},
+        "anonymous_growth_models": {role: growth(idle[role].anonymous_bytes, anonymous[role]) for role in used},
     }
 
 
@@ -105,26 +152,37 @@ def _made(scratch: Path, bench: RoundBench) -> tuple[Path, Path]:
     return package, seed
 
 
-def _run_session(running: BenchNetwork, bench: RoundBench, package: Digest, seed: Digest) -> SessionView:
-    session = running.api.start_session(
-        SessionOptions(
-            package=package,
-            seed_model=seed,
-            rounds=bench.rounds + _WARM_UP_ROUNDS,
-            clients_required=bench.clients,
-            update_timeout_s=_ROUND_WITHIN_S,
-            validate=False,
-            max_attempts=1,
-            masking=bench.masking,
-            masked=exact_terms(bench.clients) if bench.masking == "pet" else MaskedOptions(),
-        )
+def _options(bench: RoundBench, package: Digest, seed: Digest) -> SessionOptions:
+    return SessionOptions(
+        package=package,
+        seed_model=seed,
+        rounds=bench.rounds_run,
+        clients_required=bench.clients,
+        update_timeout_s=_ROUND_WITHIN_S,
+        validate=False,
+        max_attempts=1,
+        masking=bench.masking,
+        masked=exact_terms(bench.clients) if bench.masking == "pet" else MaskedOptions(),
     )
-    # Looking costs the reducer a moment: seldom enough that it does not show.
-    return running.api.wait(session.id, poll_s=0.5)
+
+
+def _run_session(running: BenchNetwork, bench: RoundBench, options: SessionOptions, tell: Tell) -> SessionView:
+    tell(f"running {WARM_UP_ROUNDS} + {bench.rounds} rounds")
+    view, told = running.api.start_session(options), 0
+    while True:
+        running.check()
+        time.sleep(_LOOK_EVERY_S)
+        with suppress(ReducerUnreachable):  # busy with a large model for a moment
+            view = running.api.session(view.id)
+        if view.rounds_done != told:
+            told = view.rounds_done
+            tell(f"{told} of {bench.rounds_run} rounds are done")
+        if view.status in {"finished", "stopped", "failed"}:
+            return view
 
 
 def _check(seed: Path, final: Path, bench: RoundBench) -> None:
-    error = largest_error(seed, final, bench.rounds + _WARM_UP_ROUNDS)
+    error = largest_error(seed, final, bench.rounds_run)
     if error:
         raise BenchFailed(
             f"a weight of the last model is {error:g} away from what it must be",
@@ -136,9 +194,9 @@ def _times(rounds: Sequence[RoundView]) -> dict[str, Any]:
     """Return the times of all rounds behind the first, from commit to commit."""
     ordered = sorted(rounds, key=lambda one: one.number)
     committed = [one.started_at + one.seconds for one in ordered]
-    seconds = [after - before for before, after in zip(committed, committed[1:], strict=False)]
+    seconds = [after - before for before, after in pairwise(committed)]
     phases: dict[str, list[float]] = defaultdict(list)
-    for one in ordered[_WARM_UP_ROUNDS:]:
+    for one in ordered[WARM_UP_ROUNDS:]:
         for phase in one.phases:
             phases[phase.phase].append(phase.seconds)
     return {

@@ -1,11 +1,22 @@
-"""What processes have used, as the kernel counts it: CPU seconds and peak memory, and the bytes that crossed loopback."""
+"""What processes have used, as the kernel counts it: CPU seconds, memory, and the bytes that crossed loopback.
+
+The kernel's own peak of a process (``VmHWM``) counts pages of files that it has mapped and read, which the kernel
+takes back when it needs them. What a process holds for itself is its anonymous memory, of which there is no peak: it
+is looked at many times a second.
+"""
 
 import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _KIB = 1024
+_LOOK_EVERY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +26,12 @@ class Usage:
     Attributes:
         cpu_s: seconds of all its threads, in user code and in the kernel.
         peak_rss_bytes: the most memory it has held at one time; mapped files that were read count.
+        anonymous_bytes: what it holds now, files left out.
     """
 
     cpu_s: float
     peak_rss_bytes: int
+    anonymous_bytes: int
 
 
 def usage_of(pid: int) -> Usage:
@@ -26,8 +39,8 @@ def usage_of(pid: int) -> Usage:
     # The name before it may hold anything, the last bracket ends it.
     fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     user_ticks, kernel_ticks = int(fields[11]), int(fields[12])
-    peak_kib = _status_kib(pid, "VmHWM")
-    return Usage((user_ticks + kernel_ticks) / _TICKS_A_SECOND, peak_kib * _KIB)
+    memory = _status_kib(pid, ("VmHWM", "RssAnon"))
+    return Usage((user_ticks + kernel_ticks) / _TICKS_A_SECOND, memory["VmHWM"] * _KIB, memory["RssAnon"] * _KIB)
 
 
 def loopback_bytes() -> int:
@@ -39,8 +52,56 @@ def loopback_bytes() -> int:
     return 0
 
 
-def _status_kib(pid: int, key: str) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1])
+def available_memory_bytes() -> int:
+    """Return how much memory programs can still have without swapping."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * _KIB
     return 0
+
+
+class MemoryWatch:
+    """Looks at the anonymous memory of processes 20 times a second; a context manager.
+
+    Args:
+        processes: role and process id of those that are there now.
+    """
+
+    def __init__(self, processes: Callable[[], Iterable[tuple[str, int]]]) -> None:
+        self._processes = processes
+        self._peaks: dict[str, int] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory watch", daemon=True)
+
+    @property
+    def peaks(self) -> Mapping[str, int]:
+        """Role to the most bytes that one of its processes was seen to hold."""
+        return dict(self._peaks)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            for role, pid in self._processes():
+                with suppress(OSError):
+                    held = _status_kib(pid, ("RssAnon",))["RssAnon"] * _KIB
+                    self._peaks[role] = max(self._peaks.get(role, 0), held)
+            if self._over.wait(_LOOK_EVERY_S):
+                return
+
+
+def _status_kib(pid: int, keys: tuple[str, ...]) -> dict[str, int]:
+    found = dict.fromkeys(keys, 0)
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines():
+        key, _, value = line.partition(":")
+        if key in found:
+            found[key] = int(value.split()[0])
+    return found

@@ -8,10 +8,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from fedn_py.cli.bench_tables import print_limits, print_rounds, progressing, stopped_in_order
 from fedn_py.cli.options import JsonOption, group
-from fedn_py.cli.output import hint, note, print_data, print_facts, print_table
+from fedn_py.cli.output import hint, print_data, print_facts, print_table
 
 benches = group("Measure how fast the parts are on this machine.")
+
+KeepOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Keep the network's folder (logs, state); absent or empty before.")
+]
 
 
 @benches.callback()
@@ -28,14 +33,20 @@ def time_rounds(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that are timed; one more warms up.")] = 5,
     masking: Annotated[Literal["none", "pet"], typer.Option(help="How updates are hidden.")] = "none",
     client_processes: Annotated[int, typer.Option(min=1, help="Processes that the clients share.")] = 2,
-    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the network's folder: logs, state.")] = None,
+    tls: Annotated[bool, typer.Option("--tls/--no-tls", help="With TLS as in production, or without to compare.")] = (
+        True
+    ),
+    lean: Annotated[
+        bool, typer.Option("--lean", help="Clients that hold no model in memory and share its file, for huge ones.")
+    ] = False,
+    keep: KeepOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a round of a whole network on this machine: time, phases, CPU, memory, bytes, and what limits it.
 
     Example: fedn-py bench round --clients 10 --params 25000000 --masking pet
     """
-    from fedn_py.bench.network import RoundBench
+    from fedn_py.bench.plan import RoundBench
     from fedn_py.bench.rounds import measure_rounds
 
     bench = RoundBench(
@@ -45,19 +56,30 @@ def time_rounds(
         rounds=rounds,
         masking=masking,
         client_processes=client_processes,
+        tls=tls,
+        lean=lean,
     )
-    with _folder(keep) as folder:
-        found = measure_rounds(bench, folder, note)
-    print_data(found, lambda: print_facts(found.items()), as_json=as_json)
+    with stopped_in_order(), _folder(keep) as folder, progressing() as tell:
+        found = measure_rounds(bench, folder, tell)
+    print_data(found, lambda: print_rounds(found), as_json=as_json)
 
 
 @contextmanager
 def _folder(kept: Path | None) -> Iterator[Path]:
-    if kept is not None:
-        yield kept
+    """Give an empty folder."""
+    from fedn_py.bench.faults import ImpossibleBench
+
+    if kept is None:
+        with tempfile.TemporaryDirectory(prefix="fedn-py-bench-") as folder:
+            yield Path(folder)
         return
-    with tempfile.TemporaryDirectory(prefix="fedn-py-bench-") as folder:
-        yield Path(folder)
+    if kept.exists() and (not kept.is_dir() or any(kept.iterdir())):
+        raise ImpossibleBench(
+            f"{kept} is not an empty folder, and what lies in it must not mix with what is measured",
+            remedy="Give --keep a folder that is empty or does not exist yet.",
+        )
+    kept.mkdir(parents=True, exist_ok=True)
+    yield kept
 
 
 @benches.command("limits")
@@ -68,8 +90,9 @@ def limits(*, as_json: JsonOption = False) -> None:
     """
     from fedn_py.bench.limits import measure_limits
 
-    found = measure_limits()
-    print_data(found, lambda: print_facts(found.items()), as_json=as_json)
+    with stopped_in_order():
+        found = measure_limits()
+    print_data(found, lambda: print_limits(found), as_json=as_json)
 
 
 @benches.command("web")

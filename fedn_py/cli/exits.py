@@ -31,6 +31,7 @@ MEANING = {
 def exit_code(fault: FednError) -> Exit:
     """Return the exit code of a fault."""
     from fedn_py.api.faults import InvalidProfile, ReducerUnreachable, RemoteRefusal, WaitedTooLong
+    from fedn_py.bench.faults import ImpossibleBench
     from fedn_py.cli.finding import Ambiguous, NotFound
     from fedn_py.settings.faults import InvalidSettings
 
@@ -43,7 +44,7 @@ def exit_code(fault: FednError) -> Exit:
             return Exit.NOT_FOUND
         case WaitedTooLong():
             return Exit.TIMED_OUT
-        case InvalidProfile() | InvalidSettings() | Ambiguous():
+        case InvalidProfile() | InvalidSettings() | Ambiguous() | ImpossibleBench():
             return Exit.USAGE
         case _:
             return Exit.FAILED

@@ -3,12 +3,10 @@
 import asyncio
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +30,7 @@ from fedn_py.sandbox.options import SandboxOptions
 from fedn_py.sandbox.processes import Children
 from fedn_py.sandbox.screen import Screen
 from fedn_py.sandbox.seeding import make_seed
+from fedn_py.sandbox.stopping import Stopped, stoppable
 from fedn_py.sandbox.summary import summary_of, write_summary
 
 Found = TypeVar("Found")
@@ -48,10 +47,6 @@ class SandboxFailed(OwnFault):
     """The sandbox did not get to where it was asked to."""
 
 
-class Stopped(Exception):
-    """Ctrl-C or SIGTERM."""
-
-
 def run_sandbox(options: SandboxOptions, console: Console) -> None:
     """Start a network, train, and wait for Ctrl-C, or end with the session.
 
@@ -59,7 +54,7 @@ def run_sandbox(options: SandboxOptions, console: Console) -> None:
         ProcessEnded, SandboxFailed, SandboxInUse: with what to do.
         FednError: of the project, the package or the stores.
     """
-    with _stoppable():
+    with stoppable():
         sandbox = Sandbox(options, console)
         with sandbox.folder.held():
             try:
@@ -298,20 +293,3 @@ def _typed() -> str:
     """Return how the command line is typed here: by its name where a shell finds it, else by its path."""
     script = Path(sys.executable).with_name("fedn-py")
     return "fedn-py" if shutil.which("fedn-py") or not script.exists() else os.path.relpath(script)
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM raise Stopped, once."""
-
-    def stop(number: int, _frame: object) -> None:
-        for one in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(one, signal.SIG_IGN)
-        raise Stopped(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -18,6 +18,11 @@ from fedn_py.errors import OwnFault
 from fedn_py.transport.authentication import BEARER, Authenticator, DenyByDefault, Role, UnknownToken
 from fedn_py.transport.certificates import ServerCertificate, read_certificate
 from fedn_py.transport.chunks import MOST_MESSAGE_BYTES
+from fedn_py.transport.plaintext import (
+    plaintext_channel_credentials,
+    plaintext_is_on,
+    plaintext_server_credentials,
+)
 
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 """The one method that needs no token: probes of orchestrators have none, and it says nothing but up or not."""
@@ -130,7 +135,7 @@ def secure_channel(address: str, authority_pem: bytes, token: str) -> Channel:
     read_certificate(authority_pem, "the certificate authority")
     if not (token and token.isascii() and token.isprintable() and " " not in token):
         raise UnknownToken("what should be shown is no token", remedy="Give the token as one line without spaces.")
-    credentials = grpc.ssl_channel_credentials(root_certificates=authority_pem)
+    credentials = _channel_credentials(address, authority_pem)
     options = (
         *SHARED_OPTIONS,
         # One connection for each channel: another one to the same server may show another token.
@@ -143,6 +148,18 @@ def secure_channel(address: str, authority_pem: bytes, token: str) -> Channel:
         ("grpc.enable_retries", 0),
     )
     return Channel(address, _TokenShown(grpc.aio.secure_channel(address, credentials, options=options), token))
+
+
+def _channel_credentials(address: str, authority_pem: bytes) -> grpc.ChannelCredentials:
+    if plaintext_is_on():
+        return plaintext_channel_credentials(address, loopback=is_loopback(address))
+    return grpc.ssl_channel_credentials(root_certificates=authority_pem)
+
+
+def _server_credentials(address: str, certificate: ServerCertificate) -> grpc.ServerCredentials:
+    if plaintext_is_on():
+        return plaintext_server_credentials(address, loopback=is_loopback(address))
+    return grpc.ssl_server_credentials([(certificate.key_pem, certificate.certificate_pem)])
 
 
 def is_loopback(address: str) -> bool:
@@ -274,9 +291,8 @@ def _server_options() -> tuple[tuple[str, Any], ...]:
 
 
 def _listen(server: grpc.aio.Server, address: str, certificate: ServerCertificate) -> int:
-    credentials = grpc.ssl_server_credentials([(certificate.key_pem, certificate.certificate_pem)])
     try:
-        port = server.add_secure_port(address, credentials)
+        port = server.add_secure_port(address, _server_credentials(address, certificate))
     except RuntimeError as fault:
         raise _cannot_listen(address) from fault
     if port == 0:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fedn_py.sandbox.command import SandboxFailed, Stopped, _stoppable, run_sandbox
+from fedn_py.sandbox.command import SandboxFailed, run_sandbox
 from fedn_py.sandbox.fleet import environment
 from fedn_py.sandbox.folder import SandboxFolder, SandboxInUse
 from fedn_py.sandbox.options import SandboxOptions
+from fedn_py.sandbox.stopping import Stopped, stoppable
 
 
 def a_console() -> Console:
@@ -49,7 +50,7 @@ def test_without_a_session_there_is_none_to_end_with(tmp_path: Path) -> None:
 
 def test_the_first_ctrl_c_stops_and_further_ones_do_not_disturb(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
-    with _stoppable():
+    with stoppable():
         with pytest.raises(Stopped):
             os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)

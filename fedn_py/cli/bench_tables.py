@@ -1,0 +1,121 @@
+"""How benchmarks of rounds show themselves to people: what they did, phases, roles, and the limit beside it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from fedn_py.cli.output import note, print_facts, print_table, size
+
+_ROLES = ("reducer", "combiner", "clients")
+
+
+@contextmanager
+def stopped_in_order() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM end what was started, and then this command."""
+    import typer
+
+    from fedn_py.cli.exits import Exit
+    from fedn_py.sandbox.stopping import Stopped, stoppable
+
+    try:
+        with stoppable():
+            yield
+    except Stopped:
+        note("stopped: all processes of the benchmark have ended")
+        raise typer.Exit(Exit.FAILED) from None
+
+
+@contextmanager
+def progressing() -> Iterator[Callable[[str], None]]:
+    """Show what goes on: in one line that changes at a terminal, else line after line."""
+    import sys
+
+    if not sys.stderr.isatty():
+        yield note
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("starting") as status:
+        yield status.update
+
+
+def print_rounds(found: Mapping[str, Any]) -> None:
+    """Print the figures of ``measure_rounds``."""
+    hidden = "plain" if found["masking"] == "none" else f"masked ({found['masking']})"
+    tls = "TLS" if found["tls"] else "no TLS"
+    print_facts(
+        [
+            ("work", f"{found['clients']} clients x {_megabytes(found['model_bytes'])}, {hidden}, {tls}"),
+            ("processes", f"combiners: {found['combiners']}, for the clients: {found['client_processes']}"),
+            ("round", f"{found['median_s']:.3f} s (median of {found['rounds']}; {_span(found)})"),
+            ("limit", f"{found['limit_s']:.3g} s: gRPC alone, models down and updates up, measured in this run"),
+            ("ratio", f"{100 * found['ratio_to_limit']:.0f} % of the limit"),
+            ("wire", f"{size(found['wire_bytes'])} a round on loopback, headers included"),
+        ]
+    )
+    print_table(
+        ("phase", "median s"), [(name, f"{s:.3f}") for name, s in found["phases_s"].items()], empty="no phase was timed"
+    )
+    print_table(
+        ("role", "CPU s a round", "peak", "above idle", "without files", "above idle"),
+        [_role(found, role) for role in _ROLES if role in found["cpu_s"]],
+        empty="nothing ran",
+    )
+    note("peak: of the role's largest process; above idle: in sizes of the model, of all clients in that process")
+    print_limits(found["limits"])
+
+
+def print_limits(limits: Mapping[str, float]) -> None:
+    """Print what a machine can do at best."""
+    rows = [
+        (name.removesuffix("_mb_per_s").removesuffix("_ms").replace("_", " "), _measured(name, value), _unit(name))
+        for name, value in limits.items()
+    ]
+    print_table(("limit", "measured", ""), rows, empty="nothing was measured")
+
+
+def print_targets(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print the issue's sizes, each with its target."""
+    print_table(
+        ("work", "masking", "median s", "target s", "limit s", "ratio", ""),
+        [
+            (
+                row["name"],
+                row["masking"],
+                f"{row['median_s']:.3f}",
+                f"{row['target_s']:g}",
+                f"{row['limit_s']:.3f}",
+                f"{100 * row['ratio_to_limit']:.0f} %",
+                "" if row["median_s"] <= row["target_s"] else "over",
+            )
+            for row in rows
+        ],
+        empty="nothing was measured",
+    )
+
+
+def _role(found: Mapping[str, Any], role: str) -> tuple[str, ...]:
+    return (
+        role,
+        f"{found['cpu_s'][role]:.3f}",
+        size(found["peak_rss_bytes"][role]),
+        f"{found['growth_models'][role]:.2f}",
+        size(found["peak_anonymous_bytes"][role]),
+        f"{found['anonymous_growth_models'][role]:.2f}",
+    )
+
+
+def _span(found: Mapping[str, Any]) -> str:
+    return f"from {found['min_s']:.3f} to {found['max_s']:.3f}"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.6g} MB"
+
+
+def _measured(name: str, value: float) -> str:
+    return f"{value:.3f}" if name.endswith("_ms") else f"{value:,.0f}"
+
+
+def _unit(name: str) -> str:
+    return "ms" if name.endswith("_ms") else "MB/s"
