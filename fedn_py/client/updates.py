@@ -93,6 +93,8 @@ class UpdateFolder:
         if self._copies is not None:
             copies = self._copies / self._name
             await in_thread(self._copy, copies, plan, model, kept, encoding=encoding, tensors=learned.tensors)
+        # What is sent is the update: the model that it was made from would only take as much room again.
+        await in_thread(self.new_model_path().unlink, missing_ok=True)
         return kept
 
     async def drop(self, kept: KeptUpdate) -> None:

@@ -72,6 +72,13 @@ def test_one_update_is_kept_and_an_unfit_model_makes_none(tmp_path: Path) -> Non
     assert list((tmp_path / "updates").iterdir()) == []
 
 
+def test_the_trained_model_takes_no_room_beside_its_update(tmp_path: Path) -> None:
+    folder = an_update_folder(tmp_path)
+    base, new = models(tmp_path)
+    kept = made(folder, base, new.rename(folder.new_model_path()))
+    assert list((tmp_path / "updates").iterdir()) == [kept.path]
+
+
 def test_the_owner_s_copies_are_whole_and_named_after_their_round(tmp_path: Path) -> None:
     folder = an_update_folder(tmp_path, tmp_path / "copies")
     base, new = models(tmp_path)
