@@ -24,6 +24,7 @@ Found = TypeVar("Found")
 
 _UP_WITHIN_S = 600.0
 _LOOK_EVERY_S = 0.1
+_TELL_EVERY_S = 5.0
 _MOST_CLIENTS = 1_000
 """That a combiner takes by its own default."""
 
@@ -108,14 +109,14 @@ class BenchNetwork:
 
     def await_clients(self, clients: int, tell: Tell) -> None:
         """Wait until so many are attached."""
-        before = -1
+        told = time.monotonic()
 
         def look() -> bool | None:
-            nonlocal before
+            nonlocal told
             attached = self.api.status().clients
-            if attached != before:
+            if time.monotonic() - told >= _TELL_EVERY_S:
+                told = time.monotonic()
                 tell(f"{attached} of {clients} clients are attached")
-                before = attached
             return attached == clients or None
 
         self.awaited("the clients", look)

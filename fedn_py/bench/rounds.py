@@ -108,7 +108,7 @@ def _start_clients(running: BenchNetwork, bench: RoundBench, tell: Tell) -> None
 
 def _timed(running: BenchNetwork, bench: RoundBench, folder: Path, tell: Tell) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        package, seed_file = _made(Path(scratch), bench)
+        package, seed_file = made_work(Path(scratch), bench.params)
         package_digest = running.api.upload_package(package).digest
         seed = running.api.upload_seed_model(seed_file).digest
         idle, bytes_before = running.usage(), loopback_bytes()
@@ -143,12 +143,13 @@ def _memory(
     }
 
 
-def _made(scratch: Path, bench: RoundBench) -> tuple[Path, Path]:
+def made_work(scratch: Path, params: int) -> tuple[Path, Path]:
+    """Make a package that nobody runs and a seed model of so many weights; return their files."""
     project, package, seed = scratch / "project", scratch / "package.tar.gz", scratch / "seed.safetensors"
     project.mkdir()
     (project / "fedn.yaml").write_text(yaml.safe_dump(_PACKAGE), encoding="utf-8")
     create_package(project, package)
-    write_seed(seed, bench.params)
+    write_seed(seed, params)
     return package, seed
 
 

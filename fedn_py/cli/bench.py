@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fedn_py.cli.bench_tables import print_limits, print_rounds, progressing, stopped_in_order
+from fedn_py.cli.bench_tables import print_idle, print_limits, print_rounds, progressing, stopped_in_order
 from fedn_py.cli.options import JsonOption, group
 from fedn_py.cli.output import hint, print_data, print_facts, print_table
 
@@ -93,6 +93,27 @@ def limits(*, as_json: JsonOption = False) -> None:
     with stopped_in_order():
         found = measure_limits()
     print_data(found, lambda: print_limits(found), as_json=as_json)
+
+
+@benches.command("idle")
+def idle(
+    *,
+    clients: Annotated[int, typer.Option(min=1, help="Clients that are attached to one combiner.")] = 1_000,
+    client_processes: Annotated[int, typer.Option(min=1, help="Processes that the clients share.")] = 4,
+    heartbeat_s: Annotated[float, typer.Option(min=1.0, help="Seconds between signs of life.")] = 10.0,
+    keep: KeepOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long a task takes to very many attached clients and back, and what each costs the combiner.
+
+    Example: fedn-py bench idle --clients 10000
+    """
+    from fedn_py.bench.idle import IdleBench, measure_idle
+
+    bench = IdleBench(clients=clients, client_processes=client_processes, heartbeat_s=heartbeat_s)
+    with stopped_in_order(), _folder(keep) as folder, progressing() as tell:
+        found = measure_idle(bench, folder, tell)
+    print_data(found, lambda: print_idle(found), as_json=as_json)
 
 
 @benches.command("web")

@@ -74,6 +74,23 @@ def print_limits(limits: Mapping[str, float]) -> None:
     print_table(("limit", "measured", ""), rows, empty="nothing was measured")
 
 
+def print_idle(found: Mapping[str, Any]) -> None:
+    """Print the figures of ``measure_idle``."""
+    print_facts(
+        [
+            ("clients", f"{found['clients']}, in {found['client_processes']} processes, on one combiner"),
+            ("attached", f"all after {found['attached_s']:.1f} s; lost and attached again: {found['reconnected']}"),
+            ("task", f"{found['tasked_s']:.3f} s from the order until the last client has it"),
+            ("acknowledged", f"{found['acknowledged_s']:.3f} s from the order until the reducer knows of all"),
+            ("memory", f"{size(found['combiner_bytes_a_client'])} of the combiner for each client"),
+            (
+                "at rest",
+                f"{100 * found['combiner_cpu_idle']:.0f} % of a core, heartbeats each {found['heartbeat_s']:g} s",
+            ),
+        ]
+    )
+
+
 def print_targets(rows: Iterable[Mapping[str, Any]]) -> None:
     """Print the issue's sizes, each with its target."""
     print_table(
