@@ -1,14 +1,14 @@
 """``bench``: how fast the parts are on this machine."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from fedn_py.cli.bench_tables import print_idle, print_limits, print_rounds, progressing, stopped_in_order
+from fedn_py.cli.bench_tables import print_idle, print_limits, print_points, print_rounds, progressing, stopped_in_order
 from fedn_py.cli.options import JsonOption, group
 from fedn_py.cli.output import hint, print_data, print_facts, print_table
 
@@ -16,6 +16,10 @@ benches = group("Measure how fast the parts are on this machine.")
 
 KeepOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Keep the network's folder (logs, state); absent or empty before.")
+]
+
+OutOption = Annotated[
+    Path, typer.Option(metavar="DIR", help="Folder of the figures, and of a page that they are put into.")
 ]
 
 
@@ -114,6 +118,57 @@ def idle(
     with stopped_in_order(), _folder(keep) as folder, progressing() as tell:
         found = measure_idle(bench, folder, tell)
     print_data(found, lambda: print_idle(found), as_json=as_json)
+
+
+@benches.command("targets")
+def targets(
+    *,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="WORK", help='One size, such as "10 x 1 MB"; again for more.')
+    ] = None,
+    out: OutOption = Path("bench"),
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the five sizes of work that a round has a target for, plain and masked; keep each as it comes.
+
+    Example: fedn-py bench targets --only "10 x 1 MB"
+    """
+    from fedn_py.bench.targets import NAMES, measure_targets
+
+    names = _chosen(only, NAMES)
+    with stopped_in_order(), progressing() as tell:
+        found = measure_targets(names, out, tell)
+    print_data(found, lambda: print_points(found), as_json=as_json)
+
+
+def _chosen(only: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    for name in only or ():
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is none of: {', '.join(known)}", param_hint="--only")
+    return list(only or known)
+
+
+@benches.command("scale")
+def scale(
+    *,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SERIES", help="clients, params or combiners; again for more. Default: all."),
+    ] = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Measure only what the folder has no figures of.")] = False,
+    out: OutOption = Path("bench"),
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how a round's time grows with clients, model and combiners; keep each point, draw all.
+
+    Example: fedn-py bench scale --only clients
+    """
+    from fedn_py.bench.scale import SERIES, measure_scale
+
+    chosen = _chosen(only, SERIES)
+    with stopped_in_order(), progressing() as tell:
+        found = measure_scale(chosen, out, tell, missing=missing)
+    print_data(found, lambda: print_points(found), as_json=as_json)
 
 
 @benches.command("web")

@@ -91,21 +91,22 @@ def print_idle(found: Mapping[str, Any]) -> None:
     )
 
 
-def print_targets(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print the issue's sizes, each with its target."""
+def print_points(points: Iterable[Mapping[str, Any]]) -> None:
+    """Print benchmarks of rounds in one table, beside their targets where they have one."""
     print_table(
-        ("work", "masking", "median s", "target s", "limit s", "ratio", ""),
+        ("work", "median s", "from", "to", "target s", "limit s", "ratio", ""),
         [
             (
-                row["name"],
-                row["masking"],
-                f"{row['median_s']:.3f}",
-                f"{row['target_s']:g}",
-                f"{row['limit_s']:.3f}",
-                f"{100 * row['ratio_to_limit']:.0f} %",
-                "" if row["median_s"] <= row["target_s"] else "over",
+                one["name"],
+                f"{one['median_s']:.3f}",
+                f"{one['min_s']:.3f}",
+                f"{one['max_s']:.3f}",
+                f"{one['target_s']:g}" if "target_s" in one else "",
+                f"{one['limit_s']:.3f}",
+                f"{100 * one['ratio_to_limit']:.0f} %",
+                "over" if one["median_s"] > one.get("target_s", one["median_s"]) else "",
             )
-            for row in rows
+            for one in points
         ],
         empty="nothing was measured",
     )

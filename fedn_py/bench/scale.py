@@ -1,0 +1,111 @@
+"""How the time of a round grows: with the clients, with the model, with the combiners; plain and masked."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fedn_py.bench.kept import KeptPoints, Point, Wanted, measure_all
+from fedn_py.bench.network import Tell
+from fedn_py.bench.page import markdown_table, measured_on, refresh
+from fedn_py.bench.plan import Masking, RoundBench
+from fedn_py.bench.plot import Curve, Panel, svg_of
+
+SERIES = ("clients", "params", "combiners")
+_MASKINGS: tuple[Masking, ...] = ("none", "pet")
+_WORDS: dict[Masking, str] = {"none": "plain", "pet": "masked"}
+_MB = 250_000
+"""Weights of a model of 1 MB."""
+
+_SWEPT: dict[str, tuple[RoundBench, ...]] = {
+    "clients": tuple(
+        RoundBench(clients=clients, params=_MB, rounds=3 if clients > 100 else 5)
+        for clients in (10, 30, 100, 300, 1_000)
+    ),
+    "params": tuple(RoundBench(clients=10, params=size * _MB, rounds=3 if size > 10 else 5) for size in (1, 10, 100)),
+    "combiners": tuple(RoundBench(clients=100, params=_MB, combiners=combiners) for combiners in (1, 2, 4)),
+}
+_TITLES: dict[str, tuple[str, str]] = {
+    "clients": ("clients, 1 MB each", "clients"),
+    "params": ("model, 10 clients", "model, MB"),
+    "combiners": ("combiners, 100 clients x 1 MB", "combiners"),
+}
+
+
+def points_of(series: str) -> list[Wanted]:
+    """Return what is measured for one series; what two series share has one name."""
+    return [_wanted(replace(bench, masking=masking)) for bench in _SWEPT[series] for masking in _MASKINGS]
+
+
+def measure_scale(only: Sequence[str], out: Path, tell: Tell, *, missing: bool) -> list[Point]:
+    """Measure the series and return all points that are known of them.
+
+    Args:
+        out: folder. ``scaling.json`` in it keeps every point as it is measured, ``images/scaling.svg`` shows them,
+            and ``scaling.md``, where there is one, has a table of them between its marks.
+        missing: measure only what the file does not have yet.
+    """
+    kept = KeptPoints(out / "scaling.json")
+    wanted = {one.name: one for series in only for one in points_of(series) if not (missing and one.name in kept)}
+    for _ in measure_all(list(wanted.values()), kept, tell):
+        show(kept, out)
+    show(kept, out)
+    return [point for series in only for point in kept.of(points_of(series))]
+
+
+def show(kept: KeptPoints, out: Path) -> None:
+    """Draw the points and put them into the page."""
+    known = {series: kept.of(points_of(series)) for series in SERIES}
+    if not any(known.values()):
+        return
+    images = out / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    panels = [_panel(series, points) for series, points in known.items() if points]
+    (images / "scaling.svg").write_text(svg_of(panels), encoding="utf-8")
+    everything = [point for points in known.values() for point in points]
+    text = "![Seconds a round over the number of clients, the size of the model and the number of combiners, plain and "
+    text += f"masked, beside what gRPC alone would take](images/scaling.svg)\n\n{measured_on(everything)}\n"
+    for series, points in known.items():
+        if points:
+            text += f"\nBy {_TITLES[series][0]}:\n\n{_table(series, points)}"
+    refresh(out / "scaling.md", text)
+
+
+def _wanted(bench: RoundBench) -> Wanted:
+    size = f"{bench.model_bytes / 1e6:g} MB"
+    over = "" if bench.combiners == 1 else f", {bench.combiners} combiners"
+    return Wanted(f"{bench.clients} x {size}{over}, {_WORDS[bench.masking]}", bench, {})
+
+
+def _x(series: str, point: Point) -> float:
+    return float(point["model_bytes"]) / 1e6 if series == "params" else float(point[series])
+
+
+def _panel(series: str, points: Sequence[Point]) -> Panel:
+    curves = [
+        Curve(
+            _WORDS[masking],
+            tuple((_x(series, one), float(one["median_s"])) for one in points if one["masking"] == masking),
+            place,
+        )
+        for place, masking in enumerate(_MASKINGS)
+    ]
+    bounds = tuple((_x(series, one), float(one["limit_s"])) for one in points if one["masking"] == "none")
+    curves.append(Curve("gRPC alone", bounds, 2, dashed=True))
+    title, x_name = _TITLES[series]
+    return Panel(title, x_name, "seconds a round", tuple(curve for curve in curves if curve.points))
+
+
+def _table(series: str, points: Sequence[Point]) -> str:
+    columns = (_TITLES[series][1], "", "round, s", "limit, s", "ratio", "CPU s: reducer, combiners, clients")
+    rows = [
+        (
+            f"{_x(series, one):,g}",
+            _WORDS[one["masking"]],
+            f"{one['median_s']:.3f} ({one['min_s']:.3f} to {one['max_s']:.3f})",
+            f"{one['limit_s']:.3f}",
+            f"{100 * one['ratio_to_limit']:.0f} %",
+            ", ".join(f"{one['cpu_s'][role]:.2f}" for role in ("reducer", "combiner", "clients")),
+        )
+        for one in points
+    ]
+    return markdown_table(columns, rows)

@@ -1,0 +1,91 @@
+"""The five sizes of work that rounds have a target for, plain and masked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedn_py.bench.kept import KeptPoints, Point, Wanted, measure_all
+from fedn_py.bench.network import Tell
+from fedn_py.bench.page import markdown_table, measured_on, refresh
+from fedn_py.bench.plan import RoundBench
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How long a round of some work may take.
+
+    Attributes:
+        plain_s, masked_s: seconds, at the median, with TLS, on 2 cores.
+    """
+
+    name: str
+    bench: RoundBench
+    plain_s: float
+    masked_s: float
+
+
+TARGETS = (
+    Target("10 x 1 MB", RoundBench(clients=10, params=250_000), 0.10, 0.19),
+    Target("10 x 100 MB", RoundBench(clients=10, params=25_000_000, rounds=3), 2.0, 3.0),
+    Target("4 x 500 MB", RoundBench(clients=4, params=125_000_000, rounds=3), 4.5, 7.0),
+    Target("100 x 1 MB", RoundBench(clients=100, params=250_000), 0.6, 1.0),
+    Target("1000 x 1 MB", RoundBench(clients=1_000, params=250_000, combiners=2, rounds=3), 8.0, 14.0),
+)
+
+NAMES = tuple(target.name for target in TARGETS)
+
+
+def wanted(names: Sequence[str] = NAMES) -> list[Wanted]:
+    """Return what is measured, for the sizes of these names."""
+    return [
+        Wanted(
+            f"{target.name}, {'plain' if masking == 'none' else 'masked'}",
+            replace(target.bench, masking=masking),
+            {"work": target.name, "target_s": target.plain_s if masking == "none" else target.masked_s},
+        )
+        for target in TARGETS
+        if target.name in names
+        for masking in ("none", "pet")
+    ]
+
+
+def measure_targets(names: Sequence[str], out: Path, tell: Tell) -> list[Point]:
+    """Measure the sizes and return all points that are known of them.
+
+    Args:
+        names: of the sizes.
+        out: folder. ``performance.json`` in it keeps every point as it is measured, and ``performance.md``, where
+            there is one, has a table of them between its marks.
+    """
+    kept = KeptPoints(out / "performance.json")
+    for _ in measure_all(wanted(names), kept, tell):
+        show(kept, out)
+    return kept.of(wanted(names))
+
+
+def show(kept: KeptPoints, out: Path) -> None:
+    """Put the points into the page."""
+    points = kept.of(wanted())
+    if points:
+        refresh(out / "performance.md", f"{measured_on(points)}\n\n{_table(points)}")
+
+
+def _table(points: Sequence[Point]) -> str:
+    columns = ("work", "", "target, s", "round, s", "limit, s", "ratio", "memory above idle: reducer, combiner")
+    rows = [
+        (
+            one["work"],
+            "plain" if one["masking"] == "none" else "masked",
+            f"{one['target_s']:g}",
+            f"{one['median_s']:.3f} ({one['min_s']:.3f} to {one['max_s']:.3f})",
+            f"{one['limit_s']:.3f}",
+            f"{100 * one['ratio_to_limit']:.0f} %",
+            ", ".join(f"{_grown(one, role):,.0f} MB" for role in ("reducer", "combiner")),
+        )
+        for one in points
+    ]
+    return markdown_table(columns, rows)
+
+
+def _grown(point: Point, role: str) -> float:
+    return max(0, int(point["peak_rss_bytes"][role]) - int(point["idle_rss_bytes"][role])) / 1e6
