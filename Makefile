@@ -16,7 +16,7 @@ ROUNDS ?= 200
 PURE_TESTS := $(wildcard test/test_*.py test/model test/masking test/aggregation test/protocol test/scenarios test/repository)
 
 .DEFAULT_GOAL := help
-.PHONY: help install sandbox test test-examples swarm fuzz chaos soak bench-web check gates servers format proto docs screenshots wheel clean
+.PHONY: help install sandbox test test-examples swarm fuzz chaos soak bench bench-scale bench-web check gates servers format proto docs screenshots wheel clean
 
 help:  ## List these targets
 	@echo "fedn_py: make TARGET"
@@ -49,6 +49,12 @@ chaos: .venv/.installed-dev servers  ## Kill, stop and cut real processes at nam
 
 soak: .venv/.installed-dev servers  ## Masked rounds on real processes with faults at random; does memory stay flat? (ROUNDS=200)
 	@PYTHONPATH=test:test/system $(BIN)/python -m chaos.soak --rounds $(ROUNDS) $(ARGS)
+
+bench: .venv/.installed  ## Time rounds of five sizes, plain and masked, beside this machine's limits (ARGS='--only "10 x 1 MB"')
+	@$(BIN)/fedn-py bench targets --out docs/explanation $(ARGS)
+
+bench-scale: .venv/.installed  ## Time rounds of ever more clients, larger models, more combiners; draw them (ARGS="--only clients")
+	@$(BIN)/fedn-py bench scale --out docs/explanation $(ARGS)
 
 bench-web: .venv/.installed  ## Time each web page with 1,000 clients and 200 rounds in the stores (ARGS="--clients 100")
 	@$(BIN)/fedn-py bench web $(ARGS)

@@ -44,6 +44,7 @@ def test_these_are_the_commands() -> None:
         session change|session privacy|round validations|event show|client show|client revoke
         round list|round show|client list|combiner list|event list
         token create|token list|token revoke|certificate authority|certificate issue|bench masking|bench web
+        bench round|bench limits|bench idle|bench targets|bench scale
         operator init|operator certify|operator policy|operator show""")
         .replace("\n", "|")
         .split("|")
