@@ -117,7 +117,7 @@ def _timed(running: BenchNetwork, bench: RoundBench, folder: Path, tell: Tell) -
         used, wire_bytes = running.usage(), loopback_bytes() - bytes_before
         if ended.status != "finished" or ended.final_model is None:
             raise BenchFailed(f"the session {ended.status}: {ended.reason}", remedy=running.where_to_look)
-        _check(seed_file, running.api.download_model(ended.final_model, Path(scratch) / "final"), bench)
+        check_result(seed_file, running.api.download_model(ended.final_model, Path(scratch) / "final"), bench)
         rounds = running.api.rounds(ended.id)
     return {
         **_times(rounds),
@@ -182,7 +182,8 @@ def _run_session(running: BenchNetwork, bench: RoundBench, options: SessionOptio
             return view
 
 
-def _check(seed: Path, final: Path, bench: RoundBench) -> None:
+def check_result(seed: Path, final: Path, bench: RoundBench) -> None:
+    """Raise BenchFailed unless every weight of the last model is what it must be."""
     error = largest_error(seed, final, bench.rounds_run)
     if error:
         raise BenchFailed(

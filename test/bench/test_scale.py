@@ -1,0 +1,151 @@
+"""Many sizes in a row: each is kept as it comes, drawn, and put into its page."""
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedn_py.bench import kept
+from fedn_py.bench.faults import BenchFailed, ImpossibleBench
+from fedn_py.bench.kept import KeptPoints
+from fedn_py.bench.page import BEGIN, END, refresh
+from fedn_py.bench.plan import RoundBench
+from fedn_py.bench.plot import Curve, Panel, svg_of
+from fedn_py.bench.scale import SERIES, measure_scale, points_of
+from fedn_py.bench.targets import TARGETS, measure_targets
+
+PAGE = f"# Scaling\n\n{BEGIN}\n\nNot measured yet.\n\n{END}\n\nThe rest.\n"
+ROLES = ("reducer", "combiner", "clients")
+
+
+def figures(bench: RoundBench) -> dict[str, Any]:
+    seconds = bench.clients * bench.model_bytes / 1e8
+    return {
+        "clients": bench.clients,
+        "model_bytes": bench.model_bytes,
+        "combiners": bench.combiners,
+        "masking": bench.masking,
+        "median_s": seconds,
+        "min_s": seconds,
+        "max_s": seconds,
+        "limit_s": seconds / 2,
+        "ratio_to_limit": 0.5,
+        "cpu_s": dict.fromkeys(ROLES, 1.0),
+        "peak_rss_bytes": dict.fromkeys(ROLES, 3_000_000),
+        "idle_rss_bytes": dict.fromkeys(ROLES, 1_000_000),
+    }
+
+
+Measured = list[RoundBench]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
+    asked: Measured = []
+
+    def measure(bench: RoundBench, folder: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+        assert list(folder.iterdir()) == []
+        asked.append(bench)
+        return figures(bench)
+
+    monkeypatch.setattr(kept, "measure_rounds", measure)
+    return asked
+
+
+def test_the_series_are_those_that_the_page_promises() -> None:
+    swept = {series: {one.bench for one in points_of(series)} for series in SERIES}
+    assert {bench.clients for bench in swept["clients"]} == {10, 30, 100, 300, 1_000}
+    assert {bench.model_bytes for bench in swept["params"]} == {1_000_000, 10_000_000, 100_000_000}
+    assert {bench.combiners for bench in swept["combiners"]} == {1, 2, 4}
+    assert all({bench.masking for bench in benches} == {"none", "pet"} for benches in swept.values())
+
+
+def test_what_two_series_share_is_measured_once(tmp_path: Path, measured: Measured) -> None:
+    points = measure_scale(SERIES, tmp_path, print, missing=False)
+    assert len(measured) == len({repr(bench) for bench in measured}) == 18
+    assert len(points) == 22
+
+
+def test_the_page_gets_a_picture_and_tables_and_keeps_its_words(tmp_path: Path, measured: Measured) -> None:
+    (tmp_path / "scaling.md").write_text(PAGE)
+    measure_scale(SERIES, tmp_path, print, missing=False)
+    text = (tmp_path / "scaling.md").read_text()
+    assert text.startswith("# Scaling\n")
+    assert text.endswith(f"{END}\n\nThe rest.\n")
+    assert "Not measured yet" not in text
+    assert "| 1,000 | masked | 10.000 (10.000 to 10.000) | 5.000 | 50 % | 1.00, 1.00, 1.00 |" in text
+    assert "](images/scaling.svg)" in text
+    picture = ET.fromstring((tmp_path / "images" / "scaling.svg").read_text())
+    assert len(picture.findall(".//{*}polyline")) == 9
+    again = text
+    measure_scale(["params"], tmp_path, print, missing=True)
+    assert (tmp_path / "scaling.md").read_text() == again
+
+
+def test_an_interrupted_run_loses_nothing_and_goes_on(
+    tmp_path: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(bench: RoundBench, *_: Any) -> dict[str, Any]:
+        if bench.model_bytes > 1_000_000:
+            raise KeyboardInterrupt
+        return figures(bench)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kept, "measure_rounds", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure_scale(["params"], tmp_path, print, missing=False)
+    known = json.loads((tmp_path / "scaling.json").read_text())["points"]
+    assert [point["name"] for point in known] == ["10 x 1 MB, plain", "10 x 1 MB, masked"]
+    measure_scale(["params"], tmp_path, print, missing=True)
+    assert {bench.model_bytes for bench in measured} == {10_000_000, 100_000_000}
+
+
+def test_one_that_cannot_be_measured_is_named_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(bench: RoundBench, *_: Any) -> dict[str, Any]:
+        if bench.model_bytes == 10_000_000:
+            raise ImpossibleBench("no room", remedy="Make some.")
+        return figures(bench)
+
+    monkeypatch.setattr(kept, "measure_rounds", too_large)
+    with pytest.raises(BenchFailed, match="10 x 10 MB, plain, 10 x 10 MB, masked"):
+        measure_scale(["params"], tmp_path, print, missing=False)
+    assert "10 x 100 MB, masked" in KeptPoints(tmp_path / "scaling.json")
+
+
+def test_the_targets_are_the_issue_s_sizes_beside_what_was_measured(tmp_path: Path, measured: Measured) -> None:
+    (tmp_path / "performance.md").write_text(PAGE)
+    points = measure_targets(["10 x 1 MB", "1000 x 1 MB"], tmp_path, print)
+    assert [(point["name"], point["target_s"]) for point in points] == [
+        ("10 x 1 MB, plain", 0.10),
+        ("10 x 1 MB, masked", 0.19),
+        ("1000 x 1 MB, plain", 8.0),
+        ("1000 x 1 MB, masked", 14.0),
+    ]
+    assert measured[-1].combiners == 2
+    text = (tmp_path / "performance.md").read_text()
+    assert "| 10 x 1 MB | plain | 0.1 | 0.100 (0.100 to 0.100) | 0.050 | 50 % | 2 MB, 2 MB |" in text
+    assert len(TARGETS) == 5
+
+
+def test_a_page_without_a_place_for_figures_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n")
+    with pytest.raises(ImpossibleBench, match="no place for figures"):
+        refresh(page, "figures")
+    assert page.read_text() == "# Page\n"
+
+
+def test_larger_values_are_higher_and_further_right_and_names_do_not_overlap() -> None:
+    curves = tuple(Curve(name, ((1, 0.1), (10, 1.0), (100, 10.0)), place) for place, name in enumerate("a<b"))
+    picture = ET.fromstring(svg_of([Panel("t", "clients", "s", curves)]))
+    places = [tuple(map(float, point.split(","))) for point in picture.find(".//{*}polyline").attrib["points"].split()]
+    assert places == sorted(places)
+    assert [y for _, y in places] == sorted((y for _, y in places), reverse=True)
+    names = [float(text.attrib["y"]) for text in picture.findall(".//{*}text") if text.attrib.get("style")]
+    assert all(after - before >= 13 for before, after in pairwise(names))
