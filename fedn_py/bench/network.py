@@ -14,7 +14,7 @@ from fedn_py.api.faults import ReducerUnreachable
 from fedn_py.api.network import Network
 from fedn_py.api.profile import load_profile
 from fedn_py.bench.faults import BenchFailed
-from fedn_py.bench.usage import Usage, usage_of
+from fedn_py.bench.usage import Usage, forget_peak, usage_of
 from fedn_py.sandbox.fleet import environment
 from fedn_py.sandbox.folder import SandboxFolder, Where
 from fedn_py.sandbox.processes import Children
@@ -133,6 +133,11 @@ class BenchNetwork:
         """Return role and process id of each living process."""
         return [(child.role, child.process.pid) for child in self._children.living()]
 
+    def forget_peaks(self) -> None:
+        """Count peaks of memory from now on."""
+        for _, pid in self.processes():
+            forget_peak(pid)
+
     def usage(self) -> dict[str, Usage]:
         """Return, by role, the CPU time of all its processes and the memory of the largest."""
         used: dict[str, list[Usage]] = defaultdict(list)
@@ -142,6 +147,7 @@ class BenchNetwork:
             role: Usage(
                 sum(one.cpu_s for one in each),
                 max(one.peak_rss_bytes for one in each),
+                max(one.rss_bytes for one in each),
                 max(one.anonymous_bytes for one in each),
             )
             for role, each in used.items()

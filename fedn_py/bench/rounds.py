@@ -54,8 +54,8 @@ def measure_rounds(bench: RoundBench, folder: Path, tell: Tell, limits: Limits |
         What was asked for, and:
         ``median_s, min_s, max_s`` of the rounds; ``phases_s``, phase to median seconds; ``cpu_s``, role to CPU
         seconds a round, of all its processes together; ``wire_bytes``, what crossed loopback in a round;
-        ``peak_rss_bytes``, role to the kernel's peak of its largest process, mapped files included, and
-        ``idle_rss_bytes``, that peak before the session; ``peak_anonymous_bytes`` and ``idle_anonymous_bytes``, the
+        ``peak_rss_bytes``, role to the kernel's peak of its largest process in the session, mapped files included, and
+        ``idle_rss_bytes``, what that held before; ``peak_anonymous_bytes`` and ``idle_anonymous_bytes``, the
         same without files; ``growth_models``, how far the first peak rose above idle, in sizes of the model, and
         ``anonymous_growth_models`` (a process of several clients grows by what they all hold: one client's growth is
         that of a process with one client); ``limits``; ``limit_s``, what gRPC alone needs for the models and
@@ -111,6 +111,7 @@ def _timed(running: BenchNetwork, bench: RoundBench, folder: Path, tell: Tell) -
         package, seed_file = made_work(Path(scratch), bench.params)
         package_digest = running.api.upload_package(package).digest
         seed = running.api.upload_seed_model(seed_file).digest
+        running.forget_peaks()
         idle, bytes_before = running.usage(), loopback_bytes()
         with MemoryWatch(running.processes) as watch:
             ended = _run_session(running, bench, _options(bench, package_digest, seed), tell)
@@ -135,10 +136,10 @@ def _memory(
 
     return {
         "peak_rss_bytes": {role: usage.peak_rss_bytes for role, usage in used.items()},
-        "idle_rss_bytes": {role: usage.peak_rss_bytes for role, usage in idle.items()},
+        "idle_rss_bytes": {role: usage.rss_bytes for role, usage in idle.items()},
         "peak_anonymous_bytes": dict(anonymous),
         "idle_anonymous_bytes": {role: usage.anonymous_bytes for role, usage in idle.items()},
-        "growth_models": {role: growth(idle[role].peak_rss_bytes, used[role].peak_rss_bytes) for role in used},
+        "growth_models": {role: growth(idle[role].rss_bytes, used[role].peak_rss_bytes) for role in used},
         "anonymous_growth_models": {role: growth(idle[role].anonymous_bytes, anonymous[role]) for role in used},
     }
 

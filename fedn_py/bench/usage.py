@@ -25,12 +25,15 @@ class Usage:
 
     Attributes:
         cpu_s: seconds of all its threads, in user code and in the kernel.
-        peak_rss_bytes: the most memory it has held at one time; mapped files that were read count.
-        anonymous_bytes: what it holds now, files left out.
+        peak_rss_bytes: the most memory it has held at one time since ``forget_peak``, or since it started where the
+            system does not let us forget; mapped files that were read count.
+        rss_bytes: what it holds now.
+        anonymous_bytes: of that, what is not of files.
     """
 
     cpu_s: float
     peak_rss_bytes: int
+    rss_bytes: int
     anonymous_bytes: int
 
 
@@ -39,8 +42,15 @@ def usage_of(pid: int) -> Usage:
     # The name before it may hold anything, the last bracket ends it.
     fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     user_ticks, kernel_ticks = int(fields[11]), int(fields[12])
-    memory = _status_kib(pid, ("VmHWM", "RssAnon"))
-    return Usage((user_ticks + kernel_ticks) / _TICKS_A_SECOND, memory["VmHWM"] * _KIB, memory["RssAnon"] * _KIB)
+    memory = {key: kib * _KIB for key, kib in _status_kib(pid, ("VmHWM", "VmRSS", "RssAnon")).items()}
+    cpu_s = (user_ticks + kernel_ticks) / _TICKS_A_SECOND
+    return Usage(cpu_s, memory["VmHWM"], memory["VmRSS"], memory["RssAnon"])
+
+
+def forget_peak(pid: int) -> None:
+    """Have the kernel count a process's peak memory from now on; only its owner may, and of some only root."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 
 def loopback_bytes() -> int:
