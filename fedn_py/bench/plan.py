@@ -19,6 +19,8 @@ LEAN_RECEIVING = 4
 _RECEIVING = 64
 _SPOOL_BYTES = 16 * 1024**3
 _PROCESS_BYTES = 150_000_000
+_TRANSFER_BYTES = 60_000_000
+"""Buffers of one client's connection under load, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +73,9 @@ class RoundBench:
     @property
     def memory_bytes(self) -> int:
         """What all processes hold at one time, about."""
-        training = 0 if self.lean else 2 * self.clients
-        models = training + 3 * (1 + self.combiners)
-        return self.model_bytes * models + _PROCESS_BYTES * (1 + self.combiners + self.crowds)
+        each = min(self.model_bytes, _TRANSFER_BYTES) if self.lean else 2 * self.model_bytes
+        servers = 3 * self.model_bytes * (1 + self.combiners)
+        return self.clients * each + servers + _PROCESS_BYTES * (1 + self.combiners + self.crowds)
 
 
 def check(bench: RoundBench, folder: Path) -> None:
