@@ -17,7 +17,7 @@ from fedn_py.bench.faults import BenchFailed
 from fedn_py.bench.usage import Usage, forget_peak, usage_of
 from fedn_py.sandbox.fleet import environment
 from fedn_py.sandbox.folder import SandboxFolder, Where
-from fedn_py.sandbox.processes import Children
+from fedn_py.sandbox.processes import Children, ProcessEnded
 
 Tell = Callable[[str], None]
 Found = TypeVar("Found")
@@ -126,8 +126,11 @@ class BenchNetwork:
         self._children.stop()
 
     def check(self) -> None:
-        """Raise ProcessEnded if a process has ended by itself."""
-        self._children.check()
+        """Raise BenchFailed if a process has ended by itself."""
+        try:
+            self._children.check()
+        except ProcessEnded as fault:
+            raise BenchFailed(fault.message, remedy=f"Correct what it says. {self.where_to_look}") from fault
 
     def processes(self) -> Iterable[tuple[str, int]]:
         """Return role and process id of each living process."""
@@ -157,7 +160,7 @@ class BenchNetwork:
         """Look until there is something to see; raises BenchFailed when that takes too long."""
         deadline = time.monotonic() + _UP_WITHIN_S
         while time.monotonic() < deadline:
-            self._children.check()
+            self.check()
             found = look()
             if found is not None:
                 return found
