@@ -3,9 +3,7 @@
 The plain sum is never on disk, and no more than a piece of it is in memory. Blocking, for a worker thread.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +20,10 @@ from fedn_py.protocol.masked.round_messages import Answer, IncludedRow
 _CHUNKS_A_PIECE = PIECE_BYTES // (4 * CHUNK_WORDS)
 
 
-@dataclass(frozen=True, slots=True)
-class SealedAnswer:
-    """An answer to be signed, and the file of its stream.
-
-    Attributes:
-        sha256: of the stream.
-    """
-
-    answer: Answer
-    size: int
-    sha256: bytes
-
-
 def seal_answer(
     terms: CellTerms, place: AnswerPlace, rows: Sequence[IncludedRow], keys: SeatKeys, into: Path
-) -> SealedAnswer:
-    """Sum the masks of the rows' uploads and seal the sum to the plan's key.
+) -> Answer:
+    """Sum the masks of the rows' uploads, seal the sum to the plan's key, and return the answer to be signed.
 
     Args:
         keys: hold a seed for each of the rows.
@@ -47,19 +32,15 @@ def seal_answer(
     n_words = terms.encoding.n_words
     answering = SCHEMES[terms.plan.mode].answering(place.ctx, place.slot, _seeds(rows, keys))
     stream_key, ephemeral = draw(), draw()
-    sha256 = hashlib.sha256()
     sealer = AnswerSealer(place, bytes(stream_key))
     with durable(into) as file:
         for plain, last in _pieces(answering, n_words):
-            sealed = sealer.piece(plain, last=last)
-            sha256.update(sealed)
-            file.write(sealed)
+            file.write(sealer.piece(plain, last=last))
     sealed_key, stream_hash = sealer.finish(terms.plan.rpk, bytes(ephemeral))
     for secret in (stream_key, ephemeral):
         erase(secret)
     size = sealed_bytes(4 * n_words)
-    answer = Answer(place.ctx, place.included_hash, place.slot, bytes(keys.nonce), sealed_key, stream_hash, size)
-    return SealedAnswer(answer, size, sha256.digest())
+    return Answer(place.ctx, place.included_hash, place.slot, bytes(keys.nonce), sealed_key, stream_hash, size)
 
 
 def _seeds(rows: Sequence[IncludedRow], keys: SeatKeys) -> Iterator[tuple[bytes, bytes]]:

@@ -249,14 +249,14 @@ class MemberWork:
         place = AnswerPlace(ctx, state.included_hash, duty.client_id, duty.slot)
         try:
             with disk_faults("sealing an answer"):
-                sealed = await in_thread(seal_answer, duty.terms, place, rows, self._keys, self._files.answer_path(ctx))
+                answer = await in_thread(seal_answer, duty.terms, place, rows, self._keys, self._files.answer_path(ctx))
         except OwnFault as fault:
             _log.error("the answer cannot be sealed", reason=fault.message, what_to_do=fault.remedy)
             self.erase()
             return []
         plan = duty.terms.plan
-        signed = self._registration.signed(sealed.answer)
-        self._made = KeptAnswer(ctx, plan.session, plan.round, signed, sealed.size, sealed.sha256)
+        signed = self._registration.signed(answer)
+        self._made = KeptAnswer(ctx, plan.session, plan.round, signed, answer.stream_bytes, answer.stream_hash)
         return [work.AnswerSealed(signed)]
 
     def _say(self, body: Body) -> None:

@@ -261,7 +261,6 @@ def _to_open(at: AttemptAtHand, ctx: bytes, silent: frozenset[tuple[bytes, bytes
         partial=Digest(cell.partial_sha256.hex()),
         answers={member: answer for member, answer in cell.answers.items() if (ctx, member) not in silent},
         streams={member: digest for (of, member), digest in at.streams.items() if of == ctx},
-        seen=frozenset(member for of, member in at.streams if of == ctx),
         mode=at.plan_body.mode,
     )
 

@@ -4,8 +4,7 @@ Every version is opened whole, and its guards tell. Nothing of a version is used
 mask sum in it was found to be what its member's digest says, and its tail held.
 """
 
-import hashlib
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ import numpy.typing as npt
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import Digest
 from fedn_py.masking.fixed_point import Encoding, OpenedTail, UnmaskCheckFailed
-from fedn_py.masking.hashing import DIGEST_BYTES
 from fedn_py.masking.keystream import CHUNK_WORDS, Words
 from fedn_py.masking.scheme import Opening
 from fedn_py.masking.schemes import PET, SCHEMES
@@ -64,7 +62,6 @@ class CellToOpen:
         partial: digest of the combiner's sum of masked updates, uint32[L] little-endian.
         answers: member to its signed answer, as the attempt has accepted it.
         streams: member to the digest of its stored sealed stream; one of each slot is enough.
-        seen: members whose stream was found to be the one that its answer names when it came.
         mode: the way of masking, as the plan names it.
     """
 
@@ -75,7 +72,6 @@ class CellToOpen:
     answers: Mapping[bytes, Signed]
     streams: Mapping[bytes, Digest]
     mode: str = PET
-    seen: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +109,6 @@ class _Said:
 
     place: AnswerPlace
     key: AnswerKey
-    stream_hash: bytes
 
 
 class CellTrials:
@@ -142,8 +137,10 @@ class CellTrials:
         self._slots.setdefault(answer.slot, []).append(member)
         if (answer.ctx, answer.included_hash) != (cell.ctx, cell.included_hash):
             raise WrongContext(Answer.kind)
+        if cell.streams.get(member, answer.stream_hash.hex()) != answer.stream_hash.hex():
+            raise BadAnswer(member, "its stream is not the one that its answer names")
         place = AnswerPlace(cell.ctx, cell.included_hash, member, answer.slot)
-        return _Said(place, unseal_key(place, answer.sealed_key, rsk), answer.stream_hash)
+        return _Said(place, unseal_key(place, answer.sealed_key, rsk))
 
     def outcome(self) -> tuple[CellOutcome, OpenedTail | None]:
         """Try what can be tried; return what came of it, and what the sum says beside its parameters."""
@@ -254,15 +251,9 @@ class CellTrials:
 
     def _stream(self, files: ExitStack, member: bytes) -> Iterator[bytes]:
         """Yield a member's mask sum; raises BadAnswer, at the latest at its end."""
-        said, is_seen = self._said[member], member in self._cell.seen
-        sealed = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        said = self._said[member]
         file = files.enter_context(self._files.streams[member].open("rb"))
-        pieces = _pieces(file, PIECE_BYTES + TAG_BYTES)
-        if not is_seen:
-            pieces = _hashed(pieces, sealed.update)
-        yield from open_stream(said.place, said.key, pieces, self._plain_bytes)
-        if not is_seen and sealed.digest() != said.stream_hash:
-            raise BadAnswer(member, "its stream is not the one that its answer names")
+        return open_stream(said.place, said.key, _pieces(file, PIECE_BYTES + TAG_BYTES), self._plain_bytes)
 
 
 def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
@@ -275,10 +266,4 @@ def _ahead(threads: ThreadPoolExecutor, pieces: Iterator[bytes]) -> Iterator[byt
     coming = threads.submit(next, pieces, None)
     while (piece := coming.result()) is not None:
         coming = threads.submit(next, pieces, None)
-        yield piece
-
-
-def _hashed(pieces: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
-    for piece in pieces:
-        update(piece)
         yield piece

@@ -111,7 +111,6 @@ class MaskedRounds:
             credentials=credentials,
             roster=roster,
             mailbox=mailbox,
-            scratch=scratch,
         )
         self._commits = CellCommits(
             ledger,

@@ -6,13 +6,10 @@ that comes back may have missed is said to it again. Nothing is decided here.
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import ClientId, CombinerName, Digest, InstanceId, SessionId
-from fedn_py.masking.hashing import DIGEST_BYTES
 from fedn_py.protocol import messages
 from fedn_py.protocol.masked.committee import BadCommittee, Member, check_committee
 from fedn_py.protocol.masked.contexts import WrongContext
@@ -48,15 +45,12 @@ from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_documents import bytes_of
 from fedn_py.reducer.masking_credentials import MaskingCredentials
-from fedn_py.reducer.merging import AtHand, folder_in
 from fedn_py.reducer.patience import Patience
 from fedn_py.reducer.records import RoundRecord, round_key
 from fedn_py.reducer.roster import Roster
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
-from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import ObjectCorrupt, ObjectMissing, Objects
-from fedn_py.transport.completion import in_thread
 
 _log = logger("fedn_py.reducer")
 
@@ -76,11 +70,7 @@ class NoStream(PeerFault):
 
 
 class MaskedWords:
-    """Hears and says the words of masked rounds.
-
-    Args:
-        scratch: folder for a sealed stream at hand.
-    """
+    """Hears and says the words of masked rounds."""
 
     def __init__(
         self,
@@ -93,9 +83,7 @@ class MaskedWords:
         credentials: MaskingCredentials,
         roster: Roster,
         mailbox: Mailbox[Reducer, Event, Effect],
-        scratch: Path,
     ) -> None:
-        self._scratch = scratch
         self._ledger = ledger
         self._objects = objects
         self._events = events
@@ -265,12 +253,8 @@ class MaskedWords:
         stat = await self._objects.stat(digest)
         if (stat.size, word.size) != (answer.stream_bytes, answer.stream_bytes):
             raise NoStream(f"it has {stat.size} bytes, said to be {word.size}, of {answer.stream_bytes}")
-        async with folder_in(self._scratch, "checking a sealed stream") as folder:
-            path, at_hand = folder / "stream", AtHand(self._objects)
-            await at_hand.have(digest, path)
-            if await in_thread(_hash_of, path) != answer.stream_hash:
-                await at_hand.check()
-                raise NoStream("its hash is not the one that its answer names")
+        if word.sha256 != answer.stream_hash:
+            raise NoStream("its hash is not the one that its answer names")
 
     # ---- what is said to members
 
@@ -337,13 +321,6 @@ class MaskedWords:
         finally:
             self._linking.discard(client)
         return []
-
-
-def _hash_of(path: Path) -> bytes:
-    hashed = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    with disk_faults("checking a sealed stream"), path.open("rb") as file:
-        hashlib.file_digest(file, lambda: hashed)
-    return hashed.digest()
 
 
 def _assigned(cell: Cell) -> frozenset[ClientId]:

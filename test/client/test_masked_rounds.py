@@ -25,7 +25,6 @@ from masked_site import (
 )
 from masked_world import CLIENTS, REPLICATED
 
-from fedn_py.masking.hashing import plain_hash
 from fedn_py.protocol.client import Tasked, UpdateAnswered
 from fedn_py.protocol.masked.boxes import check_header
 from fedn_py.protocol.masked.committee import Committee
@@ -122,7 +121,7 @@ class Round:
         await site.combiner.until(lambda: len(site.combiner.words(StreamSent)) > before)
         sent = site.combiner.words(StreamSent)[-1]
         stream = site.combiner.objects[sent.sha256.hex()]
-        assert (plain_hash(stream), len(stream)) == (answer.stream_hash, answer.stream_bytes)
+        assert (hashlib.sha256(stream).digest(), len(stream)) == (answer.stream_hash, answer.stream_bytes)
         return read_answer(answer, site.client.id, stream, self.terms.encoding.n_words)
 
     def partial(self) -> np.ndarray:

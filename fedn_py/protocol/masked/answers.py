@@ -1,6 +1,6 @@
 """A member's answer: its slot's mask sum, sealed to the reducer and to nobody on the way there.
 
-    sealed_key = SealedBox(rpk, fresh key 32 | digest 32)      digest = BLAKE2b-256 of the plain mask sum
+    sealed_key = SealedBox(rpk, fresh key 32 | digest 32)      digest = sha256 of the plain mask sum
     piece n    = ChaCha20-Poly1305 of 1 MiB, nonce = u32 n | u8 last | 7 zeros,
                  aad = H("answer", ctx, H(U), client_id, u8 slot)
 
@@ -80,8 +80,7 @@ class AnswerSealer:
 
     def __init__(self, place: AnswerPlace, key: bytes) -> None:
         self._key, self._cipher, self._bound = key, ChaCha20Poly1305(key), place.bound
-        self._digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-        self._stream = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        self._digest, self._stream = hashlib.sha256(), hashlib.sha256()
         self._next, self._done = 0, False
 
     def piece(self, plain: bytes, *, last: bool) -> bytes:
@@ -99,7 +98,7 @@ class AnswerSealer:
         return sealed
 
     def finish(self, rpk: bytes, ephemeral_secret: bytes) -> tuple[bytes, bytes]:
-        """Return the sealed key and the hash of the sealed stream, after the last piece.
+        """Return the sealed key and the sha256 of the sealed stream, after the last piece.
 
         Args:
             rpk: the plan's key.
@@ -157,7 +156,7 @@ def open_stream(place: AnswerPlace, key: AnswerKey, sealed: Iterable[bytes], pla
         BadAnswer: it was altered, cut, continued or reordered, or is not what the digest says.
     """
     cipher, bound = ChaCha20Poly1305(key.key), place.bound
-    digest, total, pieces = hashlib.blake2b(digest_size=DIGEST_BYTES), 0, -(-plain_bytes // PIECE_BYTES)
+    digest, total, pieces = hashlib.sha256(), 0, -(-plain_bytes // PIECE_BYTES)
     for number, piece in enumerate(sealed_pieces(sealed, plain_bytes)):
         try:
             plain = cipher.decrypt(_nonce(number, last=number == pieces - 1), piece, bound)

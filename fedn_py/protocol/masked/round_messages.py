@@ -300,7 +300,7 @@ class Answer(Body):
     Attributes:
         nonce: what its key message committed to.
         sealed_key: the stream's key and the digest of what is in it, sealed to the plan's rpk.
-        stream_hash: BLAKE2b-256 of the sealed stream. stream_bytes: its length.
+        stream_hash: sha256 of the sealed stream, by which it is stored. stream_bytes: its length.
     """
 
     kind: ClassVar[str] = "answer"
