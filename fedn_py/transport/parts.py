@@ -6,6 +6,7 @@ exactly like it is left to the generated class, so that both ways agree on what 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -18,11 +19,26 @@ _MOST_LENGTH_BYTES: Final = 4  # of what gRPC takes as one message
 _MORE: Final = 0x80
 
 
-def write_part(part: Message | Chunk) -> bytes:
-    """Return a part as it stands on the wire; bytes are a chunk."""
-    if isinstance(part, Message):
-        return part.SerializeToString()
-    return b"".join((_prefix(len(part)), part))
+@dataclass(frozen=True, slots=True)
+class FramedChunk:
+    """A chunk as it stands on the wire, to be sent as often as wanted.
+
+    Attributes:
+        size: of its bytes alone.
+    """
+
+    wire: bytes
+    size: int
+
+
+def framed(chunk: Chunk) -> FramedChunk:
+    """Write a chunk."""
+    return FramedChunk(b"".join((_prefix(len(chunk)), chunk)), len(chunk))
+
+
+def write_part(part: Message | FramedChunk) -> bytes:
+    """Return a part as it stands on the wire."""
+    return part.wire if isinstance(part, FramedChunk) else part.SerializeToString()
 
 
 def part_reader(kind: type[Message]) -> Callable[[bytes], Any]:

@@ -24,7 +24,7 @@ from fedn_py.transport.codec_fields import raw_digest
 from fedn_py.transport.completion import in_thread, to_the_end
 from fedn_py.transport.landing import Landing
 from fedn_py.transport.overlap import store_as_they_come
-from fedn_py.transport.parts import Chunk, part_reader, write_part
+from fedn_py.transport.parts import Chunk, FramedChunk, framed, part_reader, write_part
 from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
 from fedn_py.transport.streams import END
 from fedn_py.wire.v1 import network_pb2, transfer_pb2
@@ -195,10 +195,10 @@ async def _size_of(source: Path | Bytes) -> int:
     return memoryview(source).nbytes
 
 
-async def _read(source: Path | Bytes, offset: int) -> AsyncIterator[Chunk]:
+async def _read(source: Path | Bytes, offset: int) -> AsyncIterator[FramedChunk]:
     if not isinstance(source, Path):
         for piece in pieces(memoryview(source).cast("B")[offset:]):
-            yield piece
+            yield framed(piece)
         return
     file = await in_thread(_open_at, source, offset)
     ahead = asyncio.ensure_future(in_thread(_next_chunks, file))
@@ -218,9 +218,10 @@ def _open_at(path: Path, offset: int) -> BinaryIO:
     return file
 
 
-def _next_chunks(file: BinaryIO) -> list[bytes]:
+def _next_chunks(file: BinaryIO) -> list[FramedChunk]:
     """Read a few chunks at once: changing to a worker thread and back costs as much as reading one."""
-    return list(itertools.islice(iter(lambda: file.read(CHUNK_BYTES), b""), _READ_AT_ONCE))
+    read = iter(lambda: file.read(CHUNK_BYTES), b"")
+    return [framed(chunk) for chunk in itertools.islice(read, _READ_AT_ONCE)]
 
 
 def _write_start(start: UploadStart) -> transfer_pb2.UploadStart:

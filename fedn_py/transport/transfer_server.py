@@ -23,11 +23,11 @@ from fedn_py.transport.chunks import (
     TooManyTransfers,
     UploadStart,
     WrongOffset,
-    pieces,
 )
 from fedn_py.transport.codec_fields import raw_digest
 from fedn_py.transport.overlap import store_as_they_come
-from fedn_py.transport.parts import Chunk, part_reader, write_part
+from fedn_py.transport.parts import FramedChunk, part_reader, write_part
+from fedn_py.transport.shared_reads import SharedReads
 from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.status import refusals
 from fedn_py.transport.streams import END, PeerTooSlow, open_for_answers
@@ -106,7 +106,7 @@ class TransferService:
         self._source, self._spool, self._sink, self._admit = source, spool, sink, admit
         self._status = status or spool.held
         self._places = places or TransferPlaces()
-        self._turns = Turns()
+        self._reads, self._turns = SharedReads(source), Turns()
         self._stall_s = stall_s
         self._roles = roles
         self.sent_bytes = 0
@@ -171,16 +171,12 @@ class TransferService:
         await open_for_answers(context)
         async with self._turns.taken():
             await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
-            stream = self._source.get(digest, offset=offset)
-            try:
-                async for data in stream:
-                    for chunk in pieces(data):
-                        await self._write(context, chunk)
-                        self.sent_bytes += len(chunk)
-            finally:
-                await _close(stream)
+            async with contextlib.aclosing(self._reads.parts(digest, offset)) as parts:
+                async for part in parts:
+                    await self._write(context, part)
+                    self.sent_bytes += part.size
 
-    async def _write(self, context: Context, part: pb.DownloadPart | Chunk) -> None:
+    async def _write(self, context: Context, part: pb.DownloadPart | FramedChunk) -> None:
         try:
             async with asyncio.timeout(self._stall_s):
                 await context.write(part)
@@ -258,10 +254,3 @@ def _stalled(stall_s: float) -> PeerTooSlow:
     return PeerTooSlow(
         f"the transfer has not moved for {stall_s:g} s", remedy="Check the connection; it goes on where it stopped."
     )
-
-
-async def _close(stream: AsyncIterator[bytes]) -> None:
-    # A generator that reads a file or a connection lets go of it now, not when it is collected.
-    close = getattr(stream, "aclose", None)
-    if close is not None:
-        await close()

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fedn_py.transport.parts import part_reader, write_part
+from fedn_py.transport.parts import FramedChunk, framed, part_reader, write_part
 from fedn_py.wire.v1 import network_pb2, transfer_pb2
 
 KINDS: tuple[type[Message], ...] = (transfer_pb2.UploadPart, transfer_pb2.DownloadPart, network_pb2.UpdatePart)
@@ -30,8 +30,8 @@ def as_read(kind: type[Message], wire: bytes) -> bytes | Message:
 def test_a_chunk_is_written_and_read_as_the_generated_class_does(kind: Any, size: int) -> None:
     chunk = bytes(range(256)) * (size // 256) + bytes(size % 256)
     wire = kind(chunk=chunk).SerializeToString()
-    assert write_part(chunk) == wire
-    assert write_part(memoryview(chunk)) == wire
+    assert framed(chunk) == framed(memoryview(chunk)) == FramedChunk(wire, size)
+    assert write_part(framed(chunk)) == wire
     assert as_read(kind, wire) == chunk
 
 
@@ -72,6 +72,6 @@ def test_whatever_comes_is_taken_or_refused_as_the_generated_class_does(wire: by
 
 
 def test_a_chunk_is_a_view_of_its_message() -> None:
-    wire = write_part(b"x" * 1000)
+    wire = framed(b"x" * 1000).wire
     part = part_reader(transfer_pb2.UploadPart)(wire)
     assert part.obj is wire

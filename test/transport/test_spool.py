@@ -12,7 +12,7 @@ import pytest
 from grpc_network import a_spool, digest_of
 
 from fedn_py.transport.chunks import DigestMismatch, UploadMismatch, UploadStart, WrongOffset
-from fedn_py.transport.parts import part_reader, write_part
+from fedn_py.transport.parts import framed, part_reader
 from fedn_py.transport.spool import (
     Spool,
     SpoolBroken,
@@ -337,7 +337,7 @@ def test_a_stream_that_is_cancelled_in_the_middle_of_a_write_leaves_count_and_by
 
 
 def test_what_is_held_in_memory_is_the_message_that_came_and_no_copy_of_it(tmp_path: Path) -> None:
-    wires = [write_part(DATA[:50_000]), write_part(DATA[50_000:])]
+    wires = [framed(DATA[:50_000]).wire, framed(DATA[50_000:]).wire]
     parts = [part_reader(network_pb2.UpdatePart)(wire) for wire in wires]
 
     async def story(spool: Spool) -> None:
