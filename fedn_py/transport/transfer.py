@@ -5,7 +5,7 @@ A transfer is given up after a number of attempts in a row that moved nothing.
 """
 
 import asyncio
-import itertools
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -200,28 +200,51 @@ async def _read(source: Path | Bytes, offset: int) -> AsyncIterator[FramedChunk]
         for piece in pieces(memoryview(source).cast("B")[offset:]):
             yield framed(piece)
         return
-    file = await in_thread(_open_at, source, offset)
-    ahead = asyncio.ensure_future(in_thread(_next_chunks, file))
+    file = _FileInBatches(source, offset)
+    ahead: asyncio.Future[list[FramedChunk]] | None = asyncio.ensure_future(in_thread(file.read))
     try:
-        while chunks := await ahead:
-            ahead = asyncio.ensure_future(in_thread(_next_chunks, file))
+        while ahead is not None:
+            chunks = await ahead
+            ahead = None if file.at_end else asyncio.ensure_future(in_thread(file.read))
             for chunk in chunks:
                 yield chunk
     finally:
-        await to_the_end(asyncio.gather(ahead, return_exceptions=True))
+        if ahead is not None:
+            await to_the_end(asyncio.gather(ahead, return_exceptions=True))
         file.close()
 
 
-def _open_at(path: Path, offset: int) -> BinaryIO:
-    file = path.open("rb", buffering=0)
-    file.seek(offset)
-    return file
+class _FileInBatches:
+    """A file from an offset on, in batches of chunks: to change to a worker thread and back costs as much as to read.
 
+    Attributes:
+        at_end: whether all was read.
+    """
 
-def _next_chunks(file: BinaryIO) -> list[FramedChunk]:
-    """Read a few chunks at once: changing to a worker thread and back costs as much as reading one."""
-    read = iter(lambda: file.read(CHUNK_BYTES), b"")
-    return [framed(chunk) for chunk in itertools.islice(read, _READ_AT_ONCE)]
+    def __init__(self, path: Path, offset: int) -> None:
+        self._path, self._offset = path, offset
+        self._file: BinaryIO | None = None
+        self._left = 0
+        self.at_end = False
+
+    def read(self) -> list[FramedChunk]:
+        """Read the next few chunks; blocking."""
+        if self._file is None:
+            self._file = self._path.open("rb", buffering=0)
+            self._left = self._file.seek(0, os.SEEK_END) - self._file.seek(self._offset)
+        chunks: list[FramedChunk] = []
+        while not self.at_end and len(chunks) < _READ_AT_ONCE:
+            chunk = self._file.read(CHUNK_BYTES)
+            self._left -= len(chunk)
+            self.at_end = not chunk or self._left <= 0
+            if chunk:
+                chunks.append(framed(chunk))
+        return chunks
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
 
 
 def _write_start(start: UploadStart) -> transfer_pb2.UploadStart:
