@@ -128,14 +128,14 @@ class OrderCancelled:
 
 @dataclass(frozen=True, slots=True)
 class ObjectsFetched:
-    """The objects that an order names are here."""
+    """The objects that an order names are here, or its model has begun to come."""
 
     generation: Generation
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectsNotFetched:
-    """The objects that an order names cannot be had."""
+    """The objects that an order names cannot be had, or the rest of its model cannot."""
 
     generation: Generation
     reason: str
