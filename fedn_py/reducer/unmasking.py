@@ -5,8 +5,9 @@ Masked sums and sealed streams are read where the store has them, or copied to s
 model is made.
 
 Memory: 12 bytes a parameter (a cell's sums as int32, the total as int64), whatever the number of cells, and a few
-MiB. A cell cannot be taken out of the total again, so a total holds what one call of ``open_cells`` opened, and a
-model is made of exactly that: where other cells make the model, they are opened again, which gives the same sums.
+MiB; of a single cell 4, as its sums are the total. A cell cannot be taken out of the total again, so a total holds
+what one call of ``open_cells`` opened, and a model is made of exactly that: where other cells make the model, they are
+opened again, which gives the same sums.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ import numpy as np
 from fedn_py.aggregation.weighted_sum import TooLittleMemory
 from fedn_py.errors import OwnFault
 from fedn_py.identity import Digest
-from fedn_py.masking.fixed_point import Encoding, Floats, OpenedTail, decoded_mean, decoded_metrics
+from fedn_py.masking.fixed_point import Encoding, Floats, Integers, OpenedTail, decoded_mean, decoded_metrics
 from fedn_py.model.pieces import PIECE
 from fedn_py.model.vector import apply_mean
 from fedn_py.protocol.masked.options import GIVEN
@@ -55,16 +56,21 @@ class OpenedCells:
 
     Attributes:
         outcomes: by ctx, of each cell that was asked for.
+
+    Args:
+        cells: how many are to be opened.
     """
 
-    def __init__(self, encoding: Encoding) -> None:
+    def __init__(self, encoding: Encoding, cells: int) -> None:
         self.encoding = encoding
         self.outcomes: dict[bytes, CellOutcome] = {}
         size = encoding.n_parameters
-        try:
-            self._total = np.zeros(size, np.int64)
-        except MemoryError as fault:
-            raise TooLittleMemory(size * 8) from fault
+        self._total: Integers = np.empty(0, np.int32)
+        if cells > 1:
+            try:
+                self._total = np.zeros(size, np.int64)
+            except MemoryError as fault:
+                raise TooLittleMemory(size * 8) from fault
         self._weight = 0
         self._clients = 0
         self._metrics = (0,) * len(encoding.metric_bounds)
@@ -80,8 +86,11 @@ class OpenedCells:
         return self._weight * self.encoding.weight_unit
 
     def add(self, sums: Sums, tail: OpenedTail, clients: int) -> None:
-        """Add a cell of so many clients that passed all checks."""
-        np.add(self._total, sums, self._total)
+        """Add a cell of so many clients that passed all checks; the sums of a single cell are kept, not copied."""
+        if len(self._total):
+            np.add(self._total, sums, self._total)
+        else:
+            self._total = sums
         self._clients += clients
         self._weight += tail.weight
         self._metrics = tuple(one + other for one, other in zip(self._metrics, tail.metrics, strict=True))
@@ -158,7 +167,7 @@ async def open_cells(
         DiskFull, DiskFailed: of the scratch folder.
         TooLittleMemory: for the sums.
     """
-    opened = OpenedCells(encoding)
+    opened = OpenedCells(encoding, len(cells))
     try:
         sums: Sums = np.empty(encoding.n_parameters, np.int32)
     except MemoryError as fault:
