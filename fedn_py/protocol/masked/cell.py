@@ -13,6 +13,7 @@ This module has the phase of the keys, and who comes and goes; ``cell_updates.py
 ``cell_members.py`` what members say of them, ``cell_closing.py`` what follows from both.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -173,18 +174,18 @@ def _take_offer(state: Combiner, event: KeysOffered) -> Result:
         raise UnexpectedEvent(work, event)
     if client not in work.training | work.gone:
         raise UnexpectedEvent(work, event)
-    _check_alone(event.offer, [offer for other, offer in work.offers.items() if other != client])
+    _check_alone(client, event.offer, work.offers)
     work = replace(work, asked=work.asked - {client}, offers={**work.offers, client: event.offer})
     return _settle_keys(replace(state, work=work))
 
 
-def _check_alone(offer: Offer, others: list[Offer]) -> None:
+def _check_alone(client: ClientId, offer: Offer, offers: Mapping[ClientId, Offer]) -> None:
     """Refuse what would spoil a committee for everybody else in it."""
-    keys = {key.epk for key in offer.keys}
-    for other in others:
-        if (other.client.token_id, other.client.index) == (offer.client.token_id, offer.client.index):
-            raise EntryConflict(other.client, offer.client)
-        if any(key.epk in keys for key in other.keys):
+    keys, mine = {key.epk for key in offer.keys}, offer.client
+    for who, other in offers.items():  # gone through once for each client: most are told apart by a number
+        if other.client.index == mine.index and other.client.token_id == mine.token_id and who != client:
+            raise EntryConflict(other.client, mine)
+        if keys and other.keys and who != client and any(key.epk in keys for key in other.keys):
             raise DuplicateMember("another client has offered this key")
 
 
