@@ -2,11 +2,14 @@
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from fedn_py.transport.parts import Chunk
+
+_WRITTEN_AHEAD_BYTES = 16 * 1024**2
 
 
 class HeldBytes(Protocol):
@@ -80,6 +83,7 @@ class DiskBytes:
         self._path = path
         self._file: BinaryIO | None = None
         self._hash = hashlib.sha256()
+        self._written = self._on_its_way = 0
 
     def append(self, chunk: Chunk) -> None:
         """Add bytes, or raise OSError."""
@@ -88,6 +92,13 @@ class DiskBytes:
             self._path.chmod(0o600)
         self._file.write(chunk)
         self._hash.update(chunk)
+        self._written += len(chunk)
+        if self._written - self._on_its_way >= _WRITTEN_AHEAD_BYTES and hasattr(os, "posix_fadvise"):
+            # Linux begins to write such pages, and drops none that is not written yet: a store that takes the file
+            # and syncs it has little left to wait for.
+            fresh = self._written - self._on_its_way
+            os.posix_fadvise(self._file.fileno(), self._on_its_way, fresh, os.POSIX_FADV_DONTNEED)
+            self._on_its_way = self._written
 
     def flush(self) -> None:
         """Write out what the file still buffers and let go of its handle."""
