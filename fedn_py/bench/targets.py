@@ -35,6 +35,11 @@ TARGETS = (
 NAMES = tuple(target.name for target in TARGETS)
 
 
+def memory_bound(model_bytes: int) -> int:
+    """Return what a reducer and a combiner may hold beside what they hold at rest, for any number of clients."""
+    return 3 * model_bytes + 64 * 1024**2
+
+
 def wanted(names: Sequence[str] = NAMES) -> list[Wanted]:
     """Return what is measured, for the sizes of these names."""
     return [
@@ -71,7 +76,7 @@ def show(kept: KeptPoints, out: Path) -> None:
 
 
 def _table(points: Sequence[Point]) -> str:
-    columns = ("work", "", "target, s", "round, s", "limit, s", "ratio", "memory above idle: reducer, combiner")
+    columns = ("work", "", "target, s", "round, s", "limit, s", "ratio", "memory above idle: reducer, combiner; bound")
     rows = [
         (
             one["work"],
@@ -80,7 +85,8 @@ def _table(points: Sequence[Point]) -> str:
             f"{one['median_s']:.3f} ({one['min_s']:.3f} to {one['max_s']:.3f})",
             f"{one['limit_s']:.3f}",
             f"{100 * one['ratio_to_limit']:.0f} %",
-            ", ".join(f"{_grown(one, role):,.0f} MB" for role in ("reducer", "combiner")),
+            ", ".join(f"{_grown(one, role):,.0f} MB" for role in ("reducer", "combiner"))
+            + f"; {memory_bound(one['model_bytes']) / 1e6:,.0f} MB",
         )
         for one in points
     ]

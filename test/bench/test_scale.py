@@ -129,7 +129,7 @@ def test_the_targets_are_the_issue_s_sizes_beside_what_was_measured(tmp_path: Pa
     ]
     assert measured[-1].combiners == 2
     text = (tmp_path / "performance.md").read_text()
-    assert "| 10 x 1 MB | plain | 0.1 | 0.100 (0.100 to 0.100) | 0.050 | 50 % | 2 MB, 2 MB |" in text
+    assert "| 10 x 1 MB | plain | 0.1 | 0.100 (0.100 to 0.100) | 0.050 | 50 % | 2 MB, 2 MB; 70 MB |" in text
     assert len(TARGETS) == 5
 
 
