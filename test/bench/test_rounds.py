@@ -42,25 +42,19 @@ def assert_whole(found: dict[str, Any]) -> None:
 
 
 @pytest.mark.system
-def test_plain_rounds_are_measured_and_told(tmp_path: Path) -> None:
-    found, told = measured(tmp_path, RoundBench(clients=3, params=10_000, rounds=1))
+def test_masked_rounds_are_measured_and_come_out_to_the_last_bit(tmp_path: Path) -> None:
+    found, told = measured(tmp_path, RoundBench(clients=3, params=10_000, rounds=1, masking="pet"))
     assert_whole(found)
-    assert (found["clients"], found["model_bytes"], found["masking"]) == (3, 40_000, "none")
+    assert (found["clients"], found["model_bytes"], found["masking"], found["tls"]) == (3, 40_000, "pet", True)
+    assert "unmasking" in found["phases_s"]
     assert told[-1] == "2 of 2 rounds are done"
 
 
 @pytest.mark.system
-def test_masked_rounds_come_out_to_the_last_bit_too(tmp_path: Path) -> None:
-    found, _ = measured(tmp_path, RoundBench(clients=3, params=10_000, rounds=1, masking="pet"))
-    assert_whole(found)
-    assert "unmasking" in found["phases_s"]
-
-
-@pytest.mark.system
-def test_rounds_go_without_tls_and_with_lean_clients(tmp_path: Path) -> None:
+def test_plain_rounds_are_measured_without_tls_and_with_lean_clients(tmp_path: Path) -> None:
     found, _ = measured(tmp_path, RoundBench(clients=3, params=10_000, rounds=2, tls=False, lean=True))
     assert_whole(found)
-    assert (found["tls"], found["lean"]) == (False, True)
+    assert (found["masking"], found["tls"], found["lean"]) == ("none", False, True)
     models = [file.stat().st_nlink for file in (tmp_path / "shared-models").iterdir()]
     assert models == [4]  # of the newest: the shared copy and each client's own link
 
