@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _HEIGHT = 340, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 62, 34, 44
+_WIDTH, _HEIGHT = 350, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 72, 34, 44
 _COLOURS = ("#0b5fa5", "#b3421b", "#4d7c0f", "#6b21a8")
 _STYLE = (
     "text{font:12px sans-serif;fill:#222}.small{font-size:11px;fill:#444}.title{font-size:13px;font-weight:bold}"
