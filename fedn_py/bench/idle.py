@@ -17,6 +17,7 @@ from fedn_py.bench.idle_crowd import ACKNOWLEDGED, IdlePlan, IdleReport, read_re
 from fedn_py.bench.network import BenchNetwork, Tell, running_network
 from fedn_py.bench.rounds import made_work
 from fedn_py.bench.usage import available_memory_bytes
+from fedn_py.identity import SessionId
 from fedn_py.reducer.control import RoundView, SessionOptions
 
 _ANSWER_WITHIN_S = 300.0
@@ -73,8 +74,9 @@ def measure_idle(bench: IdleBench, folder: Path, tell: Tell) -> dict[str, Any]:
         time.sleep(bench.heartbeat_s)
         resting = running.usage()["combiner"].cpu_s - full.cpu_s
         tell("giving all of them a task")
-        round_ = _given_a_task(running, bench, folder)
+        session = _given_a_task(running, bench, folder)
         told = [_reported(running, file) for file in reports]
+        round_ = _ended(running, session, bench)
     last = max(report.last_task for report in told)
     return {
         "clients": bench.clients,
@@ -109,7 +111,7 @@ def _start_clients(running: BenchNetwork, bench: IdleBench) -> list[Path]:
     return reports
 
 
-def _given_a_task(running: BenchNetwork, bench: IdleBench, folder: Path) -> RoundView:
+def _given_a_task(running: BenchNetwork, bench: IdleBench, folder: Path) -> SessionId:
     """Start a session whose only attempt at its only round ends when all have said that they do not do it."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         package, seed = made_work(Path(scratch), params=1)
@@ -122,13 +124,15 @@ def _given_a_task(running: BenchNetwork, bench: IdleBench, folder: Path) -> Roun
             validate=False,
             max_attempts=1,
         )
-    session = running.api.start_session(options)
+    return running.api.start_session(options).id
 
-    def ended() -> RoundView | None:
-        rounds = running.api.rounds(session.id)
-        return rounds[0] if rounds and rounds[0].status != "running" else None
 
-    found = running.awaited("the end of the round", ended, _LOOK_EVERY_S)
+def _ended(running: BenchNetwork, session: SessionId, bench: IdleBench) -> RoundView:
+    """Wait for the end of the round: by looking at the session, as all of a round's clients are costly to look at."""
+    running.awaited(
+        "the end of the round", lambda: running.api.session(session).status != "running" or None, _LOOK_EVERY_S
+    )
+    (found,) = running.api.rounds(session)
     acknowledged = sum(ACKNOWLEDGED in one.reason for one in found.excluded)
     if acknowledged != bench.clients:
         raise BenchFailed(
