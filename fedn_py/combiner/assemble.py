@@ -27,6 +27,7 @@ from fedn_py.identity import CombinerName, InstanceId
 from fedn_py.protocol.combiner import step
 from fedn_py.protocol.combiner_work import Combiner
 from fedn_py.protocol.messages import CombinerHello
+from fedn_py.runtime.allocator import keep_little
 from fedn_py.runtime.credential_files import read_server
 from fedn_py.runtime.https_server import HttpsServer, serve_https
 from fedn_py.runtime.lifetimes import work_until
@@ -60,7 +61,7 @@ class MetricsTokenEmpty(OwnFault):
 
 _GRACE_S = 1.0
 _IDLE_UPLOAD_S = 600.0
-_MEMORY_WAIT_S = 1.0
+_MEMORY_WAIT_S = 3.0
 _TICKET_WAIT_S = 2.0
 _OTHER_FILES = 256
 
@@ -74,6 +75,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         StoreUnavailable, StoreMisconfigured: of the object store of its settings.
         CannotListen, MetricsTokenEmpty: of its metrics.
     """
+    keep_little()
     async with contextlib.AsyncExitStack() as closing:
         certificate = read_server_certificate(settings.certificate.certificate_file, settings.certificate.key_file)
         metrics = CombinerMetrics()
