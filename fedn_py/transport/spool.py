@@ -14,6 +14,7 @@ import errno
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedn_py.errors import OwnFault, PeerFault
@@ -29,6 +30,10 @@ _PART = ".part"
 
 MOST_RECEIVING = 64
 """How many uploads are received at once unless said otherwise."""
+
+
+_QUICK_BYTES_A_SECOND = 32 * 1024 * 1024
+"""Where uploads come in as quickly as this, what waits for memory would not come in sooner on disk."""
 
 
 class SpoolFull(OwnFault):
@@ -63,7 +68,8 @@ class Spool:
         most_receiving: how many are received at once; a further one waits before its first byte, since each costs
             some MiB of buffers on its way. Quick ones wait for each other sooner.
         alone_bytes: an upload of at most so many bytes is held in memory, whatever the budget, when no other is.
-        memory_wait_s: memory that is taken is waited for while some of it is given back at least this often.
+        memory_wait_s: memory that is taken is waited for while some of it is given back at least this often, while
+            what is in it comes in quickly, and while the disk has no room either. 0 for no wait.
         idle_s: an upload without a writer for so long gives way when room is needed.
         clock: seconds, monotonic.
 
@@ -89,7 +95,10 @@ class Spool:
         self.turns = Turns(min(QUICK, most_receiving), most=most_receiving)
         self.received_bytes = 0
         self._alone_bytes = alone_bytes
-        self._memory_queue = _MemoryQueue(self._fits_in_memory, memory_wait_s)
+        self._quick_bytes = int(memory_wait_s * _QUICK_BYTES_A_SECOND)
+        self._memory_queue = _MemoryQueue(
+            self._fits_in_memory, self._goes_to_disk, lambda: self.received_bytes, memory_wait_s
+        )
         self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
         self._most_uploads, self._idle_s, self._clock = most_uploads, idle_s, clock
         self._uploads: dict[tuple[str, str], _Upload] = {}
@@ -126,7 +135,7 @@ class Spool:
         if key not in self._uploads:
             if start.offset != 0:
                 raise WrongOffset(start.offset, 0)
-            async with self._memory_queue.room_for(start.size) as in_memory:
+            async with self._memory_queue.room_for(start.size, lambda: key in self._uploads) as in_memory:
                 if key not in self._uploads:  # a newer stream of it may have been quicker
                     self._add(key, start, in_memory=in_memory)
         upload = self._uploads[key]
@@ -177,6 +186,11 @@ class Spool:
         self._uploads[key] = _Upload(key, start, held, self._clock)
 
     def _make_room(self, size: int) -> None:
+        self._let_idle_go(size)
+        if not self._has_room(size):
+            raise self._full(size)
+
+    def _let_idle_go(self, size: int) -> None:
         """Let idle uploads go, the longest idle first, until one of this size has a place."""
         idle = sorted(
             (one for one in self._uploads.values() if one.idle_since(self._clock() - self._idle_s)),
@@ -188,12 +202,21 @@ class Spool:
             del self._uploads[upload.key]
             upload.forget()
             self._memory_queue.freed()
-        if not self._has_room(size):
-            raise self._full(size)
 
     def _has_room(self, size: int) -> bool:
         fits = self._fits_in_memory(size) or self.disk_held + size <= self._disk_bytes
         return fits and len(self._uploads) < self._most_uploads
+
+    def _goes_to_disk(self, size: int, came: int) -> bool:
+        """Say whether an upload that has waited for memory in vain does better on disk, or can be nowhere.
+
+        While others come in quickly it would only take from their speed there; and while the disk is full as well, it
+        waits for whichever is free first.
+        """
+        self._let_idle_go(size)
+        if self._memory_bytes < size > self._alone_bytes and size > self._disk_bytes:
+            return True
+        return self.disk_held + size <= self._disk_bytes and came < self._quick_bytes
 
     def _fits_in_memory(self, size: int) -> bool:
         held = self.memory_held
@@ -241,24 +264,45 @@ async def open_spool(
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """One who waits for memory."""
+
+    size: int
+    turn: asyncio.Future[None]
+    is_needless: Callable[[], bool]
+
+
 class _MemoryQueue:
     """Who waits for memory, first come first served.
 
     Args:
         fits: says whether so many bytes are free.
-        wait_s: how long nothing may be freed until somebody has waited in vain.
+        is_vain: says whether to give up waiting for so many bytes, when for ``wait_s`` none were freed; it is told how
+            many came in since.
+        received: bytes that came in so far.
     """
 
-    def __init__(self, fits: Callable[[int], bool], wait_s: float) -> None:
-        self._fits, self._wait_s = fits, wait_s
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+    def __init__(
+        self,
+        fits: Callable[[int], bool],
+        is_vain: Callable[[int, int], bool],
+        received: Callable[[], int],
+        wait_s: float,
+    ) -> None:
+        self._fits, self._is_vain, self._received, self._wait_s = fits, is_vain, received, wait_s
+        self._waiting: deque[_Waiting] = deque()
         self._times_freed = 0
 
     @contextlib.asynccontextmanager
-    async def room_for(self, size: int) -> AsyncIterator[bool]:
-        """Wait for memory and say whether it is there; it must be taken before the context ends, without a wait."""
+    async def room_for(self, size: int, is_needless: Callable[[], bool]) -> AsyncIterator[bool]:
+        """Wait for memory and say whether it is there; it must be taken before the context ends, without a wait.
+
+        Args:
+            is_needless: says, when a context ends, that it need not be waited for any more.
+        """
         try:
-            yield await self._come(size)
+            yield await self._come(size, is_needless)
         finally:
             self._go_on()
 
@@ -267,28 +311,29 @@ class _MemoryQueue:
         self._times_freed += 1
         self._go_on()
 
-    async def _come(self, size: int) -> bool:
+    async def _come(self, size: int, is_needless: Callable[[], bool]) -> bool:
         if not self._waiting and self._fits(size):
             return True
         if not self._wait_s:
             return False
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
+        waiting = _Waiting(size, turn, is_needless)
+        self._waiting.append(waiting)
         try:
             while not turn.done():
-                before = self._times_freed
+                freed, received = self._times_freed, self._received()
                 await asyncio.wait({turn}, timeout=self._wait_s)
-                if self._times_freed == before:
+                if self._times_freed == freed and self._is_vain(size, self._received() - received):
                     break
             return turn.done()
         finally:
-            self._waiting.remove((size, turn))
+            self._waiting.remove(waiting)
 
     def _go_on(self) -> None:
-        if self._waiting:
-            size, turn = self._waiting[0]
-            if not turn.done() and self._fits(size):
-                turn.set_result(None)
+        for place, waiting in enumerate(self._waiting):
+            is_next = place == 0 and self._fits(waiting.size)
+            if not waiting.turn.done() and (is_next or waiting.is_needless()):
+                waiting.turn.set_result(None)
 
 
 class Incoming:

@@ -106,6 +106,44 @@ def test_what_waited_for_memory_in_vain_goes_to_disk(tmp_path: Path) -> None:
     run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=0.01)
 
 
+def test_what_finds_room_neither_in_memory_nor_on_disk_waits_for_either_to_be_free(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        in_memory = await received(spool, upload_id="01" * 8)
+        on_disk = await received(spool, upload_id="02" * 8)
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), len(DATA))
+        waiting = [asyncio.ensure_future(received(spool, upload_id=f"{number:02}" * 8)) for number in (3, 4)]
+        await asyncio.sleep(0.05)  # several times what is waited for memory alone
+        assert not any(one.done() for one in waiting)
+        await in_memory.discard()
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await on_disk.discard()
+        await asyncio.gather(*waiting)
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), len(DATA))
+        with pytest.raises(SpoolFull):  # larger than either can ever hold
+            await received(spool, DATA + b"x", upload_id="05" * 8)
+
+    run(tmp_path, story, memory_bytes=len(DATA), disk_bytes=len(DATA), memory_wait_s=0.01)
+
+
+def test_while_others_come_in_quickly_what_waits_for_memory_is_not_sent_to_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedn_py.transport.spool._QUICK_BYTES_A_SECOND", 10)
+
+    async def story(spool: Spool) -> None:
+        incoming = await spool.begin("anna", start(DATA, upload_id="01" * 8))
+        waiting = asyncio.ensure_future(received(spool, upload_id="02" * 8))
+        for position in range(0, len(DATA), 5_000):
+            await incoming.append(DATA[position : position + 5_000])
+            await asyncio.sleep(0.06)  # 20 times: more than twice what is waited for memory alone
+            assert not waiting.done()
+        await (await incoming.finish()).discard()
+        await waiting
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), 0)
+
+    run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=0.5)
+
+
 def test_who_gives_up_waiting_for_memory_is_in_nobody_s_way(tmp_path: Path) -> None:
     async def story(spool: Spool) -> None:
         first = await received(spool, upload_id="01" * 8)
