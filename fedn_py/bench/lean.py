@@ -1,11 +1,12 @@
 """Clients that hold no model in memory, and among them one copy of the global model on disk: for the largest models.
 
-They download, train and send as all clients do. But the trained model is written piece by piece, by one client of a
-process after the other; and what a client has downloaded, and found to be what its digest says, gives way to a hard
-link to the copy that all share.
+They download, train and send as all clients do. But the trained model is written piece by piece, by one client after
+the other, so that updates come no faster than a combiner adds them; and what a client has downloaded, and found to be
+what its digest says, gives way to a hard link to the copy that all share.
 """
 
 import asyncio
+import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +24,7 @@ class LeanLearner:
     """Trains by adding a constant to a file of float32 weights; implements ``Learner``.
 
     Args:
-        turn: held while one of this process's clients trains.
+        turn: of this process, to ask for the turn of all processes.
         shared: folder of the global models that all clients link to.
     """
 
@@ -35,8 +36,13 @@ class LeanLearner:
         """Add the constant to every weight."""
         await in_thread(share, base, self._shared)
         async with self._turn:
-            await in_thread(add_to_all, base, out_model, self._constant)
+            await in_thread(self._train_alone, base, out_model)
         return Learned(self._samples, {})
+
+    def _train_alone(self, base: Path, out_model: Path) -> None:
+        with self._shared.with_name(f"{self._shared.name}.turn").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            add_to_all(base, out_model, self._constant)
 
     async def validate(self, model: Path, task: LearningTask, fetch: Fetch) -> Learned:  # noqa: ARG002
         """Measure nothing."""
