@@ -50,10 +50,11 @@ def run_combiner(config: FileOption = None) -> None:
     Example: fedn-py run combiner -c combiner.yaml
     """
     from fedn_py.combiner.assemble import run_combiner as serve
-    from fedn_py.runtime.processes import keep_memory_private, run_until_stopped
+    from fedn_py.runtime.processes import collect_garbage_seldom, keep_memory_private, run_until_stopped
     from fedn_py.settings import CombinerSettings
 
     keep_memory_private()
+    collect_garbage_seldom()
     settings = _load(CombinerSettings, config)
     _log_as("combiner", settings.name, settings.logging)
     run_until_stopped(lambda stop: serve(settings, stop))

@@ -11,6 +11,7 @@ Rules it keeps:
 A masked cell has states of its own, whose rules are in ``masked/cell.py``.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TypeVar, assert_never
 
@@ -256,14 +257,20 @@ def _begin(state: Combiner, work: Preparing) -> Result:
     match order:
         case CellOrder():
             collecting = Collecting(order, training=frozenset(order.clients))
-            sent = [SendTask(c, _task_of(order)) for c in order.clients if c in state.attached]
+            sent = _send_to_all(order, state.attached)
             begun: Work = collecting
         case ValidationOrder():
             begun = Validating(order, waiting=frozenset(order.clients))
-            sent = [SendTask(c, _task_of(order)) for c in order.clients if c in state.attached]
+            sent = _send_to_all(order, state.attached)
     away = [_wait_for(state, order.generation, c) for c in order.clients if c not in state.attached]
     state, effects = _settle(replace(state, work=begun))
     return state, [*sent, *away, *effects]
+
+
+def _send_to_all(order: CellOrder | ValidationOrder, attached: Collection[ClientId]) -> list[Effect]:
+    """Hand all clients of an order that are here one and the same task: it is put into bytes once for all."""
+    task = _task_of(order)
+    return [SendTask(client, task) for client in order.clients if client in attached]
 
 
 def _task_of(order: CellOrder | ValidationOrder) -> TrainTask | ValidateTask:
@@ -280,10 +287,10 @@ def _wait_for(state: Combiner, generation: Generation, client: ClientId) -> Effe
 
 def _attach(state: Combiner, client: ClientId) -> Result:
     match state.work:
-        case Collecting(training=training, gone=gone, closing=False) as work if client in training | gone:
+        case Collecting(training=training, gone=gone, closing=False) as work if client in training or client in gone:
             work = replace(work, training=training | {client}, gone=gone - {client})
             return replace(state, work=work), [SendTask(client, _task_of(work.order))]
-        case Validating(waiting=waiting, gone=gone) as validating if client in waiting | gone:
+        case Validating(waiting=waiting, gone=gone) as validating if client in waiting or client in gone:
             validating = replace(validating, waiting=waiting | {client}, gone=gone - {client})
             return replace(state, work=validating), [SendTask(client, _task_of(validating.order))]
         case _:
@@ -382,7 +389,7 @@ def _task_not_done(state: Combiner, event: TaskNotDone) -> Result:
         raise UnexpectedEvent(work, event)
     exclusion = Exclusion(client, event.reason, event.log)
     match work:
-        case Collecting(training=training, gone=gone) if client in training | gone:
+        case Collecting(training=training, gone=gone) if client in training or client in gone:
             work = replace(
                 work,
                 training=training - {client},
@@ -390,7 +397,7 @@ def _task_not_done(state: Combiner, event: TaskNotDone) -> Result:
                 excluded=(*work.excluded, exclusion),
             )
             return _settle(replace(state, work=work))
-        case Validating(waiting=waiting, gone=gone) if client in waiting | gone:
+        case Validating(waiting=waiting, gone=gone) if client in waiting or client in gone:
             return _validated(state, replace(work, excluded=(*work.excluded, exclusion)), client)
         case _:
             raise UnexpectedEvent(work, event)
@@ -404,10 +411,10 @@ def _validated(state: Combiner, work: Validating, client: ClientId) -> Result:
 def _bar(state: Combiner, client: ClientId, reason: str) -> Result:
     """Go on without a client that the operator has revoked; what is in the sum, or being added, stays in it."""
     match state.work:
-        case Collecting(training=training, gone=gone) as work if client in training | gone:
+        case Collecting(training=training, gone=gone) as work if client in training or client in gone:
             work = replace(work, training=training - {client}, gone=gone - {client})
             return _settle(replace(state, work=replace(work, excluded=(*work.excluded, Exclusion(client, reason)))))
-        case Validating(waiting=waiting, gone=gone) as validating if client in waiting | gone:
+        case Validating(waiting=waiting, gone=gone) as validating if client in waiting or client in gone:
             excluded = (*validating.excluded, Exclusion(client, reason))
             return _validated(state, replace(validating, excluded=excluded), client)
         case _:

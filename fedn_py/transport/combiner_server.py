@@ -74,6 +74,8 @@ class CombinerService:
         self._places = places or TransferPlaces()
         self._attendance: Attendance[ToClient] = Attendance()
         self._judgements = Judgements()
+        beat = Heartbeat()
+        self._last_sent: tuple[ToClient, pb.ToClient] = (beat, codec.write_to_client(beat))
 
     @property
     def roles(self) -> Mapping[str, frozenset[Role]]:
@@ -136,13 +138,19 @@ class CombinerService:
             read=context.read,
             write=context.write,
             decode=codec.read_from_client,
-            encode=codec.write_to_client,
+            encode=self._encoded,
             outbox=outbox,
             said=said,
             silence_s=HEARTBEATS_MISSED * self._heartbeat_s,
             idle_s=self._heartbeat_s,
             idle_message=Heartbeat(),
         )
+
+    def _encoded(self, message: ToClient) -> pb.ToClient:
+        """Put a message into words; one that goes to all clients, one after the other, once for all."""
+        if message is not self._last_sent[0]:
+            self._last_sent = (message, codec.write_to_client(message))
+        return self._last_sent[1]
 
     async def _take(self, caller: Caller, context: Context) -> UpdateReceipt:
         first = await read_start(context, self._stall_s, "an update")

@@ -168,6 +168,8 @@ def test_attached_clients_get_their_task_when_the_objects_are_here() -> None:
     assert state.work == Collecting(order, training=frozenset({ANNA, BERT}))
     task = TrainTask(order.plan, GENERATION)
     assert without_progress(effects) == [SendTask(ANNA, task), SendTask(BERT, task)]
+    # One object for all, so that it is put into bytes once.
+    assert len({id(effect.task) for effect in effects if isinstance(effect, SendTask)}) == 1
 
 
 def test_what_the_reducer_signed_of_plain_work_goes_on_to_the_clients() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import io
 import os
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedn_py.errors import OwnFault
-from fedn_py.runtime.processes import DidNotStop, explain, run_until_stopped
+from fedn_py.runtime.processes import DidNotStop, collect_garbage_seldom, explain, run_until_stopped
 
 
 def test_a_signal_asks_the_process_to_stop_and_it_ends_in_good_order() -> None:
@@ -133,3 +134,15 @@ finally:
 """
     ((_, dumpable, core),) = told(script, str(tmp_path / "none.yaml"))
     assert (dumpable, core) == (PRIVATE, "0")
+
+
+def test_garbage_is_looked_for_seldom_and_not_in_what_was_there_before() -> None:
+    before = gc.get_threshold()
+    try:
+        collect_garbage_seldom()
+        assert gc.isenabled()
+        assert all(after > usual for after, usual in zip(gc.get_threshold(), before, strict=True))
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
