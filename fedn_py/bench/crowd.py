@@ -20,7 +20,7 @@ from fedn_py.client.assemble import run_client
 from fedn_py.client.participant import ParticipantLearner
 from fedn_py.client.ports import Learner
 from fedn_py.runtime.logging import configure_logging
-from fedn_py.runtime.processes import keep_memory_private, run_until_stopped
+from fedn_py.runtime.processes import collect_garbage_seldom, keep_memory_private, run_until_stopped
 from fedn_py.settings import ClientSettings, load_settings
 from fedn_py.transport.plaintext import plaintext_on_loopback
 
@@ -72,6 +72,7 @@ async def _run(plan: CrowdPlan, stop: asyncio.Event) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Run the clients of a plan until SIGTERM."""
     keep_memory_private()
+    collect_garbage_seldom()  # hundreds of clients' objects are looked at here, where a daemon has its own
     configure_logging("console", "warning", fields={})
     plan = read_plan(Path(arguments[0]))
     with contextlib.nullcontext() if plan.tls else plaintext_on_loopback():

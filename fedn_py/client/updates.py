@@ -30,7 +30,7 @@ class KeptUpdate:
     Attributes:
         upload_id: names these bytes; it stays the same over cuts and retries.
         before: metrics of the model that was trained from, where the plan asks for some.
-        largest: magnitude of any of its values.
+        largest: magnitude of any of its values, for who masks it; infinite for a plain one, where nobody has looked.
     """
 
     path: Path
@@ -89,7 +89,8 @@ class UpdateFolder:
         Raises:
             WrongShape, MissingTensor, NotFinite: the new model is not of the base's form.
         """
-        kept = replace(await in_thread(self._make, base, model, learned), before=before or {})
+        made = await in_thread(self._make, base, model, learned, is_masked=encoding is not None)
+        kept = replace(made, before=before or {})
         if self._copies is not None:
             copies = self._copies / self._name
             await in_thread(self._copy, copies, plan, model, kept, encoding=encoding, tensors=learned.tensors)
@@ -101,7 +102,7 @@ class UpdateFolder:
         """Remove an update."""
         await in_thread(kept.path.unlink, missing_ok=True)
 
-    def _make(self, base: Path, model: Path, learned: Learned) -> KeptUpdate:
+    def _make(self, base: Path, model: Path, learned: Learned, *, is_masked: bool) -> KeptUpdate:
         for older in self._folder.glob("update-*"):
             older.unlink(missing_ok=True)
         upload_id = secrets.token_hex(16)
@@ -113,7 +114,9 @@ class UpdateFolder:
                 digest.update(content)
                 file.write(content)
                 size += content.nbytes
-                largest = max(largest, largest_magnitude(piece))
+                if is_masked:
+                    largest = max(largest, largest_magnitude(piece))
+        largest = largest if is_masked else math.inf
         said = replace(learned, tensors=None)  # they are not needed any more, and take the model's room
         return KeptUpdate(path, upload_id, size, Digest(digest.hexdigest()), said, largest=largest)
 

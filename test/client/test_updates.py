@@ -16,6 +16,7 @@ from fedn_py.client import updates
 from fedn_py.client.ports import Learned
 from fedn_py.client.updates import KeptUpdate, UpdateFolder
 from fedn_py.identity import ClientName, Generation
+from fedn_py.masking.fixed_point import Encoding
 from fedn_py.model.vector import NotFinite
 
 
@@ -52,7 +53,8 @@ def test_a_model_in_memory_makes_the_update_and_the_copy_that_its_file_would(tmp
     new.unlink()
 
     folder = an_update_folder(tmp_path, tmp_path / "copies")
-    kept = asyncio.run(folder.make(a_plan(), base, folder.new_model_path(), in_memory))
+    encoding = Encoding(5, clip=2.0, n_max=8, weight_cap=10)
+    kept = asyncio.run(folder.make(a_plan(), base, folder.new_model_path(), in_memory, encoding=encoding))
 
     assert list(np.frombuffer(kept.path.read_bytes(), "<f4")) == [1.0] * 5
     assert kept.largest == 1.0
