@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-QUICK = 8
+QUICK = 4
 """So many quick transfers keep a machine busy; more of them only fill buffers, of some MiB each."""
 
 _SLOW_AFTER_S = 2.0
