@@ -226,8 +226,7 @@ class Calls:
         """Return or raise why an update is not worth receiving."""
         if self._masked_updates.takes(header):
             return await self._masked_updates.offer(ClientId(caller.name), header)
-        self._updates.check_offer(header)
-        return None
+        return self._updates.offer(header)
 
     async def update_arrived(self, header: UpdateHeader, caller: Caller, update: SpooledUpload) -> UpdateReceipt:
         """Have a whole update judged; raises SentAway where its client was dismissed since it began."""

@@ -10,6 +10,7 @@ from fedn_py.combiner.shelf import Shelf, the_rest
 from fedn_py.combiner.sums import CellSum, ToldMetrics, summary_of, told_metrics
 from fedn_py.errors import FednError
 from fedn_py.identity import ClientId, Digest, Generation
+from fedn_py.protocol.combiner import NO_LONGER
 from fedn_py.protocol.combiner_work import (
     AddUpdate,
     AnswerUpload,
@@ -108,12 +109,16 @@ class Cells:
 
     # ---- what clients bring
 
-    def check_offer(self, header: UpdateHeader) -> None:
-        """Raise why an update is not worth receiving, as far as its header tells."""
+    def offer(self, header: UpdateHeader) -> UpdateReceipt | None:
+        """Return or raise why an update is not worth receiving, as far as its header tells.
+
+        Of one for which there is no sum nothing is known, its right size neither: not a byte of it is taken.
+        """
         work = self._work.get(header.generation)
-        if work is not None and work.total is not None:
-            work.total.check_offer(header)
-        # An update of another generation is received by its machine, which refuses it by name.
+        if work is None or work.total is None:
+            return UpdateReceipt(accepted=False, reason=NO_LONGER)
+        work.total.check_offer(header)
+        return None
 
     async def judge(self, client: ClientId, header: UpdateHeader, upload: SpooledUpload) -> UpdateReceipt:
         """Have the machine take or refuse a whole update, and free its bytes."""

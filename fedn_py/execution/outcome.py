@@ -23,6 +23,7 @@ from fedn_py.execution.entry_points import EntryPointFault
 from fedn_py.model.dtypes import all_finite, floats_of
 from fedn_py.model.layout import ModelLayout, head_size, parse_layout
 from fedn_py.model.matching import match_arrays
+from fedn_py.model.pieces import PIECE
 from fedn_py.model.vector import NotFinite, difference
 
 MAX_RESULTS_BYTES = 1_048_576
@@ -82,8 +83,10 @@ def check_trained_tensors(tensors: Mapping[str, npt.NDArray[Any]], base: Path) -
             match_arrays(tensors, layout)
             for tensor in layout.float_tensors:
                 values = tensors[tensor.name].reshape(-1)
-                if not all_finite(values if values.dtype.kind == "f" else floats_of(values)):
-                    raise NotFinite(f"tensor {tensor.name!r}")
+                for start in range(0, len(values), PIECE):
+                    piece = values[start : start + PIECE]
+                    if not all_finite(piece if piece.dtype.kind == "f" else floats_of(piece)):
+                        raise NotFinite(f"tensor {tensor.name!r}")
         except PeerFault as fault:
             raise _malformed("train", fault, "") from fault
 

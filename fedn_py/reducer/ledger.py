@@ -219,6 +219,9 @@ class Ledger:
         return True
 
     def _remember(self, collection: Collection, document: Document, record: object) -> None:
+        known = self._written.get((collection, document.key))
+        if known is not None and known.document.version > document.version:
+            return  # a later write was told of first
         self._written[collection, document.key] = _Written(document, record)
         self._written.move_to_end((collection, document.key))
         while len(self._written) > _MOST_REMEMBERED:

@@ -90,6 +90,7 @@ class _Reading:
     async def close(self) -> None:
         """Let go of the source."""
         if self._step is not None:
+            self._step.cancel()  # the source may be waiting for what comes much later, or never
             await to_the_end(asyncio.gather(self._step, return_exceptions=True))
         close = getattr(self._source, "aclose", None)
         if close is not None:

@@ -325,7 +325,7 @@ class _MemoryQueue:
                 await asyncio.wait({turn}, timeout=self._wait_s)
                 if self._times_freed == freed and self._is_vain(size, self._received() - received):
                     break
-            return turn.done()
+            return turn.done() and self._fits(size)
         finally:
             self._waiting.remove(waiting)
 

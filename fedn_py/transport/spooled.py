@@ -10,6 +10,8 @@ from typing import BinaryIO, Protocol
 from fedn_py.transport.parts import Chunk
 
 _WRITTEN_AHEAD_BYTES = 16 * 1024**2
+_OF_ITS_OWN_BYTES = 64 * 1024
+_JOINED_BYTES = 1024**2
 
 
 class HeldBytes(Protocol):
@@ -42,16 +44,21 @@ class HeldBytes(Protocol):
 
 
 class MemoryBytes:
-    """Bytes in memory, in the pieces in which they came."""
+    """Bytes in memory, in the pieces in which they came; small ones are joined, for each takes room of its own."""
 
     def __init__(self) -> None:
-        self._pieces: list[Chunk] = []
+        self._pieces: list[Chunk | bytearray] = []
         self._hash = hashlib.sha256()
 
     def append(self, chunk: Chunk) -> None:
         """Add bytes."""
         self._hash.update(chunk)
-        self._pieces.append(chunk)
+        if len(chunk) >= _OF_ITS_OWN_BYTES:
+            self._pieces.append(chunk)
+        elif self._pieces and isinstance(self._pieces[-1], bytearray) and len(self._pieces[-1]) < _JOINED_BYTES:
+            self._pieces[-1] += chunk
+        else:
+            self._pieces.append(bytearray(chunk))
 
     def flush(self) -> None:
         """Do nothing: they are readable."""
@@ -64,7 +71,7 @@ class MemoryBytes:
         """Read everything back in pieces of at most ``most`` bytes."""
         for piece in list(self._pieces):
             for start in range(0, len(piece), most):
-                yield piece if len(piece) <= most else piece[start : start + most]
+                yield memoryview(piece)[start : start + most]
 
     @property
     def file(self) -> Path | None:

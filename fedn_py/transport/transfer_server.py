@@ -207,8 +207,9 @@ async def receive(
 
     The parts may be of any message with a oneof ``part`` that holds bytes as ``chunk``.
     """
-    incoming = await spool.begin(owner, start)
+    # Room is taken with the turn and not before: what queues holds nothing, and cannot be taken for an idle upload.
     async with spool.turns.taken():
+        incoming = await spool.begin(owner, start)
         await context.send_initial_metadata(((GO_ON, "1"),))
         await store_as_they_come(_chunks(context, stall_s), incoming.append)
         return await incoming.finish()

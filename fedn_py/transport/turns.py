@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 QUICK = 4
 """So many quick transfers keep a machine busy; more of them only fill buffers, of some MiB each."""
 
-_SLOW_AFTER_S = 2.0
+_SLOW_AFTER_S = 0.05
 
 
 class Turns:
     """Turns of transfers.
 
-    One that lasts gives its turn to the next and goes on: what holds it up is its peer or the network between, and
-    its buffers are as good as empty.
+    One that lasts gives its turn to the next and goes on: then it is its peer, or the network between, that it waits
+    for, and the machine is free for others. So many peers never wait long for each other, however far away they are.
 
     Args:
         quick: how many have a turn at once.

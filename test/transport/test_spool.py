@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import tracemalloc
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from fedn_py.transport.spool import (
     UploadIncomplete,
     UploadTakenOver,
 )
+from fedn_py.transport.transfer_server import receive
 from fedn_py.wire.v1 import network_pb2
 
 DATA = os.urandom(100_000)
@@ -375,18 +377,56 @@ def test_a_stream_that_is_cancelled_in_the_middle_of_a_write_leaves_count_and_by
 
 
 def test_what_is_held_in_memory_is_the_message_that_came_and_no_copy_of_it(tmp_path: Path) -> None:
-    wires = [framed(DATA[:50_000]).wire, framed(DATA[50_000:]).wire]
+    wires = [framed(DATA).wire, framed(DATA[::-1]).wire]
     parts = [part_reader(network_pb2.UpdatePart)(wire) for wire in wires]
 
     async def story(spool: Spool) -> None:
-        incoming = await spool.begin("anna", start())
+        incoming = await spool.begin("anna", start(DATA + DATA[::-1]))
         await incoming.append(*parts)
         blocks = list((await incoming.finish()).blocks())
         assert all(isinstance(block, memoryview) for block in blocks)
         assert all(memoryview(block).obj is wire for block, wire in zip(blocks, wires, strict=True))
-        assert b"".join(blocks) == DATA
+        assert b"".join(blocks) == DATA + DATA[::-1]
 
     run(tmp_path, story)
+
+
+def test_bytes_that_come_one_by_one_take_no_more_memory_than_others(tmp_path: Path) -> None:
+    few = DATA[:3_000]
+
+    async def story(spool: Spool) -> None:
+        incoming = await spool.begin("anna", start(few))
+        tracemalloc.start()
+        for position in range(len(few)):
+            await incoming.append(memoryview(few)[position : position + 1])
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 4 * len(few)
+        assert b"".join((await incoming.finish()).blocks()) == few
+
+    run(tmp_path, story)
+
+
+def test_who_waits_for_a_turn_holds_no_room(tmp_path: Path) -> None:
+    class Context:
+        """A stream whose start was read, and that brings nothing yet."""
+
+        async def send_initial_metadata(self, _: object) -> None:
+            pass
+
+        async def read(self) -> Any:
+            return await asyncio.Event().wait()
+
+    async def story(spool: Spool) -> None:
+        ids = [f"{number:02}" * 8 for number in range(3)]
+        tasks = [asyncio.ensure_future(receive(spool, "anna", start(upload_id=one), Context())) for one in ids]
+        await asyncio.sleep(0.01)
+        assert spool.uploads == 1
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(tmp_path, story, most_receiving=1)
 
 
 def names(folder: Path) -> list[str]:
