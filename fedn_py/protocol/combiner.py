@@ -268,7 +268,7 @@ def _begin(state: Combiner, work: Preparing) -> Result:
 
 
 def _send_to_all(order: CellOrder | ValidationOrder, attached: Collection[ClientId]) -> list[Effect]:
-    """Hand all clients of an order that are here one and the same task: it is put into bytes once for all."""
+    """Hand all clients of an order that are here one and the same task: it is put into words once for all."""
     task = _task_of(order)
     return [SendTask(client, task) for client in order.clients if client in attached]
 
