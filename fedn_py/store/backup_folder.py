@@ -137,7 +137,10 @@ class BackupWriter:
         for digest in unnamed:
             await self.objects.delete(digest)
         with named_faults(self._folder):
-            (self._folder / "objects" / "incoming").rmdir()
+            incoming = self._folder / "objects" / "incoming"
+            for deleted in incoming.iterdir():  # a moment ago, and its bytes are not freed yet
+                deleted.unlink(missing_ok=True)
+            incoming.rmdir()
             sync_folder(self._folder / "documents")
             text = json.dumps({"manifest": asdict(whole), "sha256": whole.id}, sort_keys=True, indent=1)
             _write_whole(self._folder / _MANIFEST, text)

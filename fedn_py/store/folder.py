@@ -127,9 +127,10 @@ class FolderObjects:
 
     async def close(self) -> None:
         """See Objects.close."""
-        for aside in self._set_aside:
-            self._threads.start(aside.unlink, missing_ok=True)
-        self._set_aside.clear()
+        left, self._set_aside = self._set_aside, set()
+        for aside in left:
+            with contextlib.suppress(OSError):  # the next start clears what is left
+                await self._threads.run(aside.unlink, missing_ok=True)
         self._threads.close()
         if self._lock is not None:
             self._lock.release()

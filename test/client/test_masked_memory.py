@@ -1,5 +1,6 @@
 """What a client must not forget: there after a restart, all or nothing, and never quietly replaced."""
 
+import hashlib
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -229,7 +230,8 @@ def test_a_memory_that_cannot_be_written_says_so(memory: MaskedMemory, path: Pat
 def test_files_that_no_record_names_are_removed_at_the_start_and_others_stay(
     memory: MaskedMemory, tmp_path: Path
 ) -> None:
-    folder, upload, answer = tmp_path / "masked", a_kept_upload(), a_kept_answer()
+    content = hashlib.sha256(b"content").digest()
+    folder, upload, answer = tmp_path / "masked", replace(a_kept_upload(), sha256=content), a_kept_answer()
     folder.mkdir()
     memory.save_sent(RECORD, upload)
     memory.save_answer(answer)
@@ -244,6 +246,15 @@ def test_files_that_no_record_names_are_removed_at_the_start_and_others_stay(
     assert list(folder.iterdir()) == []
     with pytest.raises(StateDamaged, match="upload-"):
         files.path(upload)
+
+
+def test_an_upload_that_a_power_cut_has_spoilt_is_not_sent_again(memory: MaskedMemory, tmp_path: Path) -> None:
+    folder, upload = tmp_path / "masked", replace(a_kept_upload(), sha256=hashlib.sha256(b"content").digest())
+    folder.mkdir()
+    memory.save_sent(RECORD, upload)
+    (folder / upload.file_name).write_bytes(bytes(7))
+    with pytest.raises(StateDamaged, match="is not what was written"):
+        MaskedFiles(folder, memory).path(upload)
 
 
 def test_a_durable_file_is_synced_with_its_folder_before_it_counts(

@@ -98,7 +98,7 @@ def case(port: str, masking: Masking, mischief: Mischief, silence: int = 0, *, l
 NOTHING_LOST = [
     *(
         case(STORES, masking, mischief, silence, least=least)
-        for masking, least in (("pet", 40), ("none", 9))
+        for masking, least in (("pet", 30), ("none", 9))
         for mischief, silence in (("fails", 0), ("lost, applied", 2), ("lost, not applied", 2))
     ),
     case(STORES, "none", "lost, applied"),

@@ -50,11 +50,13 @@ class PlantedBug:
     Attributes:
         caught_by: the names of the invariants that may find it.
         harder: makes the network one in which the rule is needed.
+        seeds: within so many it is found.
     """
 
     machines: Machines
     caught_by: frozenset[str]
     harder: Harder = lambda sizes, faults: (sizes, faults)
+    seeds: int = 200
 
     def world(self, seed: int) -> World:
         """Return the run that a seed stands for, with the bug."""
@@ -361,7 +363,7 @@ PLANTED = {
     ),
     "a restarted reducer forgets which cells were lost": PlantedBug(
         Machines(recover=_forget_what_was_lost),
-        frozenset({"what was fenced never counts", "no client twice in a round"}),
+        frozenset({"what was fenced never counts", "no client twice in a round", "no client is in two cells"}),
         _cut_off_again_and_again,
     ),
     "a found attempt is ordered under generations that are not written down": PlantedBug(
@@ -380,6 +382,8 @@ PLANTED = {
         _ask_the_counted_again, "no client is in two cells"
     ),
     "a kept update serves every round": PlantedBug(
-        Machines(client=_keep_one_update_for_everything), frozenset({"updates are of the plan's base model"})
+        Machines(client=_keep_one_update_for_everything),
+        frozenset({"updates are of the plan's base model"}),
+        seeds=800,
     ),
 }

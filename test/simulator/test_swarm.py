@@ -71,9 +71,9 @@ def commands_of(swarm: Swarm, kind: Kind) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_caught_by_the_rule_that_it_breaks(bug: str) -> None:
-    found = first_broken(SEEDS, PLANTED[bug].world)
+    found = first_broken(range(PLANTED[bug].seeds), PLANTED[bug].world)
 
-    assert found is not None, f"200 seeds did not find that {bug}"
+    assert found is not None, f"{PLANTED[bug].seeds} seeds did not find that {bug}"
     seed, broken = found
     sys.stdout.write(f"{bug}: found by {broken.rule!r} after {seed + 1} seeds\n")
     assert broken.rule in PLANTED[bug].caught_by

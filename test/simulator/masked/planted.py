@@ -281,6 +281,7 @@ PLANTED = {
     "nobody asks for g_min clients": _bug(
         ghosts.P2,
         ghosts.P4,
+        "enough updates in each round",
         member=_member_of_few,
         combiner=_combiner_of_few,
         reducer=_reducer_of_few,
