@@ -1,12 +1,13 @@
 """Performs what the combiner's machine asks for: hands out tasks, adds updates, stores and reports sums."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from fedn_py.combiner.arrivals import Arrivals
 from fedn_py.combiner.masked_cells import MaskedCells
 from fedn_py.combiner.ports import ReducerStream, Upstream
-from fedn_py.combiner.shelf import Shelf, the_rest
+from fedn_py.combiner.shelf import Shelf
 from fedn_py.combiner.sums import CellSum, ToldMetrics, summary_of, told_metrics
 from fedn_py.errors import FednError
 from fedn_py.identity import ClientId, Digest, Generation
@@ -45,6 +46,7 @@ from fedn_py.protocol.messages import (
     ValidationResult,
 )
 from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.runtime.model_files import read_layout
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.transport.spool import SpooledUpload
 
@@ -174,11 +176,12 @@ class Cells:
     async def _fetch(self, effect: FetchObjects) -> list[Event]:
         generation = effect.generation
         try:
-            layout = await self._shelf.hold_as_it_comes(*effect.digests)
+            await self._shelf.hold(effect.digests)
+            with disk_faults("reading a model"):
+                layout = await asyncio.to_thread(read_layout, self._shelf.path(effect.digests[0]))
         except FednError as fault:
             return [ObjectsNotFetched(generation, f"{fault.code}: {fault.message}")]
         self._work[generation] = CellWork(CellSum(layout))
-        self._machine.spawn(the_rest(self._shelf, generation, effect.digests))
         return [ObjectsFetched(generation)]
 
     async def _add(self, effect: AddUpdate) -> list[Event]:

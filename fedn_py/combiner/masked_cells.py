@@ -3,6 +3,7 @@
 Nothing that opens a sum is ever here: a combiner has masked vectors, boxes that it cannot open, and their sum.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from fedn_py.combiner.masked_reports import closed_cell, released
 from fedn_py.combiner.masked_sum import WORD_BYTES, MaskedSum
 from fedn_py.combiner.masking_trust import MaskingTrust, NoMaskingCredential
 from fedn_py.combiner.ports import ReducerStream, Upstream
-from fedn_py.combiner.shelf import Shelf, the_rest
+from fedn_py.combiner.shelf import Shelf
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import ClientId, Generation
 from fedn_py.masking.hashing import plain_hash
@@ -69,6 +70,7 @@ from fedn_py.protocol.messages import (
 )
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox
+from fedn_py.runtime.model_files import read_layout
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.transport.spool import SpooledUpload
 
@@ -264,14 +266,14 @@ class MaskedCells:
         order = effect.order
         try:
             terms = self._certified.check_order(order)
-            objects = order.plan.base_model, order.plan.package
-            layout = await self._shelf.hold_as_it_comes(*objects)
+            await self._shelf.hold((order.plan.base_model, order.plan.package))
+            with disk_faults("reading a model"):
+                layout = await asyncio.to_thread(read_layout, self._shelf.path(order.plan.base_model))
             if layout.n_parameters != terms.plan.n_parameters:
                 raise WrongLength("the plan's update", 4 * terms.plan.n_parameters, 4 * layout.n_parameters)
         except FednError as fault:
             return [ObjectsNotFetched(order.generation, f"{fault.code}: {fault.message}")]
         self._held[order.generation] = HeldCell(terms, MaskedSum(terms.encoding.n_words))
-        self._machine.spawn(the_rest(self._shelf, order.generation, objects))
         return [TermsChecked(order.generation, terms)]
 
     async def _add(self, effect: AddVector) -> list[Event]:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from fedn_py.combiner.ports import Arriving, Upstream
+from fedn_py.combiner.ports import Upstream
 from fedn_py.errors import FednError
 from fedn_py.identity import Digest
 from fedn_py.runtime.logging import logger
@@ -40,9 +40,9 @@ class PatientUpstream:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
 
-    async def fetch(self, digest: Digest, into: Path, arriving: Arriving | None = None) -> None:
+    async def fetch(self, digest: Digest, into: Path) -> None:
         """Copy an object to a file, whole and checked."""
-        await until_done(lambda: self._upstream.fetch(digest, into, arriving))
+        await until_done(lambda: self._upstream.fetch(digest, into))
 
     async def store(self, source: Path | Bytes, digest: Digest) -> None:
         """Store a file, or bytes in memory, as an object."""

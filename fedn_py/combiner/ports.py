@@ -1,6 +1,5 @@
 """What a combiner needs of the network above it."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -9,14 +8,11 @@ from fedn_py.protocol.cell_progress import CellProgress
 from fedn_py.protocol.messages import CommitteeFormed, FromCombiner, WordPassedOn
 from fedn_py.transport.transfer import Bytes
 
-Arriving = Callable[[Path, int, int], None]
-"""Told of an object on its way: the file that it is in, how many bytes are there, and how many it has."""
-
 
 class Upstream(Protocol):
     """Where objects come from and partial aggregates go: an object store, or the reducer in its place."""
 
-    async def fetch(self, digest: Digest, into: Path, arriving: Arriving | None = None) -> None:
+    async def fetch(self, digest: Digest, into: Path) -> None:
         """Copy an object to a file, whole and checked; raises ObjectMissing, StoreUnavailable, PeerUnreachable."""
         ...
 

@@ -130,7 +130,8 @@ def _step(state: Combiner, event: Event) -> Result:
                 raise UnexpectedEvent(work, event)
             return _begin(state, work)
         case ObjectsNotFetched(generation, reason):
-            return _without_objects(state, event, generation, reason)
+            _the_work(state, event, generation, Preparing)
+            return _end(state, generation, [ReportFailure(CellFailed(generation, reason)), Forget(generation)])
         case ClientAttached(client):
             return _attach(replace(state, attached=state.attached | {client}), client)
         case ClientDetached(client):
@@ -170,14 +171,6 @@ def _step(state: Combiner, event: Event) -> Result:
             raise UnexpectedEvent(state.work, event)
         case _:
             assert_never(event)
-
-
-def _without_objects(state: Combiner, event: Event, generation: Generation, reason: str) -> Result:
-    """End work whose objects do not come, whether it waits for them or has begun with the first bytes of a model."""
-    if generation_of(state.work) != generation or not isinstance(state.work, Preparing | Collecting | Validating):
-        raise UnexpectedEvent(state.work, event)
-    failure = ReportFailure(CellFailed(generation, reason))
-    return _end(state, generation, [failure, *_abandon(state.work, reason)])
 
 
 def generation_of(work: Work) -> Generation:

@@ -128,14 +128,14 @@ class OrderCancelled:
 
 @dataclass(frozen=True, slots=True)
 class ObjectsFetched:
-    """The objects that an order names are here, or its model has begun to come."""
+    """The objects that an order names are here."""
 
     generation: Generation
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectsNotFetched:
-    """The objects that an order names cannot be had, or the rest of its model cannot."""
+    """The objects that an order names cannot be had."""
 
     generation: Generation
     reason: str

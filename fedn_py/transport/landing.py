@@ -23,11 +23,6 @@ class DiskUnusable(OwnFault):
     """A downloaded file cannot be written."""
 
 
-def part_of(into: Path, digest: Digest) -> Path:
-    """Return the file that a download into another one comes down in."""
-    return into.with_name(f".{into.name}.{digest[:16]}.part")
-
-
 class Landing:
     """One download on its way into a file. One task at a time.
 
@@ -43,7 +38,7 @@ class Landing:
         self._into = into
         self._most_bytes = most_bytes
         # Named by the digest too, so that what is left of one object is never gone on with as another.
-        self._part = part_of(into, digest)
+        self._part = into.with_name(f".{into.name}.{digest[:16]}.part")
         self._file: BinaryIO | None = None
         self._hash = hashlib.sha256()
 

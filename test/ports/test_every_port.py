@@ -128,7 +128,7 @@ def test_whichever_call_goes_wrong_nobody_is_left_out_and_no_attempt_fails(
 @pytest.mark.parametrize(
     ("port", "masking", "mischief", "silence", "least"),
     [
-        case(SPOOL, "pet", "fails", least=15),
+        case(SPOOL, "pet", "fails", least=10),
         case(SPOOL, "none", "fails", least=12),
         case(MEMORY, "pet", "lost, applied", least=25),
         case(MEMORY, "pet", "lost, not applied", least=25),

@@ -450,24 +450,6 @@ def test_those_who_watch_are_told_how_far_a_validation_is() -> None:
     assert progress_told(effects) == [RoundProgress(GENERATION, "validating", 1, 1, 0, clients)]
 
 
-def test_a_cell_whose_model_does_not_come_whole_fails_and_its_clients_are_told() -> None:
-    missing = ObjectsNotFetched(GENERATION, "StoreUnavailable: the store is away")
-    failure = ReportFailure(CellFailed(GENERATION, missing.reason))
-    refused = UpdateReceipt(accepted=False, reason=f"Late: {missing.reason}")
-    cancelled = TaskCancelled(GENERATION, missing.reason)
-    work = collecting(training=frozenset({BERT}), adding=(("anna/a", OF_ANNA),))
-    state, effects = step(a_combiner(work, ANNA, BERT), missing)
-    assert state.work == NoWork(last=GENERATION)
-    assert effects == [failure, AnswerUpload("anna/a", refused), CancelTask(BERT, cancelled), Forget(GENERATION)]
-    state, effects = step(a_combiner(validating(ANNA), ANNA), missing)
-    assert (state.work, effects) == (
-        NoWork(last=GENERATION),
-        [failure, CancelTask(ANNA, cancelled), Forget(GENERATION)],
-    )
-    with pytest.raises(UnexpectedEvent):
-        step(a_combiner(collecting()), ObjectsNotFetched(OLDER, ""))
-
-
 def test_an_awaited_update_is_not_looked_for_among_all_that_are_in() -> None:
     class NotLookedThrough(tuple):  # type: ignore[type-arg]
         def __iter__(self) -> Iterator[object]:
@@ -700,7 +682,7 @@ TABLE = read_table("""
 Ordered            moves    moves     moves      moves     moves      moves          moves             moves
 OrderCancelled     refused  moves     moves      moves     moves      moves          moves             moves
 ObjectsFetched     refused  moves     refused    refused   refused    refused        refused           refused
-ObjectsNotFetched  refused  moves     moves      refused   moves      moves          moves             refused
+ObjectsNotFetched  refused  moves     refused    refused   refused    refused        refused           refused
 ClientAttached     moves    moves     moves      moves     moves      moves          moves             moves
 ClientDetached     ignored  ignored   moves      ignored   moves      moves          moves             moves
 ClientStayedAway   ignored  ignored   moves      ignored   moves      moves          moves             ignored

@@ -31,7 +31,6 @@ from fedn_py.protocol.combiner_work import (
     Forget,
     NotReported,
     NoWork,
-    ObjectsNotFetched,
     Preparing,
     Reported,
     ReportFailure,
@@ -148,14 +147,8 @@ def step(state: Combiner, event: Event) -> Result:
             return updates.not_added(state, event)
         case Reported() | NotReported():
             return _reported(state, event)
-        case ObjectsNotFetched(generation, reason) if _needs_objects(state) and _generation(state) == generation:
-            return closing.fail(state, reason)
         case _:
             raise UnexpectedEvent(state.work, event)
-
-
-def _needs_objects(state: Combiner) -> bool:
-    return isinstance(state.work, CollectingKeys | CollectingUpdates)
 
 
 def _generation(state: Combiner) -> Generation:
