@@ -10,14 +10,13 @@ from typing import Any, TypeVar
 
 import yaml
 
-from fedn_py.api.faults import ReducerUnreachable
 from fedn_py.api.network import Network
-from fedn_py.api.profile import load_profile
 from fedn_py.bench.faults import BenchFailed
 from fedn_py.bench.usage import Usage, forget_peak, usage_of
 from fedn_py.sandbox.fleet import environment
 from fedn_py.sandbox.folder import SandboxFolder, Where
 from fedn_py.sandbox.processes import Children, ProcessEnded
+from fedn_py.sandbox.reaching import reached
 
 Tell = Callable[[str], None]
 Found = TypeVar("Found")
@@ -89,7 +88,7 @@ class BenchNetwork:
         folder.write_reducer(self._ports, Where())
         self._start("reducer", "reducer")
         folder.write_profile(self._ports)
-        self._network = self.awaited("the reducer", self._reached)
+        self._network = self.awaited("the reducer", lambda: reached(self._folder))
         for number in range(1, self._combiners + 1):
             name = folder.write_combiner(number, self._ports, Where())
             folder.write_token(name, self.api.create_token("combiner", name)[0])
@@ -174,13 +173,3 @@ class BenchNetwork:
         module = "fedn_py" if self._tls else "fedn_py.bench.plaintext"
         command = [sys.executable, "-m", module, "run", role, "-c", str(file)]
         self._children.start_command(role, name, command, self._folder.log(name), self._environ)
-
-    def _reached(self) -> Network | None:
-        if not self._folder.admin_token.exists():
-            return None
-        network = Network.of(load_profile(self._folder.profile))
-        try:
-            network.status()
-        except ReducerUnreachable:
-            return None
-        return network

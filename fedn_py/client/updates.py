@@ -107,7 +107,7 @@ class UpdateFolder:
             older.unlink(missing_ok=True)
         upload_id = secrets.token_hex(16)
         path = self._folder / f"update-{upload_id}"
-        digest, size, largest = hashlib.sha256(), 0, 0.0
+        digest, size, largest = hashlib.sha256(), 0, 0.0 if is_masked else math.inf
         with _whole(path) as partial, partial.open("wb") as file:
             for piece in _update(base, model, learned):
                 content = piece.data
@@ -116,7 +116,6 @@ class UpdateFolder:
                 size += content.nbytes
                 if is_masked:
                     largest = max(largest, largest_magnitude(piece))
-        largest = largest if is_masked else math.inf
         said = replace(learned, tensors=None)  # they are not needed any more, and take the model's room
         return KeptUpdate(path, upload_id, size, Digest(digest.hexdigest()), said, largest=largest)
 

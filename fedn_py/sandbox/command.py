@@ -12,9 +12,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from fedn_py.api.faults import ReducerUnreachable
 from fedn_py.api.network import Network
-from fedn_py.api.profile import load_profile
 from fedn_py.client.package_learner import WARM_UP_METRIC
 from fedn_py.errors import OwnFault
 from fedn_py.execution.packing import create_package
@@ -28,6 +26,7 @@ from fedn_py.sandbox.fleet import Fleet, environment
 from fedn_py.sandbox.folder import Ports, SandboxFolder, Where
 from fedn_py.sandbox.options import SandboxOptions
 from fedn_py.sandbox.processes import Children
+from fedn_py.sandbox.reaching import reached
 from fedn_py.sandbox.screen import Screen
 from fedn_py.sandbox.seeding import make_seed
 from fedn_py.sandbox.stopping import Stopped, stoppable
@@ -143,17 +142,7 @@ class Sandbox:
             "reducer", "reducer", folder.settings("reducer"), folder.log("reducer"), environment(stores=True)
         )
         folder.write_profile(ports)
-        return self._await("the reducer", self._reached)
-
-    def _reached(self) -> Network | None:
-        if not self.folder.admin_token.exists():
-            return None
-        network = Network.of(load_profile(self.folder.profile))
-        try:
-            network.status()
-        except ReducerUnreachable:
-            return None
-        return network
+        return self._await("the reducer", lambda: reached(self.folder))
 
     def _await_count(self, what: str, wanted: int, count: Callable[[], int]) -> None:
         self._await(f"{wanted} {what}", lambda: True if count() >= wanted else None)
