@@ -1,7 +1,8 @@
 """Where uploads wait until they are whole: in memory up to a budget, else on disk, each bounded.
 
 Memory is worth a wait: an upload that finds none free waits, before its first byte, for as long as others keep giving
-theirs back, and goes to disk when they do not.
+theirs back, and goes to disk when they do not. Where there is no room either, it is refused in the end, and its sender
+tries again, later and later.
 
 Rules: how many bytes are held is this side's own truth, and a sender goes on from there or not at all; an upload has
 one writer at a time, the newest; one that cannot go on is freed at once and the others go on; what a former life of
@@ -9,17 +10,15 @@ the process left behind is removed at start.
 """
 
 import asyncio
-import contextlib
 import errno
 import secrets
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from fedn_py.errors import OwnFault, PeerFault
 from fedn_py.transport.chunks import CHUNK_BYTES, DigestMismatch, UploadMismatch, UploadStart, WrongOffset
 from fedn_py.transport.completion import in_thread
+from fedn_py.transport.memory_queue import MemoryQueue
 from fedn_py.transport.parts import Chunk
 from fedn_py.transport.spooled import DiskBytes, HeldBytes, MemoryBytes
 from fedn_py.transport.turns import QUICK, Turns
@@ -69,7 +68,8 @@ class Spool:
             some MiB of buffers on its way. Quick ones wait for each other sooner.
         alone_bytes: an upload of at most so many bytes is held in memory, whatever the budget, when no other is.
         memory_wait_s: memory that is taken is waited for while some of it is given back at least this often, while
-            what is in it comes in quickly, and while the disk has no room either. 0 for no wait.
+            what is in it comes in quickly, and while the disk has no room either, for two minutes at most. 0 for no
+            wait.
         idle_s: an upload without a writer for so long gives way when room is needed.
         clock: seconds, monotonic.
 
@@ -96,8 +96,8 @@ class Spool:
         self.received_bytes = 0
         self._alone_bytes = alone_bytes
         self._quick_bytes = int(memory_wait_s * _QUICK_BYTES_A_SECOND)
-        self._memory_queue = _MemoryQueue(
-            self._fits_in_memory, self._goes_to_disk, lambda: self.received_bytes, memory_wait_s
+        self._memory_queue = MemoryQueue(
+            self._fits_in_memory, self._goes_to_disk, lambda: self.received_bytes, self._room_taken, memory_wait_s
         )
         self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
         self._most_uploads, self._idle_s, self._clock = most_uploads, idle_s, clock
@@ -224,10 +224,15 @@ class Spool:
 
     def _full(self, size: int) -> SpoolFull:
         return SpoolFull(
-            f"no room for an upload of {size} bytes: {len(self._uploads)} of {self._most_uploads} uploads, "
-            f"{self.memory_held} of {self._memory_bytes} bytes of memory and "
-            f"{self.disk_held} of {self._disk_bytes} bytes of disk are taken",
+            f"no room for an upload of {size} bytes: {self._room_taken()}",
             remedy="It is tried again later; give the spool more room if it happens often.",
+        )
+
+    def _room_taken(self) -> str:
+        return (
+            f"{len(self._uploads)} of {self._most_uploads} uploads, "
+            f"{self.memory_held} of {self._memory_bytes} bytes of memory and "
+            f"{self.disk_held} of {self._disk_bytes} bytes of disk are taken"
         )
 
 
@@ -262,78 +267,6 @@ async def open_spool(
         alone_bytes=alone_bytes,
         memory_wait_s=memory_wait_s,
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    """One who waits for memory."""
-
-    size: int
-    turn: asyncio.Future[None]
-    is_needless: Callable[[], bool]
-
-
-class _MemoryQueue:
-    """Who waits for memory, first come first served.
-
-    Args:
-        fits: says whether so many bytes are free.
-        is_vain: says whether to give up waiting for so many bytes, when for ``wait_s`` none were freed; it is told how
-            many came in since.
-        received: bytes that came in so far.
-    """
-
-    def __init__(
-        self,
-        fits: Callable[[int], bool],
-        is_vain: Callable[[int, int], bool],
-        received: Callable[[], int],
-        wait_s: float,
-    ) -> None:
-        self._fits, self._is_vain, self._received, self._wait_s = fits, is_vain, received, wait_s
-        self._waiting: deque[_Waiting] = deque()
-        self._times_freed = 0
-
-    @contextlib.asynccontextmanager
-    async def room_for(self, size: int, is_needless: Callable[[], bool]) -> AsyncIterator[bool]:
-        """Wait for memory and say whether it is there; it must be taken before the context ends, without a wait.
-
-        Args:
-            is_needless: says, when a context ends, that it need not be waited for any more.
-        """
-        try:
-            yield await self._come(size, is_needless)
-        finally:
-            self._go_on()
-
-    def freed(self) -> None:
-        """Learn that memory may have been freed."""
-        self._times_freed += 1
-        self._go_on()
-
-    async def _come(self, size: int, is_needless: Callable[[], bool]) -> bool:
-        if not self._waiting and self._fits(size):
-            return True
-        if not self._wait_s:
-            return False
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(size, turn, is_needless)
-        self._waiting.append(waiting)
-        try:
-            while not turn.done():
-                freed, received = self._times_freed, self._received()
-                await asyncio.wait({turn}, timeout=self._wait_s)
-                if self._times_freed == freed and self._is_vain(size, self._received() - received):
-                    break
-            return turn.done() and self._fits(size)
-        finally:
-            self._waiting.remove(waiting)
-
-    def _go_on(self) -> None:
-        for place, waiting in enumerate(self._waiting):
-            is_next = place == 0 and self._fits(waiting.size)
-            if not waiting.turn.done() and (is_next or waiting.is_needless()):
-                waiting.turn.set_result(None)
 
 
 class Incoming:

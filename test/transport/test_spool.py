@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from grpc_network import a_spool, digest_of
+from structlog.testing import capture_logs
 
 from fedn_py.transport.chunks import DigestMismatch, UploadMismatch, UploadStart, WrongOffset
 from fedn_py.transport.parts import framed, part_reader
@@ -123,6 +124,28 @@ def test_what_finds_room_neither_in_memory_nor_on_disk_waits_for_either_to_be_fr
         assert (spool.memory_held, spool.disk_held) == (len(DATA), len(DATA))
         with pytest.raises(SpoolFull):  # larger than either can ever hold
             await received(spool, DATA + b"x", upload_id="05" * 8)
+
+    run(tmp_path, story, memory_bytes=len(DATA), disk_bytes=len(DATA), memory_wait_s=0.01)
+
+
+def test_what_finds_no_room_for_long_is_refused_and_a_word_is_in_the_log_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedn_py.transport.memory_queue._LONG_S", 0.03)
+    monkeypatch.setattr("fedn_py.transport.memory_queue._LONGEST_S", 0.1)
+
+    async def story(spool: Spool) -> None:
+        in_memory = await received(spool, upload_id="01" * 8)
+        await received(spool, upload_id="02" * 8)
+        with capture_logs() as log:
+            for _ in range(2):
+                waiting = (received(spool, upload_id=f"{number:02}" * 8) for number in (3, 4))
+                refused = await asyncio.gather(*waiting, return_exceptions=True)
+                assert [type(one) for one in refused] == [SpoolFull, SpoolFull]
+        assert [line["event"] for line in log] == 2 * ["uploads wait for room in the spool"]
+        assert "100000 of 100000 bytes of disk" in log[0]["reason"]
+        await in_memory.discard()
+        await received(spool, upload_id="03" * 8)
 
     run(tmp_path, story, memory_bytes=len(DATA), disk_bytes=len(DATA), memory_wait_s=0.01)
 
