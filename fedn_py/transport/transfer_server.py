@@ -6,6 +6,7 @@ is cut, and what was received stays for the next one to go on.
 
 import asyncio
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
@@ -28,8 +29,9 @@ from fedn_py.transport.codec_fields import raw_digest
 from fedn_py.transport.overlap import store_as_they_come
 from fedn_py.transport.parts import FramedChunk, part_reader, write_part
 from fedn_py.transport.shared_reads import SharedReads
-from fedn_py.transport.spool import Spool, SpooledUpload
+from fedn_py.transport.spool import Spool, SpooledUpload, UploadDropped
 from fedn_py.transport.status import refusals
+from fedn_py.transport.storings import Storings
 from fedn_py.transport.streams import END, PeerTooSlow, open_for_answers
 from fedn_py.transport.turns import Turns
 from fedn_py.wire.v1 import transfer_pb2 as pb
@@ -107,6 +109,7 @@ class TransferService:
         self._status = status or spool.held
         self._places = places or TransferPlaces()
         self._reads, self._turns = SharedReads(source), Turns()
+        self._storings = Storings()
         self._stall_s = stall_s
         self._roles = roles
         self.sent_bytes = 0
@@ -139,7 +142,8 @@ class TransferService:
         add_handlers(server, "fedn_py.wire.v1.Transfer", handlers)
 
     async def close(self) -> None:
-        """Do nothing: transfers end by themselves or are taken up again."""
+        """Give up what nobody waits for: transfers end by themselves or are taken up again."""
+        await self._storings.close()
 
     async def Download(self, request: pb.DownloadRequest, context: Context) -> None:  # noqa: N802 - gRPC's name
         """Send an object from an offset."""
@@ -184,12 +188,25 @@ class TransferService:
             raise _stalled(self._stall_s) from None
 
     async def _take(self, caller: Caller, context: Context) -> pb.UploadReceipt:
-        assert self._sink is not None
         first = await read_start(context, self._stall_s, "an upload")
         start = _read_start(first.start)
         if self._admit is not None:
             self._admit(caller, start)
-        upload = await receive(self._spool, owner_of(caller), start, context, self._stall_s)
+        owner = owner_of(caller)
+        async with self._storings.of((owner, start.upload_id, start.size, start.sha256)) as storing:
+            if not storing.is_of_use:
+                try:
+                    upload = await receive(self._spool, owner, start, context, self._stall_s)
+                except UploadDropped:
+                    if not storing.has_begun:  # else another stream of it was quicker
+                        raise
+                else:
+                    storing.begin(functools.partial(self._store, upload))
+            await storing.end()
+        return pb.UploadReceipt(sha256=raw_digest(start.sha256), size=start.size)
+
+    async def _store(self, upload: SpooledUpload) -> None:
+        assert self._sink is not None
         try:
             if upload.file is not None:
                 await self._sink.put_file(upload.file, upload.sha256)
@@ -197,7 +214,6 @@ class TransferService:
                 await self._sink.put(upload.chunks(), expected=upload.sha256)
         finally:
             await upload.discard()
-        return pb.UploadReceipt(sha256=raw_digest(upload.sha256), size=upload.size)
 
 
 async def receive(

@@ -15,23 +15,28 @@ from grpc_network import (
     MemoryObjects,
     RecordingCombiner,
     RecordingReducer,
+    Size,
     a_header,
     a_spool,
     combiner,
     connected,
     digest_of,
     reducer,
+    serving,
 )
 
 from fedn_py.errors import PeerFault
+from fedn_py.identity import Digest
 from fedn_py.protocol.messages import UpdateReceipt
 from fedn_py.transport import codec
+from fedn_py.transport.authentication import Caller
 from fedn_py.transport.channels import Channel
 from fedn_py.transport.chunks import DigestMismatch, UploadStart
 from fedn_py.transport.codec_rounds import raw_digest
 from fedn_py.transport.landing import ObjectTooLarge
 from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
 from fedn_py.transport.transfer import Patience, download, upload_object, upload_update
+from fedn_py.transport.transfer_server import TransferService
 from fedn_py.wire.v1 import network_pb2, network_pb2_grpc, transfer_pb2, transfer_pb2_grpc
 
 MIB = 1 << 20
@@ -315,6 +320,58 @@ def test_a_combiner_puts_objects_into_the_reducer_s_store_and_reads_them_back(tm
 
     asyncio.run(story())
     assert (tmp_path / "sum").read_bytes() == data
+
+
+class SlowObjects(MemoryObjects):
+    """Objects that take a file away at once, and store it when told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files_taken, self.taken, self.gate = 0, asyncio.Event(), asyncio.Event()
+
+    async def put_file(self, path: Path, digest: Digest) -> Size:
+        self.files_taken += 1
+        taken = path.rename(path.with_suffix(".taken"))  # noqa: ASYNC240
+        self.taken.set()
+        await self.gate.wait()
+        return await super().put_file(taken, digest)
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_an_upload_that_comes_again_while_it_is_being_stored_is_neither_received_nor_stored_again(
+    tmp_path: Path, is_cut: bool
+) -> None:
+    data = os.urandom(MIB)
+
+    async def story() -> None:
+        objects = SlowObjects()
+        spool = await a_spool(tmp_path / "spool", memory_bytes=0)
+
+        def admit(_: Caller, __: UploadStart) -> None:
+            if objects.taken.is_set():  # the second stream is here: what it does next, it does before others go on
+                asyncio.get_running_loop().call_soon(objects.gate.set)
+
+        async def upload(channel: Channel) -> None:
+            await upload_object(channel, "cd" * 8, digest_of(data), data, patience=IMPATIENT)
+
+        service = TransferService(objects, spool, sink=objects, roles=frozenset({"combiner"}), admit=admit)
+        async with (
+            serving(service) as address,
+            connected(address, "combiner") as channel,
+            connected(address, "combiner") as other_channel,
+        ):
+            first = asyncio.ensure_future(upload(channel))
+            await objects.taken.wait()
+            if is_cut:
+                first.cancel()
+                await asyncio.gather(first, return_exceptions=True)
+            await upload(other_channel)
+            assert is_cut or (await first) is None
+        assert objects.files_taken == 1
+        assert objects.objects == {digest_of(data): data}
+        assert (spool.uploads, spool.received_bytes) == (0, len(data))
+
+    asyncio.run(story())
 
 
 def test_a_server_that_stays_away_is_given_up_in_the_end(tmp_path: Path) -> None:
