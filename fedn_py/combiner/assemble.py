@@ -131,6 +131,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             status=clients.held,
             places=places,
             admit=streams.admit,
+            most_sending=settings.max_clients,
         )
         metrics.transfer.read(received=lambda: spool.received_bytes, sent=lambda: objects.sent_bytes)
         services: list[Service] = [clients, objects]

@@ -33,7 +33,7 @@ from fedn_py.transport.spool import Spool, SpooledUpload, UploadDropped
 from fedn_py.transport.status import refusals
 from fedn_py.transport.storings import Storings
 from fedn_py.transport.streams import END, PeerTooSlow, open_for_answers
-from fedn_py.transport.turns import Turns
+from fedn_py.transport.turns import QUICK, Turns
 from fedn_py.wire.v1 import transfer_pb2 as pb
 
 STALL_S = 60.0
@@ -41,6 +41,9 @@ STALL_S = 60.0
 
 MOST_PER_CALLER = 8
 """Transfers that one caller may have open."""
+
+MOST_SENDING = 1_000
+"""Downloads under way at once unless said otherwise, each with some 3 MiB of buffers."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -88,6 +91,8 @@ class TransferService:
         roles: who may download; the same may upload where there is a sink, and ask for their uploads' state.
         status: how many bytes of (owner, upload id) are held; the spool's own answer unless given.
         admit: raises why an upload is not wanted, before a byte of it is taken.
+        most_sending: downloads under way at once; a further one waits before its first byte. Slow ones are in nobody's
+            way as long as they are fewer.
 
     Attributes:
         sent_bytes: all that went out so far.
@@ -104,11 +109,12 @@ class TransferService:
         places: TransferPlaces | None = None,
         stall_s: float = STALL_S,
         admit: Callable[[Caller, UploadStart], None] | None = None,
+        most_sending: int = MOST_SENDING,
     ) -> None:
         self._source, self._spool, self._sink, self._admit = source, spool, sink, admit
         self._status = status or spool.held
         self._places = places or TransferPlaces()
-        self._reads, self._turns = SharedReads(source), Turns()
+        self._reads, self._turns = SharedReads(source), Turns(min(QUICK, most_sending), most=most_sending)
         self._storings = Storings()
         self._stall_s = stall_s
         self._roles = roles

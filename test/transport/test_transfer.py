@@ -142,6 +142,35 @@ def test_downloads_that_their_clients_give_up_leave_no_word_in_the_log(
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+def test_downloads_under_way_are_bounded_and_the_next_one_begins_when_one_ends(tmp_path: Path) -> None:
+    data = bytes(64 * MIB)
+
+    async def story() -> None:
+        objects = MemoryObjects(data)
+        service = TransferService(
+            objects, await a_spool(tmp_path / "spool"), sink=None, roles=frozenset({"client"}), most_sending=1
+        )
+        async with (
+            serving(service) as address,
+            connected(address) as channel,
+            connected(address, f"client:{BERT}") as other_channel,
+        ):
+            request = transfer_pb2.DownloadRequest(sha256=raw_digest(digest_of(data)))
+            slow = transfer_pb2_grpc.TransferStub(channel.grpc).Download(request)
+            await slow.read()
+            other = transfer_pb2_grpc.TransferStub(other_channel.grpc).Download(request)
+            await other.initial_metadata()  # it is at the server, and waits there
+            assert objects.offsets == [0]
+            first_part = asyncio.ensure_future(other.read())
+            _, waits = await asyncio.wait([first_part], timeout=0.1)
+            assert waits
+            slow.cancel()
+            assert (await first_part).start.size == len(data)
+            other.cancel()
+
+    asyncio.run(story())
+
+
 def test_a_download_of_a_next_process_goes_on_where_the_last_one_was_killed(tmp_path: Path) -> None:
     data = os.urandom(4 * MIB)
     objects = MemoryObjects(data)

@@ -81,6 +81,25 @@ def test_slow_ones_are_bounded_too() -> None:
     run(story)
 
 
+def test_a_thousand_slow_ones_starve_no_quick_one() -> None:
+    async def story() -> None:
+        turns, begun, gate = Turns(4, most=1_001, slow_after_s=0.0), list[int](), asyncio.Event()
+
+        async def slow() -> None:
+            async with turns.taken():
+                await gate.wait()
+
+        tasks = [asyncio.ensure_future(slow()) for _ in range(1_000)]
+        for number in range(10):
+            await hold(turns, begun, number, 0.0)
+        assert begun == list(range(10))
+        assert not any(task.done() for task in tasks)
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    run(story)
+
+
 def test_who_gives_up_waiting_takes_no_turn_with_it() -> None:
     async def story() -> None:
         turns, begun = Turns(1), list[int]()
