@@ -120,6 +120,7 @@ class MaskedCells:
         self._send = send
         self._arrivals = arrivals
         self._held: dict[Generation, HeldCell] = {}
+        self._storing: dict[Generation, asyncio.Task[None]] = {}
         self._mailbox: Mailbox[Combiner, Event, Effect] | None = None
 
     def attach(self, mailbox: Mailbox[Combiner, Event, Effect]) -> None:
@@ -249,7 +250,7 @@ class MaskedCells:
             case AddVector():
                 self._machine.spawn(self._add(effect))
             case StoreSum():
-                self._machine.spawn(self._store(effect))
+                self._storing[effect.generation] = self._machine.spawn(self._store(effect))
             case ReportUnclosed(generation, included, excluded):
                 metrics = released(self._held[generation].told)
                 self._reducer.report(MaskedPartial(generation, None, included, excluded, metrics))
@@ -261,6 +262,10 @@ class MaskedCells:
         held = self._held.pop(generation, None)
         if held is not None and held.relay is not None:
             held.relay.close()
+        storing = self._storing.pop(generation, None)
+        if storing is not None:
+            # Of a cell that is cancelled while its store is away: its sum is freed, and nothing is reported of it.
+            storing.cancel()
 
     async def _check(self, effect: CheckTerms) -> list[Event]:
         order = effect.order

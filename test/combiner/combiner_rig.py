@@ -42,6 +42,7 @@ from fedn_py.protocol.messages import (
 )
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.memory import MemoryObjects
+from fedn_py.store.ports import ObjectStat
 from fedn_py.transport.channels import Channel
 from fedn_py.transport.combiner_link import CombinerLink
 from fedn_py.transport.combiner_server import CombinerService
@@ -99,6 +100,20 @@ class HeardByReducer:
                         return message
                 self.news.clear()
                 await self.news.wait()
+
+
+class AwayObjects(MemoryObjects):
+    """Objects in a store that takes none from when it is away on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away, self.asked = False, asyncio.Event()
+
+    async def put(self, chunks: AsyncIterator[bytes], *, expected: Digest | None = None) -> ObjectStat:
+        if self.away:
+            self.asked.set()
+            await asyncio.Event().wait()
+        return await super().put(chunks, expected=expected)
 
 
 @dataclass

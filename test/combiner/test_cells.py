@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import weakref
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from combiner_rig import ANNA, BERT, CARL, Rig, a_combiner, a_header, a_model, an_update, digest_of, until
+from combiner_rig import ANNA, BERT, CARL, AwayObjects, Rig, a_combiner, a_header, a_model, an_update, digest_of, until
 
 from fedn_py.identity import Digest, Generation
 from fedn_py.protocol.messages import (
@@ -181,6 +182,22 @@ def test_an_update_that_a_failed_attempt_had_is_taken_again_by_the_next(tmp_path
             rig.calls.reducer_said(CellCancelled(Generation(generation), "too few updates"))
 
     story(tmp_path, told, grace_s=30.0)
+
+
+def test_a_sum_that_waits_for_its_store_is_freed_with_its_cell(tmp_path: Path) -> None:
+    store = AwayObjects()
+
+    async def told(rig: Rig) -> None:
+        await rig.order(ANNA)
+        await rig.collecting()
+        held = weakref.ref(rig.cells._work[Generation(1)].total)
+        store.away = True
+        assert (await rig.upload(ANNA, ONES)).accepted
+        await store.asked.wait()
+        rig.calls.reducer_said(CellCancelled(Generation(1), "the session was stopped"))
+        await until(lambda: held() is None)
+
+    story(tmp_path, told, store=store, grace_s=30.0)
 
 
 def test_an_update_sent_again_while_the_given_up_sum_still_adds_it_is_in_the_next_one(tmp_path: Path) -> None:

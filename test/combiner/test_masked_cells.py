@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import masked_world as world
 import numpy as np
 import pytest
 import structlog
-from combiner_rig import QUICK, digest_of, until
+from combiner_rig import QUICK, AwayObjects, digest_of, until
 from masked_rig import ANNA, BERT, CARL, DORA, EMIL, FRED, MaskedRig, Scripted, a_masked_cell, id_of
 from masked_rig import masked_attached as attached
 
@@ -25,6 +26,7 @@ from fedn_py.protocol.masked.round_messages import BoxFor, CommitteeBody
 from fedn_py.protocol.masked.signing import sign
 from fedn_py.protocol.masked.words import AbortWanted, Boxes, LinksWanted, StoredCommittee, StreamWanted
 from fedn_py.protocol.messages import (
+    CellCancelled,
     CellFailed,
     CommitteeFormed,
     CommitteeStored,
@@ -190,6 +192,23 @@ def test_with_too_few_updates_nothing_is_stored_or_signed(tmp_path: Path) -> Non
         assert len(cell.rig.store.contents) == 2
 
     play(tmp_path, told)
+
+
+def test_a_masked_sum_that_waits_for_its_store_is_freed_with_its_cell(tmp_path: Path) -> None:
+    store = AwayObjects()
+
+    async def told(cell: MaskedRig) -> None:
+        await cell.form()
+        cell.look()
+        held = weakref.ref(cell.rig.cells._masked._held[Generation(1)].total)
+        store.away = True
+        await send_all(cell, *FIVE)
+        await store.asked.wait()
+        cell.rig.calls.reducer_said(CellCancelled(Generation(1), "the session was stopped"))
+        await until(lambda: held() is None)
+        assert not [one for one in cell.rig.reducer.messages if isinstance(one, MaskedPartial)]
+
+    play(tmp_path, told, options={"store": store})
 
 
 # ---- what is no update of the cell
