@@ -104,10 +104,16 @@ class Shelf:
 
     async def _evict(self) -> None:
         spare = [digest for digest in self._sizes if digest not in self._held]
-        for digest in spare[: max(0, len(spare) - self._most_kept)]:
-            del self._sizes[digest]
-            # Out of the way at once: the same object may be fetched again while the disk is still freeing this one.
-            leaving = self._folder / f"{digest}.{next(self._evicted)}.leaving"
-            with disk_faults("letting go of an object"):
-                self.path(digest).rename(leaving)
-                await asyncio.to_thread(leaving.unlink)
+        # All of them in one go, without a wait in between: who asks meanwhile finds an object whole or not at all.
+        leaving = [self._put_aside(digest) for digest in spare[: max(0, len(spare) - self._most_kept)]]
+        with disk_faults("letting go of an object"):
+            for path in leaving:
+                await asyncio.to_thread(path.unlink)
+
+    def _put_aside(self, digest: Digest) -> Path:
+        """Take an object's name away: it may be fetched again while the disk is still freeing what is here."""
+        del self._sizes[digest]
+        leaving = self._folder / f"{digest}.{next(self._evicted)}.leaving"
+        with disk_faults("letting go of an object"):
+            self.path(digest).rename(leaving)
+        return leaving

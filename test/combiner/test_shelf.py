@@ -105,6 +105,21 @@ def test_what_is_held_is_never_evicted_and_of_the_rest_the_longest_unused_goes_f
     asyncio.run(story())
 
 
+def test_orders_that_follow_each_other_at_once_evict_each_object_once_and_none_that_is_held(tmp_path: Path) -> None:
+    contents = [f"object {number}".encode() for number in range(6)]
+    names = [digest_of(content) for content in contents]
+
+    async def story() -> None:
+        shelf, _ = await a_shelf(tmp_path / "shelf", *contents, most_kept=0)
+        await shelf.hold(names)
+        await asyncio.gather(shelf.hold(names[:1]), shelf.hold(names[:1]), shelf.hold(names[4:]))
+        for name in names[4:]:
+            assert await content_of(shelf, name)
+        assert {file.name for file in (tmp_path / "shelf").iterdir()} == set(names[4:])
+
+    asyncio.run(story())
+
+
 def test_a_download_that_has_begun_ends_whole_though_its_object_is_evicted(tmp_path: Path) -> None:
     large, other = bytes(3 << 20), b"other"
 
