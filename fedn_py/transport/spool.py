@@ -35,6 +35,10 @@ _QUICK_BYTES_A_SECOND = 32 * 1024 * 1024
 """Where uploads come in as quickly as this, what waits for memory would not come in sooner on disk."""
 
 
+_FREED_QUICKLY_BYTES = 16 * 1024 * 1024
+"""Memory that is given back in a millisecond or two; with more of it the event loop would stand still."""
+
+
 class SpoolFull(OwnFault):
     """There is no room for this upload now; those that are under way go on."""
 
@@ -417,15 +421,15 @@ class _Upload:
         # Marked before the lock is waited for: a stream between two chunks learns at its next one.
         self._dropped = True
         async with self._lock:
-            if isinstance(self.bytes, DiskBytes):
-                await in_thread(self.bytes.remove)
-            else:
+            if isinstance(self.bytes, MemoryBytes) and self.received <= _FREED_QUICKLY_BYTES:
                 self.bytes.remove()
+            else:
+                await in_thread(self.bytes.remove)
 
     def forget(self) -> None:
-        """Free an idle upload at once, from a place that cannot wait: nobody writes it."""
+        """Free an idle upload, from a place that cannot wait: nobody writes it."""
         self._dropped = True
-        self.bytes.remove()
+        asyncio.get_running_loop().run_in_executor(None, self.bytes.remove)
 
     def _store(self, chunks: Sequence[Chunk]) -> None:
         for chunk in chunks:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import threading
 import tracemalloc
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -410,6 +411,32 @@ def test_what_is_held_in_memory_is_the_message_that_came_and_no_copy_of_it(tmp_p
         assert all(isinstance(block, memoryview) for block in blocks)
         assert all(memoryview(block).obj is wire for block, wire in zip(blocks, wires, strict=True))
         assert b"".join(blocks) == DATA + DATA[::-1]
+
+    run(tmp_path, story)
+
+
+def test_much_memory_is_given_back_in_a_worker_thread_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedn_py.transport.spool._FREED_QUICKLY_BYTES", len(DATA))
+    freed: list[tuple[int, int]] = []
+
+    class Piece(bytearray):
+        """Bytes that write down where they end, and how many others are there still."""
+
+        def __del__(self) -> None:
+            freed.append((threading.get_ident(), len(held)))
+
+    held: list[Any] = []
+
+    async def story(spool: Spool) -> None:
+        nonlocal held
+        incoming = await spool.begin("anna", start(3 * DATA))
+        held = spool._uploads["anna", "ab" * 8].bytes._pieces  # type: ignore[attr-defined]
+        await incoming.append(*(Piece(DATA) for _ in range(3)))
+        await (await incoming.finish()).discard()
+        assert [left for _, left in freed] == [2, 1, 0]
+        assert threading.get_ident() not in {thread for thread, _ in freed}
 
     run(tmp_path, story)
 
