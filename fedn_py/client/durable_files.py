@@ -29,10 +29,19 @@ def whole(path: Path) -> Iterator[BinaryIO]:
 
     A power cut may leave anything under its name: who reads it in another life of this process looks at its digest.
     """
+    with (
+        in_the_making(path) as partial,
+        os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
+    ):
+        yield file
+
+
+@contextmanager
+def in_the_making(path: Path) -> Iterator[Path]:
+    """Give the name under which to write a file that has its own at the end; a fault leaves nothing."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            yield file
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -6,10 +6,10 @@ import math
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fedn_py.client.durable_files import in_the_making, whole
 from fedn_py.client.ports import Learned
 from fedn_py.client.update_sealing import PlainUpdate, weight_facts
 from fedn_py.identity import ClientName, Digest, Generation
@@ -108,7 +108,7 @@ class UpdateFolder:
         upload_id = secrets.token_hex(16)
         path = self._folder / f"update-{upload_id}"
         digest, size, largest = hashlib.sha256(), 0, 0.0 if is_masked else math.inf
-        with _whole(path) as partial, partial.open("wb") as file:
+        with whole(path) as file:
             for piece in _update(base, model, learned):
                 content = piece.data
                 digest.update(content)
@@ -134,7 +134,7 @@ class UpdateFolder:
         for left in folder.glob(".*.partial"):  # by a life that ended in the middle
             left.unlink(missing_ok=True)
         stem = f"session-{plan.session_number}-round-{plan.round_number}-attempt-{plan.attempt}"
-        with _whole(folder / f"{stem}.safetensors") as file:
+        with in_the_making(folder / f"{stem}.safetensors") as file:
             if tensors is None:
                 shutil.copyfile(model, file)
             else:
@@ -152,7 +152,7 @@ class UpdateFolder:
             # What leaves of it, under its mask, is clipped and weighted like this.
             facts["masked"] = weight_facts(encoding, kept.learned.samples)
         # Last: who finds it finds the model too.
-        with _whole(folder / f"{stem}.json") as file:
+        with in_the_making(folder / f"{stem}.json") as file:
             file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
@@ -164,14 +164,3 @@ def _update(base: Path, model: Path, learned: Learned) -> Iterator[Elements]:
             return
         with mapped_model(model) as (new, new_layout):
             yield from difference(new, old, new_layout, old_layout)
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[Path]:
-    """Give a file to write to that gets its name when it is whole, and is gone where it does not get that far."""
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        yield partial
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
