@@ -15,7 +15,7 @@ from fedn_py.bench.faults import BenchFailed
 from fedn_py.bench.usage import Usage, forget_peak, usage_of
 from fedn_py.sandbox.fleet import environment
 from fedn_py.sandbox.folder import SandboxFolder, Where
-from fedn_py.sandbox.processes import Children, ProcessEnded
+from fedn_py.sandbox.processes import Children, NotUp, ProcessEnded
 from fedn_py.sandbox.reaching import reached
 
 Tell = Callable[[str], None]
@@ -126,10 +126,17 @@ class BenchNetwork:
 
     def check(self) -> None:
         """Raise BenchFailed if a process has ended by itself."""
-        try:
+        with self._failures():
             self._children.check()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
         except ProcessEnded as fault:
             raise BenchFailed(fault.message, remedy=f"Correct what it says. {self.where_to_look}") from fault
+        except NotUp as fault:
+            raise BenchFailed(fault.message, remedy=self.where_to_look) from fault
 
     def processes(self) -> Iterable[tuple[str, int]]:
         """Return role and process id of each living process."""
@@ -156,15 +163,9 @@ class BenchNetwork:
         }
 
     def awaited(self, what: str, look: Callable[[], Found | None], every_s: float = _LOOK_EVERY_S) -> Found:
-        """Look until there is something to see; raises BenchFailed when that takes too long."""
-        deadline = time.monotonic() + _UP_WITHIN_S
-        while time.monotonic() < deadline:
-            self.check()
-            found = look()
-            if found is not None:
-                return found
-            time.sleep(every_s)
-        raise BenchFailed(f"{what} did not come up within {_UP_WITHIN_S:g} s", remedy=self.where_to_look)
+        """Look until there is something to see; raises BenchFailed when a process ends, or that takes too long."""
+        with self._failures():
+            return self._children.awaited(what, look, within_s=_UP_WITHIN_S, every_s=every_s)
 
     def _start(self, role: str, name: str, /, **changes: Any) -> None:
         file = self._folder.settings(name)

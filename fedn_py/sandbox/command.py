@@ -50,7 +50,7 @@ def run_sandbox(options: SandboxOptions, console: Console) -> None:
     """Start a network, train, and wait for Ctrl-C, or end with the session.
 
     Raises:
-        ProcessEnded, SandboxFailed, SandboxInUse: with what to do.
+        ProcessEnded, NotUp, SandboxFailed, SandboxInUse: with what to do.
         FednError: of the project, the package or the stores.
     """
     with stoppable():
@@ -148,17 +148,7 @@ class Sandbox:
         self._await(f"{wanted} {what}", lambda: True if count() >= wanted else None)
 
     def _await(self, what: str, look: Callable[[], Found | None]) -> Found:
-        deadline = time.monotonic() + _UP_WITHIN_S
-        while time.monotonic() < deadline:
-            self._children.check()
-            found = look()
-            if found is not None:
-                return found
-            time.sleep(_LOOK_EVERY_S)
-        raise SandboxFailed(
-            f"{what} did not come up within {_UP_WITHIN_S:g} s",
-            remedy=f"Look into {self.folder.path / 'logs'}; a slow machine may want fewer clients.",
-        )
+        return self._children.awaited(what, look, within_s=_UP_WITHIN_S, every_s=_LOOK_EVERY_S)
 
     # ---- the session
 

@@ -5,14 +5,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fedn_py.errors import OwnFault
 from fedn_py.execution.processes import not_outliving_this
 from fedn_py.runtime.desk import ProcessView
+
+Found = TypeVar("Found")
 
 STOP_WITHIN_S = 4.0
 _LOG_LINES = 15
@@ -26,6 +29,10 @@ class ProcessEnded(OwnFault):
             f"{name} ended with exit code {code}; the last lines of {log}:\n{tail(log)}",
             remedy="Correct what it says and start the sandbox again.",
         )
+
+
+class NotUp(OwnFault):
+    """What processes were to bring about did not come in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,26 @@ class Children:
             code = child.process.poll()
             if code is not None:
                 raise ProcessEnded(child.name, code, child.log)
+
+    def awaited(self, what: str, look: Callable[[], Found | None], *, within_s: float, every_s: float) -> Found:
+        """Look until there is something to see.
+
+        Raises:
+            ProcessEnded: one of the processes has ended.
+            NotUp: there was nothing in time.
+        """
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            self.check()
+            found = look()
+            if found is not None:
+                return found
+            time.sleep(every_s)
+        logs = ", ".join(sorted({str(child.log.parent) for child in self._children.values()}))
+        raise NotUp(
+            f"{what} did not come up within {within_s:g} s",
+            remedy=f"Look into {logs or 'its log'}; a slow machine may want fewer clients.",
+        )
 
     def newly_lost(self) -> list[str]:
         """Return, once each, what there is to say of combiners and clients that have ended: the network goes on.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from grpc_network import AUTHORITY
 
-from fedn_py.sandbox.processes import Child, Children, ProcessEnded, tail
+from fedn_py.sandbox.processes import Child, Children, NotUp, ProcessEnded, tail
 
 STUBBORN = """
 import signal, subprocess, sys, time
@@ -74,6 +74,14 @@ def test_a_process_runs_as_its_own_would_and_ends_when_asked(children: Children,
     children.stop()
     assert "Traceback" not in log.read_text()
     children.check()  # nobody is left to have ended
+
+
+def test_what_does_not_come_in_time_is_named_with_the_place_of_the_logs(children: Children, tmp_path: Path) -> None:
+    children.start_command("client", "anna", ["sleep", "300"], tmp_path / "logs" / "anna.log", plain_environment())
+    assert children.awaited("anna", lambda: "here", within_s=10.0, every_s=0.01) == "here"
+    with pytest.raises(NotUp, match=r"anna did not come up within 0\.05 s") as caught:
+        children.awaited("anna", lambda: None, within_s=0.05, every_s=0.01)
+    assert str(tmp_path / "logs") in caught.value.remedy
 
 
 def test_a_process_that_dies_at_its_start_shows_the_end_of_its_log(children: Children, tmp_path: Path) -> None:
