@@ -53,7 +53,7 @@ soak: .venv/.installed-dev servers  ## Masked rounds on real processes with faul
 bench: .venv/.installed  ## Time rounds of five sizes, plain and masked, beside this machine's limits (ARGS='--only "10 x 1 MB"')
 	@$(BIN)/fedn-py bench targets --out docs/explanation $(ARGS)
 
-bench-scale: .venv/.installed  ## Time rounds of ever more clients, larger models, more combiners; draw them (ARGS="--only clients")
+bench-scale: .venv/.installed  ## Time rounds of ever more clients, larger models, more combiners; draw them (ARGS="--only clients"; large: 40 x 1 GB)
 	@$(BIN)/fedn-py bench scale --out docs/explanation $(ARGS)
 
 bench-web: .venv/.installed  ## Time each web page with 1,000 clients and 200 rounds in the stores (ARGS="--clients 100")

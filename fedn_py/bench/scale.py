@@ -1,16 +1,24 @@
-"""How the time of a round grows: with the clients, with the model, with the combiners; plain and masked."""
+"""How the time of a round grows: with the clients, with the model, with the combiners; plain and masked.
+
+Beside these curves: memory where each client has a process of its own, and the largest work that is claimed.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fedn_py.bench.bounds import client_memory, servers_memory
 from fedn_py.bench.kept import KeptPoints, Point, Wanted, measure_all
 from fedn_py.bench.network import Tell
 from fedn_py.bench.page import markdown_table, measured_on, refresh
 from fedn_py.bench.plan import Masking, RoundBench
 from fedn_py.bench.plot import Curve, Panel, svg_of
 
-SERIES = ("clients", "params", "combiners")
+_CURVES = ("clients", "params", "combiners")
+USUAL = (*_CURVES, "memory")
+"""What is measured unless something else is asked for."""
+
+SERIES = (*USUAL, "large")
 _MASKINGS: tuple[Masking, ...] = ("none", "pet")
 _WORDS: dict[Masking, str] = {"none": "plain", "pet": "masked"}
 _MB = 250_000
@@ -23,17 +31,24 @@ _SWEPT: dict[str, tuple[RoundBench, ...]] = {
     ),
     "params": tuple(RoundBench(clients=10, params=size * _MB, rounds=3 if size > 10 else 5) for size in (1, 10, 100)),
     "combiners": tuple(RoundBench(clients=100, params=_MB, combiners=combiners) for combiners in (1, 2, 4)),
+    "memory": (RoundBench(clients=4, params=100 * _MB, rounds=3, client_processes=4),),
+    "large": (RoundBench(clients=40, params=1_000 * _MB, rounds=1, lean=True),),
 }
+_PLAIN_ONLY = frozenset({"large"})
+"""Masked it would take more disk than most machines have."""
+
 _TITLES: dict[str, tuple[str, str]] = {
     "clients": ("clients, 1 MB each", "clients"),
     "params": ("model, 10 clients", "model, MB"),
     "combiners": ("combiners, 100 clients x 1 MB", "combiners"),
 }
+_WORK_TITLES = {"memory": "Each client in a process of its own", "large": "The largest work"}
 
 
 def points_of(series: str) -> list[Wanted]:
     """Return what is measured for one series; what two series share has one name."""
-    return [_wanted(replace(bench, masking=masking)) for bench in _SWEPT[series] for masking in _MASKINGS]
+    maskings: tuple[Masking, ...] = ("none",) if series in _PLAIN_ONLY else _MASKINGS
+    return [_wanted(replace(bench, masking=masking)) for bench in _SWEPT[series] for masking in maskings]
 
 
 def measure_scale(only: Sequence[str], out: Path, tell: Tell, *, missing: bool) -> list[Point]:
@@ -59,21 +74,25 @@ def show(kept: KeptPoints, out: Path) -> None:
         return
     images = out / "images"
     images.mkdir(parents=True, exist_ok=True)
-    panels = [_panel(series, points) for series, points in known.items() if points]
+    panels = [_panel(series, known[series]) for series in _CURVES if known[series]]
     (images / "scaling.svg").write_text(svg_of(panels), encoding="utf-8")
     everything = [point for points in known.values() for point in points]
     text = "![Seconds a round over the number of clients, the size of the model and the number of combiners, plain and "
     text += f"masked, beside what gRPC alone would take](images/scaling.svg)\n\n{measured_on(everything)}\n"
     for series, points in known.items():
-        if points:
+        if points and series in _CURVES:
             text += f"\nBy {_TITLES[series][0]}:\n\n{_table(series, points)}"
+        elif points:
+            text += f"\n{_WORK_TITLES[series]}:\n\n{_memory_table(points)}"
     refresh(out / "scaling.md", text)
 
 
 def _wanted(bench: RoundBench) -> Wanted:
     size = f"{bench.model_bytes / 1e6:g} MB"
-    over = "" if bench.combiners == 1 else f", {bench.combiners} combiners"
-    return Wanted(f"{bench.clients} x {size}{over}, {_WORDS[bench.masking]}", bench, {})
+    how = "" if bench.combiners == 1 else f", {bench.combiners} combiners"
+    how += ", a process each" if bench.crowds == bench.clients else ""
+    how += ", lean" if bench.lean else ""
+    return Wanted(f"{bench.clients} x {size}{how}, {_WORDS[bench.masking]}", bench, {})
 
 
 def _x(series: str, point: Point) -> float:
@@ -105,6 +124,29 @@ def _table(series: str, points: Sequence[Point]) -> str:
             f"{one['limit_s']:.3f}",
             f"{100 * one['ratio_to_limit']:.0f} %",
             ", ".join(f"{one['cpu_s'][role]:.2f}" for role in ("reducer", "combiner", "clients")),
+        )
+        for one in points
+    ]
+    return markdown_table(columns, rows)
+
+
+def _memory_table(points: Sequence[Point]) -> str:
+    columns = (
+        "work",
+        "round, s",
+        "limit, s",
+        "ratio",
+        "memory above idle: reducer, combiner; bound",
+        "memory above idle: client; bound",
+    )
+    rows = [
+        (
+            one["name"],
+            f"{one['median_s']:.3f}",
+            f"{one['limit_s']:.3f}",
+            f"{100 * one['ratio_to_limit']:.0f} %",
+            servers_memory(one),
+            client_memory(one),
         )
         for one in points
     ]

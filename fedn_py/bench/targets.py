@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedn_py.bench.bounds import servers_memory
 from fedn_py.bench.kept import KeptPoints, Point, Wanted, measure_all
 from fedn_py.bench.network import Tell
 from fedn_py.bench.page import markdown_table, measured_on, refresh
@@ -33,11 +34,6 @@ TARGETS = (
 )
 
 NAMES = tuple(target.name for target in TARGETS)
-
-
-def memory_bound(model_bytes: int) -> int:
-    """Return what a reducer and a combiner may hold beside what they hold at rest, for any number of clients."""
-    return 3 * model_bytes + 64 * 1024**2
 
 
 def wanted(names: Sequence[str] = NAMES) -> list[Wanted]:
@@ -85,13 +81,8 @@ def _table(points: Sequence[Point]) -> str:
             f"{one['median_s']:.3f} ({one['min_s']:.3f} to {one['max_s']:.3f})",
             f"{one['limit_s']:.3f}",
             f"{100 * one['ratio_to_limit']:.0f} %",
-            ", ".join(f"{_grown(one, role):,.0f} MB" for role in ("reducer", "combiner"))
-            + f"; {memory_bound(one['model_bytes']) / 1e6:,.0f} MB",
+            servers_memory(one),
         )
         for one in points
     ]
     return markdown_table(columns, rows)
-
-
-def _grown(point: Point, role: str) -> float:
-    return max(0, int(point["peak_rss_bytes"][role]) - int(point["idle_rss_bytes"][role])) / 1e6

@@ -15,7 +15,7 @@ from fedn_py.bench.kept import KeptPoints
 from fedn_py.bench.page import BEGIN, END, refresh
 from fedn_py.bench.plan import RoundBench
 from fedn_py.bench.plot import Curve, Panel, svg_of
-from fedn_py.bench.scale import SERIES, measure_scale, points_of
+from fedn_py.bench.scale import SERIES, USUAL, measure_scale, points_of
 from fedn_py.bench.targets import TARGETS, measure_targets
 
 PAGE = f"# Scaling\n\n{BEGIN}\n\nNot measured yet.\n\n{END}\n\nThe rest.\n"
@@ -28,6 +28,7 @@ def figures(bench: RoundBench) -> dict[str, Any]:
         "clients": bench.clients,
         "model_bytes": bench.model_bytes,
         "combiners": bench.combiners,
+        "client_processes": bench.crowds,
         "masking": bench.masking,
         "median_s": seconds,
         "min_s": seconds,
@@ -61,13 +62,17 @@ def test_the_series_are_those_that_the_page_promises() -> None:
     assert {bench.clients for bench in swept["clients"]} == {10, 30, 100, 300, 1_000}
     assert {bench.model_bytes for bench in swept["params"]} == {1_000_000, 10_000_000, 100_000_000}
     assert {bench.combiners for bench in swept["combiners"]} == {1, 2, 4}
-    assert all({bench.masking for bench in benches} == {"none", "pet"} for benches in swept.values())
+    assert {(bench.clients, bench.crowds, bench.model_bytes) for bench in swept["memory"]} == {(4, 4, 100_000_000)}
+    assert all({bench.masking for bench in swept[series]} == {"none", "pet"} for series in USUAL)
+    (large,) = swept["large"]
+    assert (large.clients, large.model_bytes, large.masking, large.rounds, large.lean) == (40, 10**9, "none", 1, True)
+    assert set(SERIES) == {*USUAL, "large"}
 
 
 def test_what_two_series_share_is_measured_once(tmp_path: Path, measured: Measured) -> None:
     points = measure_scale(SERIES, tmp_path, print, missing=False)
-    assert len(measured) == len({repr(bench) for bench in measured}) == 18
-    assert len(points) == 22
+    assert len(measured) == len({repr(bench) for bench in measured}) == 21
+    assert len(points) == 25
 
 
 def test_the_page_gets_a_picture_and_tables_and_keeps_its_words(tmp_path: Path, measured: Measured) -> None:
@@ -78,6 +83,8 @@ def test_the_page_gets_a_picture_and_tables_and_keeps_its_words(tmp_path: Path, 
     assert text.endswith(f"{END}\n\nThe rest.\n")
     assert "Not measured yet" not in text
     assert "| 1,000 | masked | 10.000 (10.000 to 10.000) | 5.000 | 50 % | 1.00, 1.00, 1.00 |" in text
+    assert "| 4 x 100 MB, a process each, masked | 4.000 | 2.000 | 50 % | 2 MB, 2 MB; 367 MB | 2 MB; 300 MB |" in text
+    assert "| 40 x 1000 MB, lean, plain | 400.000 | 200.000 | 50 % | 2 MB, 2 MB; 3,067 MB |  |" in text
     assert "](images/scaling.svg)" in text
     picture = ET.fromstring((tmp_path / "images" / "scaling.svg").read_text())
     assert len(picture.findall(".//{*}polyline")) == 9
