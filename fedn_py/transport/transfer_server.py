@@ -27,7 +27,7 @@ from fedn_py.transport.chunks import (
 )
 from fedn_py.transport.codec_fields import raw_digest
 from fedn_py.transport.overlap import store_as_they_come
-from fedn_py.transport.parts import FramedChunk, part_reader, write_part
+from fedn_py.transport.parts import Chunk, FramedChunk, part_reader, write_part
 from fedn_py.transport.shared_reads import SharedReads
 from fedn_py.transport.spool import Spool, SpooledUpload, UploadDropped
 from fedn_py.transport.status import refusals
@@ -179,12 +179,13 @@ class TransferService:
         if offset > size:
             raise WrongOffset(offset, size)
         await open_for_answers(context)
-        async with self._turns.taken():
+        async with self._turns.taken() as turn:
             await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
             async with contextlib.aclosing(self._reads.parts(digest, offset)) as parts:
                 async for part in parts:
                     await self._write(context, part)
                     self.sent_bytes += part.size
+                    turn.moved(part.size)
 
     async def _write(self, context: Context, part: pb.DownloadPart | FramedChunk) -> None:
         try:
@@ -230,10 +231,15 @@ async def receive(
     The parts may be of any message with a oneof ``part`` that holds bytes as ``chunk``.
     """
     # Room is taken with the turn and not before: what queues holds nothing, and cannot be taken for an idle upload.
-    async with spool.turns.taken():
+    async with spool.turns.taken() as turn:
         incoming = await spool.begin(owner, start)
         await context.send_initial_metadata(((GO_ON, "1"),))
-        await store_as_they_come(_chunks(context, stall_s), incoming.append)
+
+        async def store(*chunks: Chunk) -> None:
+            await incoming.append(*chunks)
+            turn.moved(sum(map(len, chunks)))
+
+        await store_as_they_come(_chunks(context, stall_s), store)
         return await incoming.finish()
 
 

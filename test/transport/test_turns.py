@@ -52,7 +52,7 @@ def test_no_more_than_so_many_move_at_once_and_they_come_in_order() -> None:
 
 def test_a_slow_one_gives_its_turn_on_once_and_goes_on() -> None:
     async def story() -> None:
-        turns, begun = Turns(1, slow_after_s=LONG_S), list[int]()
+        turns, begun = Turns(1, looked_at_every_s=LONG_S), list[int]()
         slow = asyncio.ensure_future(hold(turns, begun, 0, 3 * LONG_S))
         await settle()
         await hold(turns, begun, 1, 0.0)
@@ -69,9 +69,24 @@ def test_a_slow_one_gives_its_turn_on_once_and_goes_on() -> None:
     run(story)
 
 
+def test_a_quick_one_keeps_its_turn_for_as_long_as_it_moves() -> None:
+    async def story() -> None:
+        turns, begun = Turns(1, looked_at_every_s=LONG_S), list[int]()
+        async with turns.taken() as quick:
+            others = asyncio.ensure_future(hold(turns, begun, 1, 0.0))
+            for _ in range(30):  # three looks and more
+                quick.moved(1024**2)
+                await asyncio.sleep(LONG_S / 10)
+            assert begun == []
+            await others  # it moves no more
+            assert begun == [1]
+
+    run(story)
+
+
 def test_slow_ones_are_bounded_too() -> None:
     async def story() -> None:
-        turns, begun = Turns(1, most=2, slow_after_s=0.001), list[int]()
+        turns, begun = Turns(1, most=2, looked_at_every_s=0.001), list[int]()
         tasks = [asyncio.ensure_future(hold(turns, begun, number, LONG_S)) for number in range(3)]
         await asyncio.sleep(LONG_S / 2)
         assert begun == [0, 1]
@@ -83,7 +98,7 @@ def test_slow_ones_are_bounded_too() -> None:
 
 def test_a_thousand_slow_ones_starve_no_quick_one() -> None:
     async def story() -> None:
-        turns, begun, gate = Turns(4, most=1_001, slow_after_s=0.0), list[int](), asyncio.Event()
+        turns, begun, gate = Turns(4, most=1_001, looked_at_every_s=0.0), list[int](), asyncio.Event()
 
         async def slow() -> None:
             async with turns.taken():
