@@ -12,7 +12,7 @@ async def file_chunks(path: Path, offset: int = 0) -> AsyncIterator[bytes]:
     file = await asyncio.to_thread(path.open, "rb")
     try:
         await asyncio.to_thread(file.seek, offset)
-        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            yield chunk
+        while (held := [await asyncio.to_thread(file.read, CHUNK_BYTES)])[0]:
+            yield held.pop()  # not kept here as well while whoever reads is busy with it
     finally:
         await asyncio.to_thread(file.close)

@@ -43,7 +43,7 @@ MOST_PER_CALLER = 8
 """Transfers that one caller may have open."""
 
 MOST_SENDING = 1_000
-"""Downloads under way at once unless said otherwise, each with some 3 MiB of buffers."""
+"""Downloads under way at once unless said otherwise, each with some 2 MiB of buffers."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

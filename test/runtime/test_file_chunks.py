@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import sys
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from awaiting import until
 
 from fedn_py.runtime.file_chunks import CHUNK_BYTES, file_chunks
 
@@ -78,5 +80,18 @@ def test_the_file_is_closed_when_its_reader_is_cancelled(file: Path) -> None:
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
         assert open_files() == before
+
+    asyncio.run(story())
+
+
+def test_a_piece_is_its_reader_s_alone(tmp_path: Path) -> None:
+    async def story() -> None:
+        (tmp_path / "file").write_bytes(bytes(CHUNK_BYTES))
+        stream = file_chunks(tmp_path / "file")
+        piece = await anext(stream)
+        async with asyncio.timeout(10):
+            # The name here, and the one that the call adds; the thread that read it has it a moment longer.
+            await until(lambda: sys.getrefcount(piece) == 2)
+        await stream.aclose()  # type: ignore[attr-defined]
 
     asyncio.run(story())
