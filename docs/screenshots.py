@@ -17,7 +17,7 @@ from people import DIGITS, Person, running_sandbox
 from playwright.sync_api import Locator, expect
 
 from fedn_py.execution.packing import create_package
-from fedn_py.reducer.control import SessionView
+from fedn_py.reducer.shown_sessions import SessionView
 
 IMAGES = Path(__file__).resolve().parent / "tutorial" / "images"
 WIDTH, HEIGHT = 1280, 800

@@ -9,29 +9,10 @@ from typing import Any, TypeVar
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, SessionId, TokenId
 from fedn_py.reducer.bell import Bell
-from fedn_py.reducer.control import (
-    Caller,
-    ClientView,
-    CombinerView,
-    ContributorView,
-    EventView,
-    MaskedCellView,
-    ModelView,
+from fedn_py.reducer.control import Page
+from fedn_py.reducer.control_faults import (
     NotAuthenticated,
-    PackageView,
-    Page,
-    Role,
-    RoundMaskingView,
-    RoundView,
-    SessionOptions,
-    SessionStatus,
     SessionUnderWay,
-    SessionView,
-    Severity,
-    StatusView,
-    StoreView,
-    SumParticipantView,
-    TokenView,
     UnknownClient,
     UnknownEvent,
     UnknownModel,
@@ -40,13 +21,24 @@ from fedn_py.reducer.control import (
     UnknownRound,
     UnknownSession,
     UnknownToken,
-    VerificationView,
     WrongSessionStatus,
 )
 from fedn_py.reducer.privacy_words import Assumption, PrivacyRow, PrivacyView
 from fedn_py.reducer.session_limits import SessionChanges
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
+from fedn_py.reducer.shown_events import EventView, Severity
 from fedn_py.reducer.shown_measurements import MetricView, ValidationView
+from fedn_py.reducer.shown_network import ClientView, CombinerView, StatusView, StoreView
+from fedn_py.reducer.shown_objects import ModelView, PackageView, VerificationView
+from fedn_py.reducer.shown_rounds import (
+    ContributorView,
+    MaskedCellView,
+    RoundMaskingView,
+    RoundView,
+    SumParticipantView,
+)
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionStatus, SessionView
+from fedn_py.reducer.shown_tokens import Caller, Role, TokenView
 
 Item = TypeVar("Item")
 

@@ -9,8 +9,10 @@ from typing import Any
 from fake_control import FakeControl
 
 from fedn_py.identity import Digest, SessionId
-from fedn_py.reducer.control import Control, ModelView, PackageView, SessionOptions, SessionView
+from fedn_py.reducer.control import Control
 from fedn_py.reducer.shown_measurements import MetricView, ValidationView
+from fedn_py.reducer.shown_objects import ModelView, PackageView
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
 
 SEED = Digest("5e" * 32)
 PACKAGE = Digest("bac4a9e0" * 8)

@@ -39,7 +39,6 @@ from fedn_py.protocol.reducer_work import Reducer as State
 from fedn_py.reducer.absences import Absences
 from fedn_py.reducer.calls import Calls
 from fedn_py.reducer.catalogue import Catalogue
-from fedn_py.reducer.control import SessionOptions, SessionView
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.lease import Holder, Lease
 from fedn_py.reducer.ledger import Ledger
@@ -54,6 +53,7 @@ from fedn_py.reducer.roster import KnownClient, Roster, RosterLimits
 from fedn_py.reducer.rounds import Rounds
 from fedn_py.reducer.service import Parts, StoredControl
 from fedn_py.reducer.sessions import Sessions
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
 from fedn_py.reducer.state_key import StateKey
 from fedn_py.reducer.takeover import stamp_live
 from fedn_py.reducer.token_book import TokenBook

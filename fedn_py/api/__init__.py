@@ -20,7 +20,7 @@ from fedn_py.api.faults import (
 from fedn_py.api.network import Network
 from fedn_py.api.profile import Profile, find_profile, load_profile
 from fedn_py.api.rows import PandasMissing, Rows
-from fedn_py.reducer.control import SessionOptions
+from fedn_py.reducer.shown_sessions import SessionOptions
 
 __all__ = [
     "InvalidProfile",

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NoReturn
 from urllib.parse import urlsplit
 
 from fedn_py.api.faults import NotFromHere, ReducerUnreachable, RemoteRefusal, unreachable
-from fedn_py.reducer.control import NotActive
+from fedn_py.reducer.control_faults import NotActive
 
 PREFIX = "/api/v1"
 PIECE = 1 << 20

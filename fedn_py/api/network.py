@@ -13,24 +13,15 @@ from fedn_py.api.faults import ReducerUnreachable, WaitedTooLong
 from fedn_py.api.profile import Profile
 from fedn_py.api.rows import Rows
 from fedn_py.identity import Digest
-from fedn_py.reducer.control import (
-    ClientView,
-    CombinerView,
-    EventView,
-    ModelView,
-    PackageView,
-    Role,
-    RoundView,
-    SessionOptions,
-    SessionView,
-    Severity,
-    StatusView,
-    TokenView,
-    VerificationView,
-)
 from fedn_py.reducer.privacy_words import PrivacyView
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
+from fedn_py.reducer.shown_events import EventView, Severity
 from fedn_py.reducer.shown_measurements import ValidationView
+from fedn_py.reducer.shown_network import ClientView, CombinerView, StatusView
+from fedn_py.reducer.shown_objects import ModelView, PackageView, VerificationView
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
+from fedn_py.reducer.shown_tokens import Role, TokenView
 
 ENDED = frozenset({"finished", "stopped", "failed"})
 """The statuses in which a session does nothing more by itself."""

@@ -18,7 +18,8 @@ from fedn_py.bench.network import BenchNetwork, Tell, running_network
 from fedn_py.bench.rounds import made_work
 from fedn_py.bench.usage import available_memory_bytes
 from fedn_py.identity import SessionId
-from fedn_py.reducer.control import RoundView, SessionOptions
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionOptions
 
 _ANSWER_WITHIN_S = 300.0
 _LOOK_EVERY_S = 0.5

@@ -28,7 +28,8 @@ from fedn_py.bench.usage import MemoryWatch, Usage, loopback_bytes
 from fedn_py.execution.packing import create_package
 from fedn_py.identity import Digest
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.reducer.control import RoundView, SessionOptions, SessionView
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
 
 _ROUND_WITHIN_S = 3_600.0
 _LOOK_EVERY_S = 0.5

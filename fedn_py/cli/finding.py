@@ -5,7 +5,9 @@ from typing import TypeVar
 
 from fedn_py.api import Network
 from fedn_py.errors import PeerFault
-from fedn_py.reducer.control import ClientView, ModelView, PackageView, SessionView
+from fedn_py.reducer.shown_network import ClientView
+from fedn_py.reducer.shown_objects import ModelView, PackageView
+from fedn_py.reducer.shown_sessions import SessionView
 
 View = TypeVar("View")
 

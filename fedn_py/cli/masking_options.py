@@ -10,7 +10,8 @@ from fedn_py.cli.operator import ReopenName
 
 if TYPE_CHECKING:
     from fedn_py.protocol.masked.options import MaskedOptions
-    from fedn_py.reducer.control import RoundMaskingView, SessionOptions
+    from fedn_py.reducer.shown_rounds import RoundMaskingView
+    from fedn_py.reducer.shown_sessions import SessionOptions
 
 
 class MaskingName(StrEnum):

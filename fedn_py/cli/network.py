@@ -9,7 +9,7 @@ from fedn_py.cli.options import JsonOption, ProfileOption, group, open_network
 from fedn_py.cli.output import hint, instant, note, print_data, print_facts, print_table, short
 
 if TYPE_CHECKING:
-    from fedn_py.reducer.control import ClientResultView
+    from fedn_py.reducer.shown_network import ClientResultView
 
 ClientArgument = Annotated[str, typer.Argument(help="The client's name, or its id or the beginning of that.")]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 from fedn_py.api.network import is_settled
 from fedn_py.cli.output import measures, note, size
-from fedn_py.reducer.control import RoundView, SessionView
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionView
 
 PLAIN_EVERY_S = 10.0
 

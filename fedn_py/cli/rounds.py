@@ -9,7 +9,7 @@ from fedn_py.cli.options import JsonOption, ProfileOption, SessionArgument, grou
 from fedn_py.cli.output import counted, instant, measures, print_data, print_facts, print_table, short
 
 if TYPE_CHECKING:
-    from fedn_py.reducer.control import RoundView
+    from fedn_py.reducer.shown_rounds import RoundView
 
 rounds = group("The rounds of a session.")
 

@@ -35,8 +35,8 @@ from fedn_py.cli.output import (
 
 if TYPE_CHECKING:
     from fedn_py.api import Network
-    from fedn_py.reducer.control import SessionView
     from fedn_py.reducer.privacy_words import PrivacyView
+    from fedn_py.reducer.shown_sessions import SessionView
 
 sessions = group("Training sessions.")
 
@@ -81,7 +81,7 @@ def start_session(
 
     Example: fedn-py session start --package digits.tar.gz --model seed.safetensors --rounds 5 --wait
     """
-    from fedn_py.reducer.control import SessionOptions
+    from fedn_py.reducer.shown_sessions import SessionOptions
 
     # Before anything is uploaded: a word that is not understood costs nothing then.
     terms = masked_options(

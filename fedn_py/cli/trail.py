@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from fedn_py.api import Network
 from fedn_py.cli.finding import find_session
 from fedn_py.identity import Digest
-from fedn_py.reducer.control import ModelView, SessionView
+from fedn_py.reducer.shown_objects import ModelView
+from fedn_py.reducer.shown_sessions import SessionView
 from fedn_py.reducer.trail import Link, faults_of
 
 

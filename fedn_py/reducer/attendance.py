@@ -4,19 +4,14 @@ import time
 from collections.abc import Sequence
 
 from fedn_py.identity import ClientId
-from fedn_py.reducer.control import (
-    ClientResultView,
-    ClientView,
-    CombinerView,
-    Conflict,
-    Page,
-    UnknownClient,
-)
+from fedn_py.reducer.control import Page
+from fedn_py.reducer.control_faults import Conflict, UnknownClient
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.listing import Listing, Source
 from fedn_py.reducer.records import ClientRecord, CombinerRecord, RoundRecord, SessionRecord
 from fedn_py.reducer.roster import Roster
+from fedn_py.reducer.shown_network import ClientResultView, ClientView, CombinerView
 from fedn_py.reducer.token_book import TokenBook
 
 _SESSIONS_LOOKED_AT = 2

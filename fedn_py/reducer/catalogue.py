@@ -12,7 +12,7 @@ from fedn_py.execution.archive import PackageContents, inspect_archive
 from fedn_py.identity import Digest, SessionId
 from fedn_py.model.layout import ModelLayout
 from fedn_py.model.vector import check_finite
-from fedn_py.reducer.control import UnknownModel, UnknownObject, UnknownPackage
+from fedn_py.reducer.control_faults import UnknownModel, UnknownObject, UnknownPackage
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, RecordExists
 from fedn_py.reducer.naming import look_after

@@ -28,13 +28,20 @@ from fedn_py.protocol.reducer_work import (
     StopRequested,
     Work,
 )
-from fedn_py.reducer import control, views
+from fedn_py.reducer import views
 from fedn_py.reducer.absences import Absences
 from fedn_py.reducer.attendance import Attendance
 from fedn_py.reducer.bell import Bell
 from fedn_py.reducer.catalogue import Catalogue
 from fedn_py.reducer.contents import Contents
 from fedn_py.reducer.control import Page
+from fedn_py.reducer.control_faults import (
+    NotAuthenticated,
+    SessionUnderWay,
+    UnknownEvent,
+    UnknownRound,
+    WrongSessionStatus,
+)
 from fedn_py.reducer.event_log import EventLog, event_key
 from fedn_py.reducer.event_search import EventFilter, search
 from fedn_py.reducer.ledger import Ledger
@@ -57,7 +64,13 @@ from fedn_py.reducer.roster import Roster
 from fedn_py.reducer.session_limits import SessionChanges
 from fedn_py.reducer.sessions import Sessions, first_progress
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
+from fedn_py.reducer.shown_events import EventView, Severity
 from fedn_py.reducer.shown_measurements import ValidationView
+from fedn_py.reducer.shown_network import ClientView, CombinerView, StatusView, StoreView
+from fedn_py.reducer.shown_objects import ModelView, PackageView, VerificationView
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
+from fedn_py.reducer.shown_tokens import Caller, Role, TokenView
 from fedn_py.reducer.token_book import TokenBook, now_ms
 from fedn_py.reducer.validations import validation_view
 from fedn_py.reducer.verifying import verified
@@ -116,10 +129,10 @@ class Health:
         documents, objects = parts.store_kinds
         self._checks = (("documents", documents, parts.documents), ("objects", objects, parts.objects))
         self._checking = asyncio.Lock()
-        self._found: tuple[control.StoreView, ...] = ()
+        self._found: tuple[StoreView, ...] = ()
         self._until = 0.0
 
-    async def stores(self) -> tuple[control.StoreView, ...]:
+    async def stores(self) -> tuple[StoreView, ...]:
         """Return what each store was like a moment ago."""
         async with self._checking:
             clock = asyncio.get_running_loop().time
@@ -129,17 +142,17 @@ class Health:
             return self._found
 
 
-async def _checked(keeps: str, kind: str, store: Documents | Objects) -> control.StoreView:
+async def _checked(keeps: str, kind: str, store: Documents | Objects) -> StoreView:
     detail = ""
     try:
         await store.check()
     except FednError as fault:
         detail = fault.message
-    return control.StoreView(keeps, kind, not detail, detail)
+    return StoreView(keeps, kind, not detail, detail)
 
 
 class StoredControl:
-    """Implements ``control.Control``."""
+    """Implements ``Control``."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -152,24 +165,24 @@ class StoredControl:
 
     # ---- who asks
 
-    async def authenticate(self, bearer: str) -> control.Caller:
+    async def authenticate(self, bearer: str) -> Caller:
         """Return whose token this is, or raise NotAuthenticated."""
         return await _caller(self._parts.tokens.find(bearer))
 
-    async def recognise(self, token: TokenId) -> control.Caller:
+    async def recognise(self, token: TokenId) -> Caller:
         """Return whose token this is that was shown before, or raise NotAuthenticated."""
         return await _caller(self._parts.tokens.still_good(token))
 
-    async def tokens(self, *, after: str = "", limit: int = 100) -> Page[control.TokenView]:
+    async def tokens(self, *, after: str = "", limit: int = 100) -> Page[TokenView]:
         """Return tokens, newest first."""
         return await _TOKENS.page(self._parts.ledger, after, limit)
 
-    async def create_token(self, role: control.Role, label: str, valid_s: float) -> tuple[str, control.TokenView]:
+    async def create_token(self, role: Role, label: str, valid_s: float) -> tuple[str, TokenView]:
         """Make a token."""
         text, kept = await self._parts.tokens.create(role, label, valid_s)
         return text, views.token_view(kept)
 
-    async def revoke_token(self, token: TokenId) -> control.TokenView:
+    async def revoke_token(self, token: TokenId) -> TokenView:
         """Make a token worthless from now on, and cut off whoever came in by it."""
         kept = await self._parts.tokens.revoke(token)
         self._parts.roster.revoke(token)
@@ -189,12 +202,12 @@ class StoredControl:
         """Return the number of changes so far, once it is not ``after`` any more."""
         return await self._parts.bell.rings(after)
 
-    async def status(self) -> control.StatusView:
+    async def status(self) -> StatusView:
         """Return what the reducer does now."""
         parts, work = self._parts, self._parts.mailbox.state.work
         progress = None if isinstance(work, Idle) else work.progress
         combiners = [entry for entry in parts.roster.combiners().values() if entry.outbox is not None]
-        return control.StatusView(
+        return StatusView(
             reducer=parts.name,
             deployment=parts.deployment,
             software=fedn_py.__version__,
@@ -226,13 +239,13 @@ class StoredControl:
         before: int | None = None,
         limit: int = 100,
         kind: str = "",
-        severity: control.Severity | None = None,
+        severity: Severity | None = None,
         text: str = "",
         session: str = "",
         round_number: int | None = None,
         client: str = "",
         combiner: str = "",
-    ) -> Page[control.EventView]:
+    ) -> Page[EventView]:
         """Return events behind or below a number, or the newest ones."""
         about = {"session": session, "round": "" if round_number is None else str(round_number), "client": client}
         subject = {name: value for name, value in {**about, "combiner": combiner}.items() if value}
@@ -245,26 +258,26 @@ class StoredControl:
             return Page(seen, None if found.next is None else str(found.next))
         return Page(seen[::-1], None if found.first is None else str(found.first))
 
-    async def event(self, seq: int) -> control.EventView:
+    async def event(self, seq: int) -> EventView:
         """Return one event."""
         record = await self._parts.ledger.get("events", event_key(seq), EventRecord)
         if record is None:
-            raise control.UnknownEvent(seq)
+            raise UnknownEvent(seq)
         return views.event_view(record)
 
     # ---- sessions and rounds
 
-    async def sessions(self, *, after: str = "", limit: int = 100) -> Page[control.SessionView]:
+    async def sessions(self, *, after: str = "", limit: int = 100) -> Page[SessionView]:
         """Return sessions, newest first."""
         found = await self._parts.sessions.page(number_in(after) if after else None, limit + 1)
         seen = [await self._session_view(record) for record in found[:limit]]
         return _page(found, limit, seen, lambda record: record.terms.number)
 
-    async def session(self, session: SessionId) -> control.SessionView:
+    async def session(self, session: SessionId) -> SessionView:
         """Return one session."""
         return await self._session_view(await self._parts.sessions.get(session))
 
-    async def _session_view(self, record: SessionRecord) -> control.SessionView:
+    async def _session_view(self, record: SessionRecord) -> SessionView:
         done, head = await self._parts.catalogue.head(record.terms.session)
         work = self._parts.mailbox.state.work
         view = views.session_view(record, done, head, work)
@@ -273,12 +286,12 @@ class StoredControl:
         away = self._parts.patience.waiting_for
         return replace(view, reason=away) if away and view.status in {"running", "waiting"} else view
 
-    async def start_session(self, options: control.SessionOptions) -> control.SessionView:
+    async def start_session(self, options: SessionOptions) -> SessionView:
         """Begin a session."""
         async with self._starting:  # of two that ask at once, one is first
             work = self._parts.mailbox.state.work
             if not isinstance(work, Idle):
-                raise control.SessionUnderWay(work.progress.terms.session)
+                raise SessionUnderWay(work.progress.terms.session)
             if self._parts.masked is not None:
                 await self._parts.masked.look_for_policy()  # a session begins under the newest one
             record = await self._parts.sessions.begin(options)
@@ -286,11 +299,11 @@ class StoredControl:
             await self._parts.mailbox.deliver(SessionStarted(first_progress(record.terms)))
         return await self.session(record.terms.session)
 
-    async def pause_session(self, session: SessionId) -> control.SessionView:
+    async def pause_session(self, session: SessionId) -> SessionView:
         """Begin no further round after the one under way."""
         return await self._obeyed(session, PauseRequested(session), "paused")
 
-    async def resume_session(self, session: SessionId, *, new_work: bool = False) -> control.SessionView:
+    async def resume_session(self, session: SessionId, *, new_work: bool = False) -> SessionView:
         """Go on with a paused session."""
         return await self._obeyed(session, ResumeRequested(session, new_work), "resumed")
 
@@ -298,18 +311,18 @@ class StoredControl:
         """Return what each party sees in a session."""
         return await self._parts.sessions.privacy(session)
 
-    async def change_session(self, session: SessionId, changes: SessionChanges) -> control.SessionView:
+    async def change_session(self, session: SessionId, changes: SessionChanges) -> SessionView:
         """Let other limits hold from the next attempt on."""
         async with self._starting:  # of two changes the second one is made to what the first one left
             limits = await self._parts.sessions.changed_limits(session, changes)
             return await self._obeyed(session, ChangeRequested(session, limits), "changed")
 
-    async def stop_session(self, session: SessionId, *, after_round: bool = False) -> control.SessionView:
+    async def stop_session(self, session: SessionId, *, after_round: bool = False) -> SessionView:
         """End a session for good."""
         stop = StopRequested(session, after_round)
         try:
             return await self._obeyed(session, stop, "stopped")
-        except control.WrongSessionStatus:
+        except WrongSessionStatus:
             async with self._starting:  # it may just be beginning
                 work = self._parts.mailbox.state.work
                 if not isinstance(work, Idle) and work.progress.terms.session == session:
@@ -324,15 +337,15 @@ class StoredControl:
         session: SessionId,
         wish: PauseRequested | ResumeRequested | StopRequested | ChangeRequested,
         wanted: str,
-    ) -> control.SessionView:
+    ) -> SessionView:
         record = await self._parts.sessions.get(session)
         try:
             await self._parts.mailbox.deliver(wish)
         except UnexpectedEvent as fault:
-            raise control.WrongSessionStatus(session, record.status, wanted) from fault
+            raise WrongSessionStatus(session, record.status, wanted) from fault
         return await self.session(session)
 
-    async def rounds(self, session: SessionId, *, after: str = "", limit: int = 100) -> Page[control.RoundView]:
+    async def rounds(self, session: SessionId, *, after: str = "", limit: int = 100) -> Page[RoundView]:
         """Return a session's rounds, oldest first."""
         await self._parts.sessions.get(session)
         beyond = round_key(session, number_in(after)) if after else None
@@ -350,14 +363,14 @@ class StoredControl:
         found = await self._parts.ledger.find("rounds", MadeModel, of_it, limit=limit + 1, after=beyond)
         return _page(found, limit, [validation_view(one) for one in found[:limit]], lambda one: one.plan.round_number)
 
-    async def round(self, session: SessionId, number: int) -> control.RoundView:
+    async def round(self, session: SessionId, number: int) -> RoundView:
         """Return one round."""
         record = await self._parts.ledger.get("rounds", round_key(session, number), RoundRecord)
         if record is None:
-            raise control.UnknownRound(session, number)
+            raise UnknownRound(session, number)
         return self._round_view(record)
 
-    def _round_view(self, record: RoundRecord) -> control.RoundView:
+    def _round_view(self, record: RoundRecord) -> RoundView:
         parts = self._parts
         return views.round_view(
             record,
@@ -370,7 +383,7 @@ class StoredControl:
 
     # ---- models and packages
 
-    async def models(self, session: SessionId | None, *, after: str = "", limit: int = 100) -> Page[control.ModelView]:
+    async def models(self, session: SessionId | None, *, after: str = "", limit: int = 100) -> Page[ModelView]:
         """Return the models of a session (None: of all, and the seed models), newest first."""
         if session is None:
             return await _MODELS.page(self._parts.ledger, after, limit)
@@ -378,7 +391,7 @@ class StoredControl:
         found = await self._parts.catalogue.trail(session, number_in(after) if after else None, limit + 1)
         return _page(found, limit, [views.model_view(one) for one in found[:limit]], lambda one: one.plan.round_number)
 
-    async def model(self, digest: Digest) -> control.ModelView:
+    async def model(self, digest: Digest) -> ModelView:
         """Return what is known of one model."""
         record = await self._parts.catalogue.model(digest)
         return views.seed_view(record) if isinstance(record, SeedModelRecord) else views.model_view(record)
@@ -391,15 +404,15 @@ class StoredControl:
         """Return the tensors of a model and what their numbers are like."""
         return await self._contents.model_tensors(digest)
 
-    async def upload_model(self, chunks: AsyncIterator[bytes]) -> control.ModelView:
+    async def upload_model(self, chunks: AsyncIterator[bytes]) -> ModelView:
         """Store a seed model."""
         return views.seed_view(await self._parts.catalogue.add_seed_model(chunks))
 
-    async def packages(self, *, after: str = "", limit: int = 100) -> Page[control.PackageView]:
+    async def packages(self, *, after: str = "", limit: int = 100) -> Page[PackageView]:
         """Return compute packages, newest first."""
         return await _PACKAGES.page(self._parts.ledger, after, limit)
 
-    async def package(self, digest: Digest) -> control.PackageView:
+    async def package(self, digest: Digest) -> PackageView:
         """Return what is known of one compute package."""
         return views.package_view(await self._parts.catalogue.package(digest))
 
@@ -407,41 +420,41 @@ class StoredControl:
         """Return the files of a compute package and their sizes."""
         return await self._contents.package_files(digest)
 
-    async def upload_package(self, chunks: AsyncIterator[bytes]) -> control.PackageView:
+    async def upload_package(self, chunks: AsyncIterator[bytes]) -> PackageView:
         """Store a compute package."""
         return views.package_view(await self._parts.catalogue.add_package(chunks))
 
-    async def verify_object(self, digest: Digest) -> AsyncIterator[control.VerificationView]:
+    async def verify_object(self, digest: Digest) -> AsyncIterator[VerificationView]:
         """Read a model's or a package's object to its end."""
         await self._parts.catalogue.check_known(digest)
         return verified(self._parts.objects, digest, self._parts.events)
 
     # ---- combiners and clients
 
-    async def combiners(self) -> tuple[control.CombinerView, ...]:
+    async def combiners(self) -> tuple[CombinerView, ...]:
         """Return all combiners that ever joined, by name."""
         return await self._attendance.combiners()
 
-    async def clients(self, *, after: str = "", limit: int = 100) -> Page[control.ClientView]:
+    async def clients(self, *, after: str = "", limit: int = 100) -> Page[ClientView]:
         """Return all clients that ever joined, by name."""
         return await self._attendance.clients(after, limit)
 
-    async def client(self, client: ClientId) -> control.ClientView:
+    async def client(self, client: ClientId) -> ClientView:
         """Return one client, with its last result among the newest rounds."""
         return await self._attendance.client(client)
 
-    async def revoke_client(self, client: ClientId) -> control.ClientView:
+    async def revoke_client(self, client: ClientId) -> ClientView:
         """Revoke the token that a client came by, and cut off everybody who came by it."""
         return await self._attendance.revoke(client)
 
 
-async def _caller(found: Awaitable[TokenRecord]) -> control.Caller:
+async def _caller(found: Awaitable[TokenRecord]) -> Caller:
     """Return who has a token that is good, or raise NotAuthenticated with what is wrong with it."""
     try:
         record = await found
     except PeerFault as fault:
-        raise control.NotAuthenticated(fault.message, remedy=fault.remedy) from fault
-    return control.Caller(record.id, record.role, record.label)
+        raise NotAuthenticated(fault.message, remedy=fault.remedy) from fault
+    return Caller(record.id, record.role, record.label)
 
 
 def _page(found: Sequence[Record], limit: int, seen: Sequence[View], number: Callable[[Record], int]) -> Page[View]:

@@ -14,7 +14,7 @@ from fedn_py.protocol.reducer import first_generation
 from fedn_py.protocol.reducer_terms import Progress, SessionLimits, SessionTerms, limits_of, with_limits
 from fedn_py.protocol.reducer_work import SessionStarted, Updating, Validating
 from fedn_py.reducer.catalogue import Catalogue
-from fedn_py.reducer.control import SessionOptions, SessionUnderWay, UnknownModel, UnknownSession
+from fedn_py.reducer.control_faults import SessionUnderWay, UnknownModel, UnknownSession
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.lease import LEASE_KEY
 from fedn_py.reducer.ledger import Fields, Ledger
@@ -35,6 +35,7 @@ from fedn_py.reducer.records import (
 from fedn_py.reducer.restored import next_number
 from fedn_py.reducer.round_records import CommittedElsewhere, cells_of
 from fedn_py.reducer.session_limits import SessionChanges, faults_of_limits, faults_of_masked_limits
+from fedn_py.reducer.shown_sessions import SessionOptions
 
 INTERRUPTED = "ReducerRestarted: the reducer was started anew while the attempt began or ended"
 """Why a masked attempt failed that an earlier life of the reducer had not planned yet, or was giving up."""

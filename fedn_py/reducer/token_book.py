@@ -9,10 +9,11 @@ from pathlib import Path
 
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import TokenId
-from fedn_py.reducer.control import Role, UnknownToken
+from fedn_py.reducer.control_faults import UnknownToken
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, NoRecord
 from fedn_py.reducer.records import TokenKept
+from fedn_py.reducer.shown_tokens import Role
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.runtime.secret_files import write_secret
 from fedn_py.transport.authentication import Caller, TokenRecord, check, check_record, new_token, token_id_of

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 from fedn_py.errors import FednError
 from fedn_py.identity import Digest
-from fedn_py.reducer.control import VerificationView
 from fedn_py.reducer.event_log import EventLog
+from fedn_py.reducer.shown_objects import VerificationView
 from fedn_py.store.ports import ObjectCorrupt, ObjectMissing, Objects
 
 _TOLD_EVERY = 16 * 1024**2

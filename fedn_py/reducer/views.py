@@ -20,7 +20,6 @@ from fedn_py.protocol.reducer_work import (
     Validating,
     Work,
 )
-from fedn_py.reducer import control
 from fedn_py.reducer.records import (
     EventRecord,
     MadeModel,
@@ -34,7 +33,22 @@ from fedn_py.reducer.records import (
     SessionRecord,
     TokenKept,
 )
+from fedn_py.reducer.shown_events import EventView
 from fedn_py.reducer.shown_measurements import MetricView
+from fedn_py.reducer.shown_objects import ModelView, PackageView
+from fedn_py.reducer.shown_rounds import (
+    AskedView,
+    CombinerProgressView,
+    ContributorView,
+    ExcludedView,
+    MaskedCellView,
+    PhaseView,
+    RoundMaskingView,
+    RoundView,
+    SumParticipantView,
+)
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionStatus, SessionView
+from fedn_py.reducer.shown_tokens import TokenView
 from fedn_py.reducer.validations import means, training_metrics, validation_metrics
 
 Names = Callable[[ClientId], ClientName]
@@ -116,10 +130,10 @@ def round_number_of(work: Work) -> int | None:
             return work.progress.committed + 1
 
 
-def session_view(record: SessionRecord, rounds_done: int, head: Digest | None, work: Work) -> control.SessionView:
+def session_view(record: SessionRecord, rounds_done: int, head: Digest | None, work: Work) -> SessionView:
     """Return a session as people see it; ``work`` is what the machine is doing now."""
     terms = record.terms if record.changed is None else with_limits(record.terms, record.changed)
-    status: control.SessionStatus = record.status
+    status: SessionStatus = record.status
     reason = record.reason
     if not isinstance(work, Idle) and work.progress.terms.session == terms.session:
         reason = waiting_of(work) or reason
@@ -127,7 +141,7 @@ def session_view(record: SessionRecord, rounds_done: int, head: Digest | None, w
             status = "waiting"
     if record.status == "paused" and record.reason != BY_OPERATOR:
         status = "failed"
-    options = control.SessionOptions(
+    options = SessionOptions(
         package=terms.package,
         seed_model=terms.seed_model,
         rounds=terms.rounds,
@@ -144,7 +158,7 @@ def session_view(record: SessionRecord, rounds_done: int, head: Digest | None, w
         masking=terms.masking,
         masked=terms.masked,
     )
-    return control.SessionView(
+    return SessionView(
         terms.session,
         terms.number,
         record.name,
@@ -167,7 +181,7 @@ def round_view(
     now: float,
     phases: Sequence[PhaseRecord] = (),
     name_of: Names = lambda client: ClientName(client[:12]),
-) -> control.RoundView:
+) -> RoundView:
     """Return a round as people see it, with what its combiners tell while it runs.
 
     Args:
@@ -177,7 +191,7 @@ def round_view(
     measured = validation_metrics(record)
     status = {"running": "running", "committed": "done", "failed": "failed"}[record.status]
     reason = record.failures[-1].reason if record.failures and record.status != "committed" else ""
-    return control.RoundView(
+    return RoundView(
         session=record.plan.session,
         number=record.plan.round_number,
         attempt=record.plan.attempt,
@@ -187,10 +201,9 @@ def round_view(
         seconds=record.seconds if record.status == "committed" else (record.ended or now) - record.attempt_started,
         reason=reason,
         clients=tuple(
-            control.ContributorView(client.name, None if record.masked else client.samples)
-            for client in record.included
+            ContributorView(client.name, None if record.masked else client.samples) for client in record.included
         ),
-        excluded=tuple(control.ExcludedView(c.name, c.reason, c.log) for c in record.excluded),
+        excluded=tuple(ExcludedView(c.name, c.reason, c.log) for c in record.excluded),
         combiners=tuple(sorted({cell.combiner for cell in record.cells})),
         samples=record.samples,
         metrics=means(measured),
@@ -200,22 +213,22 @@ def round_view(
         model=record.model,
         progress=tuple(_progress(record, progress)) if live else (),
         asked=tuple(_asked(record, work, progress, name_of)) if live else (),
-        phases=tuple(control.PhaseView(one.phase, one.started, (one.ended or now) - one.started) for one in phases),
+        phases=tuple(PhaseView(one.phase, one.started, (one.ended or now) - one.started) for one in phases),
         masking=_masking_view(record.masked) if record.masked else None,
     )
 
 
-def _masking_view(masked: MaskedRoundRecord) -> control.RoundMaskingView:
+def _masking_view(masked: MaskedRoundRecord) -> RoundMaskingView:
     cells = sorted(masked.cells, key=lambda cell: cell.combiner)
-    return control.RoundMaskingView(
+    return RoundMaskingView(
         masked.scheme, masked.k, masked.r, masked.g_min, masked.reopen, tuple(_cell_view(cell) for cell in cells)
     )
 
 
-def _cell_view(cell: MaskedCellRecord) -> control.MaskedCellView:
+def _cell_view(cell: MaskedCellRecord) -> MaskedCellView:
     members = sorted(cell.members, key=lambda member: (member.slot, member.replica))
-    seen = tuple(control.SumParticipantView(one.name, one.slot, one.replica, one.answered) for one in members)
-    return control.MaskedCellView(cell.combiner, cell.included, seen, cell.opened, cell.out)
+    seen = tuple(SumParticipantView(one.name, one.slot, one.replica, one.answered) for one in members)
+    return MaskedCellView(cell.combiner, cell.included, seen, cell.opened, cell.out)
 
 
 def _is_at_hand(record: RoundRecord, work: Work) -> bool:
@@ -229,27 +242,25 @@ def _is_at_hand(record: RoundRecord, work: Work) -> bool:
     return (record.plan.session, record.plan.round_number) == (at.terms.session, number)
 
 
-def _progress(
-    record: RoundRecord, progress: Mapping[CombinerName, RoundProgress]
-) -> Iterable[control.CombinerProgressView]:
+def _progress(record: RoundRecord, progress: Mapping[CombinerName, RoundProgress]) -> Iterable[CombinerProgressView]:
     first = min((cell.generation for cell in record.cells), default=Generation(0))
     for name, told in sorted(progress.items()):
         if told.generation >= first:
-            yield control.CombinerProgressView(name, told.phase, told.included, told.training, told.excluded)
+            yield CombinerProgressView(name, told.phase, told.included, told.training, told.excluded)
 
 
 def _asked(
     record: RoundRecord, work: Work, progress: Mapping[CombinerName, RoundProgress], name_of: Names
-) -> list[control.AskedView]:
+) -> list[AskedView]:
     """Return everybody who was asked, by name; of an earlier cell of a combiner nobody who is in a later one."""
-    found: dict[ClientId, control.AskedView] = {}
+    found: dict[ClientId, AskedView] = {}
     for combiner, generation, clients in _orders(record, work):
         told = progress.get(combiner)
         at = {one.client: one for one in told.clients} if told and told.generation == generation else {}
         for client in clients:
             here = at.get(client)
             state, reason = (here.state, here.reason) if here is not None else ("asked", "")
-            found[client] = control.AskedView(name_of(client), combiner, state, reason)
+            found[client] = AskedView(name_of(client), combiner, state, reason)
     return sorted(found.values(), key=lambda one: (one.name, one.combiner))
 
 
@@ -261,11 +272,11 @@ def _orders(record: RoundRecord, work: Work) -> Iterator[tuple[CombinerName, Gen
             yield cell.combiner, cell.generation, cell.clients
 
 
-def model_view(record: RoundRecord | MadeModel) -> control.ModelView:
+def model_view(record: RoundRecord | MadeModel) -> ModelView:
     """Return the model that a committed round made."""
     assert record.model is not None
     measured = validation_metrics(record)
-    return control.ModelView(
+    return ModelView(
         digest=record.model,
         number=record.plan.round_number,
         session=record.plan.session,
@@ -284,14 +295,14 @@ def _hidden(metrics: Iterable[MetricView]) -> dict[str, str]:
     return {one.name: one.hidden for one in metrics if one.hidden}
 
 
-def seed_view(record: SeedModelRecord) -> control.ModelView:
+def seed_view(record: SeedModelRecord) -> ModelView:
     """Return a seed model."""
-    return control.ModelView(record.digest, 0, None, None, record.size, record.created)
+    return ModelView(record.digest, 0, None, None, record.size, record.created)
 
 
-def package_view(record: PackageRecord) -> control.PackageView:
+def package_view(record: PackageRecord) -> PackageView:
     """Return a compute package."""
-    return control.PackageView(
+    return PackageView(
         record.digest,
         record.name,
         record.version,
@@ -302,14 +313,12 @@ def package_view(record: PackageRecord) -> control.PackageView:
     )
 
 
-def event_view(record: EventRecord) -> control.EventView:
+def event_view(record: EventRecord) -> EventView:
     """Return an event."""
-    return control.EventView(record.seq, record.time, record.kind, record.severity, record.text, dict(record.subject))
+    return EventView(record.seq, record.time, record.kind, record.severity, record.text, dict(record.subject))
 
 
-def token_view(kept: TokenKept) -> control.TokenView:
+def token_view(kept: TokenKept) -> TokenView:
     """Return a token without its hash."""
     token = kept.token
-    return control.TokenView(
-        token.id, token.role, token.label, kept.created, token.not_after, token.revoked, kept.last_used
-    )
+    return TokenView(token.id, token.role, token.label, kept.created, token.not_after, token.revoked, kept.last_used)

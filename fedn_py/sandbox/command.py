@@ -19,7 +19,7 @@ from fedn_py.execution.packing import create_package
 from fedn_py.identity import Digest
 from fedn_py.protocol.masked.committee import FEWEST_IN_CELL
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.reducer.control import SessionOptions, SessionView
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
 from fedn_py.sandbox.dealing import deal
 from fedn_py.sandbox.desk import Desk, desk_place
 from fedn_py.sandbox.fleet import Fleet, environment

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fedn_py.api.network import is_settled
-from fedn_py.reducer.control import RoundView, SessionView
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionView
 
 
 class Screen:

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fedn_py.reducer.control import RoundView, SessionView
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionView
 
 
 def summary_of(session: SessionView, rounds: Sequence[RoundView], timings: dict[str, float]) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from flask import Flask, g, request
 from flask_wtf.csrf import CSRFProtect
 
 from fedn_py.errors import PeerFault
-from fedn_py.reducer.control import Caller, Control, NotAllowed, NotAuthenticated
+from fedn_py.reducer.control import Control
+from fedn_py.reducer.control_faults import NotAllowed, NotAuthenticated
+from fedn_py.reducer.shown_tokens import Caller
 from fedn_py.web.bridge import Bridge
 from fedn_py.web.sign_in import check_csrf, signed_in
 

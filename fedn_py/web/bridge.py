@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from flask import Request
 
 from fedn_py.errors import PeerFault
-from fedn_py.reducer.control import TooLarge
+from fedn_py.reducer.control_faults import TooLarge
 
 Message = MutableMapping[str, Any]
 Answer = TypeVar("Answer")

@@ -7,7 +7,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import Field
 
 from fedn_py.identity import parse_name
-from fedn_py.reducer.control import Unknown
+from fedn_py.reducer.control_faults import Unknown
 from fedn_py.web.areas import as_file, new_area
 from fedn_py.web.schemas import Request
 from fedn_py.web.surroundings import Joining

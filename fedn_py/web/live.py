@@ -14,7 +14,8 @@ from werkzeug.test import EnvironBuilder
 
 from fedn_py.errors import FednError
 from fedn_py.identity import TokenId
-from fedn_py.reducer.control import Control, NotAuthenticated
+from fedn_py.reducer.control import Control
+from fedn_py.reducer.control_faults import NotAuthenticated
 from fedn_py.web.areas import PREFIX
 from fedn_py.web.bridge import EXCHANGE, Exchange, Message
 from fedn_py.web.problems import answer_problem

@@ -8,7 +8,7 @@ from flask import Flask, Response, request
 from prometheus_client import CollectorRegistry
 
 from fedn_py.errors import PeerFault
-from fedn_py.reducer.control import NotAllowed, NotAuthenticated
+from fedn_py.reducer.control_faults import NotAllowed, NotAuthenticated
 from fedn_py.runtime.metrics import metrics_page
 from fedn_py.transport.authentication import TokenRecord
 from fedn_py.web.access import shown_bearer

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
 from fedn_py.errors import FednError, OwnFault, PeerFault
-from fedn_py.reducer.control import Conflict, NotActive, NotAllowed, NotAuthenticated, TooLarge, Unknown
+from fedn_py.reducer.control_faults import Conflict, NotActive, NotAllowed, NotAuthenticated, TooLarge, Unknown
 from fedn_py.runtime.logging import logger
 from fedn_py.store.ports import ObjectMissing, StoreFull, StoreUnavailable
 from fedn_py.web.bridge import LengthRequired, UploadBroken

@@ -6,22 +6,16 @@ from flask import Response, g, request
 from flask_openapi3.blueprint import APIBlueprint
 
 from fedn_py.identity import ClientId, Digest, SessionId, TokenId
-from fedn_py.reducer.control import (
-    ClientView,
-    CombinerView,
-    Control,
-    EventView,
-    ModelView,
-    PackageView,
-    RoundView,
-    SessionView,
-    StatusView,
-    TokenView,
-    VerificationView,
-)
+from fedn_py.reducer.control import Control
 from fedn_py.reducer.privacy_words import PrivacyView
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
+from fedn_py.reducer.shown_events import EventView
 from fedn_py.reducer.shown_measurements import ValidationView
+from fedn_py.reducer.shown_network import ClientView, CombinerView, StatusView
+from fedn_py.reducer.shown_objects import ModelView, PackageView, VerificationView
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionView
+from fedn_py.reducer.shown_tokens import TokenView
 from fedn_py.settings import LimitSettings
 from fedn_py.web.areas import as_file, created, new_area
 from fedn_py.web.bridge import Bridge, upload

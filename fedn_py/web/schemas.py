@@ -16,8 +16,10 @@ from fedn_py.errors import FednError
 from fedn_py.identity import Digest, SessionId, parse_digest, parse_name
 from fedn_py.protocol.masked.options import DEFAULT_CLIP, DEFAULT_WEIGHT_CAP, MaskedOptions
 from fedn_py.protocol.messages import Masking
-from fedn_py.reducer.control import Role, SessionOptions, Severity, TokenView
 from fedn_py.reducer.session_limits import SessionChanges
+from fedn_py.reducer.shown_events import Severity
+from fedn_py.reducer.shown_sessions import SessionOptions
+from fedn_py.reducer.shown_tokens import Role, TokenView
 
 DAY_S = 86_400.0
 

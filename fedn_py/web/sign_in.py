@@ -18,7 +18,7 @@ from flask_wtf.csrf import CSRFError, CSRFProtect, generate_csrf
 
 from fedn_py.errors import PeerFault
 from fedn_py.identity import TokenId
-from fedn_py.reducer.control import NotAllowed, NotAuthenticated
+from fedn_py.reducer.control_faults import NotAllowed, NotAuthenticated
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.runtime.secret_files import write_secret
 

@@ -8,7 +8,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from fedn_py import __version__
-from fedn_py.reducer.control import NotActive
+from fedn_py.reducer.control_faults import NotActive
 from fedn_py.web.answers import add_headers
 from fedn_py.web.probes import install_probes
 from fedn_py.web.problems import install_problems

@@ -12,7 +12,8 @@ from web_server import Served, serving
 
 from fedn_py.api import Network, NotFromHere, ReducerUnreachable, RemoteRefusal, SessionOptions, WaitedTooLong
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.reducer.control import EventView, SessionView
+from fedn_py.reducer.shown_events import EventView
+from fedn_py.reducer.shown_sessions import SessionView
 from fedn_py.settings import CertificateSettings
 from fedn_py.web import create_standby_app
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from chaos.stage import Stage
 
-from fedn_py.reducer.control import RoundView
+from fedn_py.reducer.shown_rounds import RoundView
 
 Condition = Callable[[Stage, RoundView], Iterable[str]]
 

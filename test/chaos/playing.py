@@ -14,7 +14,8 @@ from chaos.verdict import faults_of_session
 from fedn_py.api.faults import ReducerUnreachable
 from fedn_py.api.network import Network
 from fedn_py.errors import FednError
-from fedn_py.reducer.control import RoundView, SessionOptions
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionOptions
 
 ROUNDS = 3
 

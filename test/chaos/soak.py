@@ -21,7 +21,7 @@ from chaos.samples import Sample, rows, sampled, table
 from chaos.verdict import faults_of_session
 
 from fedn_py.api.faults import ReducerUnreachable, RemoteRefusal
-from fedn_py.reducer.control import SessionOptions, SessionView
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
 
 CLIENTS, LIVE = 6, 4
 SAMPLE_EVERY = 10

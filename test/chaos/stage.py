@@ -11,7 +11,7 @@ from chaos.network import ChaosNetwork
 
 from fedn_py.api.faults import ReducerUnreachable, RemoteRefusal
 from fedn_py.api.network import ENDED
-from fedn_py.reducer.control import StatusView
+from fedn_py.reducer.shown_network import StatusView
 
 HURT = 2
 """The round that things happen in."""

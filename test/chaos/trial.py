@@ -9,7 +9,7 @@ from chaos.network import SMALL
 from chaos.stage import Stage
 
 from fedn_py.protocol.messages import Masking
-from fedn_py.reducer.control import RoundView
+from fedn_py.reducer.shown_rounds import RoundView
 
 
 @dataclass(frozen=True, slots=True)

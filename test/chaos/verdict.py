@@ -11,7 +11,7 @@ from chaos.network import ChaosNetwork
 from oracle import largest_relative_difference, masked_error, masked_mean, weighted_mean
 from safetensors.numpy import load, load_file
 
-from fedn_py.reducer.control import RoundView
+from fedn_py.reducer.shown_rounds import RoundView
 
 Model = dict[str, np.ndarray]
 

@@ -14,7 +14,9 @@ from web_server import Served
 from fedn_py.cli.main import main
 from fedn_py.identity import ClientId, Digest, SessionId
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.reducer.control import ClientResultView, EventView, ModelView
+from fedn_py.reducer.shown_events import EventView
+from fedn_py.reducer.shown_network import ClientResultView
+from fedn_py.reducer.shown_objects import ModelView
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ from fedn_py.protocol.messages import (
     WordPassedOn,
 )
 from fedn_py.protocol.reducer_work import Paused
-from fedn_py.reducer.control import WrongSessionStatus
+from fedn_py.reducer.control_faults import WrongSessionStatus
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.records import RoundRecord, round_key
 from fedn_py.runtime.mailbox import Mailbox

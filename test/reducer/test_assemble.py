@@ -31,9 +31,10 @@ from fedn_py.protocol.messages import (
     RoundCommitted,
 )
 from fedn_py.reducer.assemble import NotStarted, Reducer, assemble
-from fedn_py.reducer.control import Control, SessionOptions, SessionView
+from fedn_py.reducer.control import Control
 from fedn_py.reducer.masked_sessions import MaskingWasSetUp
 from fedn_py.reducer.masking_credentials import CredentialRefused
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
 from fedn_py.runtime.credential_files import write_server
 from fedn_py.settings.roles import MaskingSettings, ReducerSettings
 from fedn_py.store.opening import EmbeddedStores, open_objects

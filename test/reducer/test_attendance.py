@@ -14,8 +14,9 @@ from store_reads import counted_reads
 from fedn_py.identity import ClientId, ClientName, Digest, Generation, SessionId, TokenId
 from fedn_py.protocol.messages import AssignRequest, DismissClient
 from fedn_py.reducer.attendance import TokenNotKnown
-from fedn_py.reducer.control import ClientResultView, NotAuthenticated, UnknownClient
+from fedn_py.reducer.control_faults import NotAuthenticated, UnknownClient
 from fedn_py.reducer.records import ExcludedClient, IncludedClient, RoundRecord, SessionRecord, round_key
+from fedn_py.reducer.shown_network import ClientResultView
 from fedn_py.transport.authentication import Caller
 
 CARL = ClientId("c" * 32)

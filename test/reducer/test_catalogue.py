@@ -19,7 +19,7 @@ from fedn_py.identity import Digest
 from fedn_py.model.layout import NotAModel, NothingToTrain
 from fedn_py.model.vector import NotFinite
 from fedn_py.reducer.catalogue import Catalogue
-from fedn_py.reducer.control import UnknownModel, UnknownPackage
+from fedn_py.reducer.control_faults import UnknownModel, UnknownPackage
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.records import EventRecord, PackageRecord, SeedModelRecord

@@ -14,7 +14,7 @@ from store_reads import counted_reads
 
 from fedn_py.identity import Digest
 from fedn_py.reducer import contents
-from fedn_py.reducer.control import UnknownModel, UnknownPackage
+from fedn_py.reducer.control_faults import UnknownModel, UnknownPackage
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
 from fedn_py.store.ports import ObjectCorrupt
 

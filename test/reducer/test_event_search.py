@@ -10,11 +10,13 @@ from reducer_network import Network, a_network
 from store_reads import counted_reads
 
 from fedn_py.reducer import event_search
-from fedn_py.reducer.control import EventView, Page, UnknownEvent
+from fedn_py.reducer.control import Page
+from fedn_py.reducer.control_faults import UnknownEvent
 from fedn_py.reducer.event_log import event_key, indexed
 from fedn_py.reducer.event_search import MOST_READ, EventFilter, search
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.records import EventRecord, to_document
+from fedn_py.reducer.shown_events import EventView
 from fedn_py.store.memory import MemoryDocuments
 from fedn_py.store.ports import Collection, Document
 

@@ -14,7 +14,7 @@ from fedn_py.identity import Generation
 from fedn_py.protocol.masked.options import MaskedOptions
 from fedn_py.protocol.masked.round_messages import MetricBound
 from fedn_py.protocol.masked.signing import sign
-from fedn_py.reducer.control import UnknownSession
+from fedn_py.reducer.control_faults import UnknownSession
 from fedn_py.reducer.masked_documents import AttemptDocument, MaskedDocument, body_text
 from fedn_py.reducer.privacy import privacy_view
 from fedn_py.reducer.privacy_words import Datum, Party, PrivacyView

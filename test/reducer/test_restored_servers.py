@@ -13,9 +13,9 @@ from servers.running import S3Server
 
 from fedn_py.reducer.assemble import assemble, places
 from fedn_py.reducer.backup_check import check_backup
-from fedn_py.reducer.control import SessionOptions
 from fedn_py.reducer.restored import NUMBERS_SKIPPED
 from fedn_py.reducer.restoring import RestoreUnfinished, StoresNotEmpty, mend_objects, restore_backup
+from fedn_py.reducer.shown_sessions import SessionOptions
 from fedn_py.settings.roles import ReducerSettings
 from fedn_py.store.backup_folder import open_backup
 from fedn_py.store.opening import open_objects, open_reading, open_stores

@@ -15,7 +15,8 @@ from fedn_py.protocol.masked_rounds import ANSWER_MARGIN_S
 from fedn_py.protocol.messages import AssignRequest, CellOrder, DismissClient
 from fedn_py.protocol.reducer_work import Gathering, Paused, Updating
 from fedn_py.reducer import service
-from fedn_py.reducer.control import NotAuthenticated, Page, UnknownPackage, UnknownRound, UnknownSession, UnknownToken
+from fedn_py.reducer.control import Page
+from fedn_py.reducer.control_faults import NotAuthenticated, UnknownPackage, UnknownRound, UnknownSession, UnknownToken
 from fedn_py.reducer.listing import InvalidMark
 from fedn_py.store.ports import StoreUnavailable
 from fedn_py.transport.authentication import Caller

@@ -17,7 +17,7 @@ from fedn_py.protocol.messages import CellOrder, RoundCommitted, ValidationOrder
 from fedn_py.protocol.reducer import BY_OPERATOR, FewerRoundsThanDone
 from fedn_py.protocol.reducer_terms import Cells
 from fedn_py.protocol.reducer_work import Failed, Gathering, Idle, Paused, Updating, Validating
-from fedn_py.reducer.control import SessionUnderWay, UnknownModel, UnknownPackage, WrongSessionStatus
+from fedn_py.reducer.control_faults import SessionUnderWay, UnknownModel, UnknownPackage, WrongSessionStatus
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.masked_sessions import BeyondPolicy, MaskingNotSetUp
 from fedn_py.reducer.records import RoundRecord

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from unruly_store import Trouble, UnrulyDocuments
 
-from fedn_py.reducer.control import UnknownToken
+from fedn_py.reducer.control_faults import UnknownToken
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger
 from fedn_py.reducer.records import EventRecord, TokenKept

@@ -11,7 +11,7 @@ from store_reads import counted_reads
 
 from fedn_py.identity import ClientId, ClientName, CombinerName, Generation, SessionId
 from fedn_py.reducer import views
-from fedn_py.reducer.control import UnknownSession
+from fedn_py.reducer.control_faults import UnknownSession
 from fedn_py.reducer.records import (
     IncludedClient,
     MadeModel,

@@ -8,9 +8,10 @@ from kept_trail import Kept, digest_of
 from unruly_store import Trouble, UnrulyObjects
 
 from fedn_py.reducer.catalogue import Catalogue
-from fedn_py.reducer.control import UnknownObject, VerificationView
+from fedn_py.reducer.control_faults import UnknownObject
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.records import EventRecord
+from fedn_py.reducer.shown_objects import VerificationView
 from fedn_py.reducer.verifying import verified
 from fedn_py.store.memory import MemoryObjects
 

@@ -40,7 +40,7 @@ from fedn_py.protocol.masked_rounds_work import Masked
 from fedn_py.protocol.messages import ClientProgress, RoundProgress
 from fedn_py.protocol.reducer import BY_OPERATOR
 from fedn_py.protocol.reducer_work import Committing, Failed, Gathering, Idle, Paused, Updating, Validating, Work
-from fedn_py.reducer import control, views
+from fedn_py.reducer import views
 from fedn_py.reducer.records import (
     ExcludedClient,
     FailedAttempt,
@@ -55,6 +55,7 @@ from fedn_py.reducer.records import (
     SumParticipant,
     TokenKept,
 )
+from fedn_py.reducer.shown_rounds import AskedView
 from fedn_py.transport.authentication import TokenRecord
 
 PROGRESS = some_progress()
@@ -212,7 +213,7 @@ def test_a_running_round_shows_where_each_client_is_as_its_combiner_tells() -> N
     told = {NORTH: RoundProgress(GENERATION, "collecting", 0, 0, 1, (ClientProgress(ANNA, "out", "Failed: no data"),))}
     names = {ANNA: ClientName("anna")}
     view = views.round_view(RUNNING, WORKS["updating"], told, now=115.0, name_of=names.__getitem__)
-    assert view.asked == (control.AskedView(ClientName("anna"), NORTH, "out", "Failed: no data"),)
+    assert view.asked == (AskedView(ClientName("anna"), NORTH, "out", "Failed: no data"),)
     before = replace(told[NORTH], generation=Generation(GENERATION - 1))
     view = views.round_view(RUNNING, WORKS["updating"], {NORTH: before}, now=115.0, name_of=names.__getitem__)
     assert [one.state for one in view.asked] == ["asked"]

@@ -7,7 +7,8 @@ from typing import Any
 from rich.console import Console
 
 from fedn_py.identity import ClientName, CombinerName, Digest, SessionId
-from fedn_py.reducer.control import CombinerProgressView, ContributorView, RoundView, SessionOptions, SessionView
+from fedn_py.reducer.shown_rounds import CombinerProgressView, ContributorView, RoundView
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
 from fedn_py.sandbox.screen import Screen
 
 SESSION = SessionId("5e55" * 4)

@@ -5,15 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedn_py.identity import ClientName, CombinerName, Digest, SessionId
-from fedn_py.reducer.control import (
+from fedn_py.reducer.shown_rounds import (
     ContributorView,
     MaskedCellView,
     RoundMaskingView,
     RoundView,
-    SessionOptions,
-    SessionView,
     SumParticipantView,
 )
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
 from fedn_py.sandbox.summary import summary_of, write_summary
 
 ID, MODEL, NORTH = SessionId("5e55" * 8), Digest("ab" * 32), CombinerName("combiner-1")

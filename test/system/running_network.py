@@ -22,7 +22,7 @@ from fedn_py.execution.environment import own_environment
 from fedn_py.execution.packing import create_package
 from fedn_py.execution.projects import prepare_data
 from fedn_py.execution.runner import PackageRunner
-from fedn_py.reducer.control import SessionOptions, SessionView
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
 from fedn_py.sandbox.folder import Ports, SandboxFolder, Where
 from fedn_py.sandbox.processes import Children
 

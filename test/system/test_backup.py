@@ -11,8 +11,9 @@ from running_network import UNEQUAL, RunningNetwork
 from typer.testing import CliRunner
 
 from fedn_py.cli.main import build
-from fedn_py.reducer.control import ModelView, SessionOptions
 from fedn_py.reducer.restored import NUMBERS_SKIPPED
+from fedn_py.reducer.shown_objects import ModelView
+from fedn_py.reducer.shown_sessions import SessionOptions
 
 
 def test_a_network_on_the_embedded_stores_trains_on_from_its_backup(

@@ -21,7 +21,8 @@ from safetensors.numpy import load_file
 from fedn_py.api.network import Network
 from fedn_py.api.profile import load_profile
 from fedn_py.identity import Digest
-from fedn_py.reducer.control import RoundView, SessionOptions
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionOptions
 
 DIGITS = ROOT / "test" / "digits-sklearn"
 CLIENTS, ROUNDS = 8, 5

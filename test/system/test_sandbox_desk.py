@@ -14,7 +14,7 @@ from fedn_py.api.network import Network
 from fedn_py.api.profile import load_profile
 from fedn_py.execution.packing import create_package
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.reducer.control import SessionOptions
+from fedn_py.reducer.shown_sessions import SessionOptions
 from fedn_py.web.sandbox_desk import SocketDesk
 
 

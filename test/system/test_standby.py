@@ -26,8 +26,9 @@ from servers.running import S3Server
 
 from fedn_py.api.network import Network
 from fedn_py.api.profile import Profile, load_profile
-from fedn_py.reducer.control import RoundView, SessionOptions
 from fedn_py.reducer.lease import TTL_S
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionOptions
 from fedn_py.sandbox.folder import Where
 
 CLIENTS, ROUNDS = 3, 3

@@ -10,7 +10,7 @@ from fake_desk import FakeDesk
 from web_server import Served
 
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.reducer.control import EventView
+from fedn_py.reducer.shown_events import EventView
 from fedn_py.reducer.shown_measurements import MetricView
 from fedn_py.settings import LimitSettings
 from fedn_py.web import create_app

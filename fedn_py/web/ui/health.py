@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedn_py.reducer.absences import MISSED_FOR_S
-from fedn_py.reducer.control import ClientView, CombinerView, EventView, RoundView, SessionView, StatusView
+from fedn_py.reducer.shown_events import EventView
+from fedn_py.reducer.shown_network import ClientView, CombinerView, StatusView
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionView
 from fedn_py.runtime.passed_time import ago
 from fedn_py.web.ui.words import plural
 

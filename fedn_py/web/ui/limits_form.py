@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from fedn_py.reducer.control import SessionView
+from fedn_py.reducer.shown_sessions import SessionView
 from fedn_py.web.problems import located
 from fedn_py.web.schemas import ChangeSession
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedn_py.identity import CombinerName
-from fedn_py.reducer.control import AskedView, ClientView, CombinerProgressView, CombinerView, RoundView
+from fedn_py.reducer.shown_network import ClientView, CombinerView
+from fedn_py.reducer.shown_rounds import AskedView, CombinerProgressView, RoundView
 
 MOST_CLIENTS = 60
 """With more, they are counted and not drawn."""

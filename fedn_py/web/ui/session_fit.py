@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from fedn_py.protocol.masked.committee import seats_needed
 from fedn_py.protocol.masked.options import LEAST_CLIENTS
-from fedn_py.reducer.control import CombinerView, StatusView
 from fedn_py.reducer.masked_sessions import LEAST_SLOTS
+from fedn_py.reducer.shown_network import CombinerView, StatusView
 from fedn_py.web.ui.words import plural
 
 _MOST_DIGITS = 9

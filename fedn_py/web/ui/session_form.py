@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedn_py.protocol.masked.options import LEAST_CLIENTS
-from fedn_py.reducer.control import StatusView
+from fedn_py.reducer.shown_network import StatusView
 from fedn_py.web.problems import located
 from fedn_py.web.schemas import MaskedTerms, StartSession, strict_json
 from fedn_py.web.ui.session_fit import why_not_masked

@@ -20,7 +20,10 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from fedn_py import __version__
 from fedn_py.errors import FednError, OwnFault
-from fedn_py.reducer.control import Caller, Control, NotAuthenticated, StatusView
+from fedn_py.reducer.control import Control
+from fedn_py.reducer.control_faults import NotAuthenticated
+from fedn_py.reducer.shown_network import StatusView
+from fedn_py.reducer.shown_tokens import Caller
 from fedn_py.runtime.logging import logger
 from fedn_py.settings import LimitSettings
 from fedn_py.web.bridge import Bridge

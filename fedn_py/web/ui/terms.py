@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.reducer.control import RoundView, SessionOptions
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionOptions
 
 
 def masking_in_words(options: SessionOptions, rounds: Sequence[RoundView] = ()) -> str:

@@ -4,16 +4,10 @@ from dataclasses import replace
 import pytest
 
 from fedn_py.identity import ClientId, ClientName, CombinerName, Digest, SessionId
-from fedn_py.reducer.control import (
-    ClientView,
-    CombinerView,
-    EventView,
-    RoundView,
-    SessionOptions,
-    SessionView,
-    StatusView,
-    StoreView,
-)
+from fedn_py.reducer.shown_events import EventView
+from fedn_py.reducer.shown_network import ClientView, CombinerView, StatusView, StoreView
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
 from fedn_py.web.ui.health import Health, Seen, health_of
 
 NOW = time.time()

@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from fedn_py.identity import ClientId, ClientName, CombinerName, SessionId
-from fedn_py.reducer.control import AskedView, ClientView, CombinerProgressView, CombinerView, RoundView
+from fedn_py.reducer.shown_network import ClientView, CombinerView
+from fedn_py.reducer.shown_rounds import AskedView, CombinerProgressView, RoundView
 from fedn_py.web.ui.network_graph import MOST_CLIENTS, MOST_COMBINERS, WIDTH, Drawing, draw, states_of
 
 

@@ -11,7 +11,7 @@ from fake_control import FakeControl
 from fake_trail import PACKAGE, SEED, a_trained_session
 from web_server import Served
 
-from fedn_py.reducer.control import EventView
+from fedn_py.reducer.shown_events import EventView
 from fedn_py.settings import LimitSettings
 from fedn_py.web import create_app
 

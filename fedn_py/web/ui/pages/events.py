@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from flask import render_template
 
-from fedn_py.reducer.control import EventView
+from fedn_py.reducer.shown_events import EventView
 from fedn_py.web.schemas import EventPath, EventQuery
 from fedn_py.web.ui.site import Site, asked
 

@@ -5,7 +5,7 @@ import math
 from flask import render_template
 
 from fedn_py.identity import Digest, SessionId
-from fedn_py.reducer.control import VerificationView
+from fedn_py.reducer.shown_objects import VerificationView
 from fedn_py.web.schemas import DigestPath, ModelQuery
 from fedn_py.web.ui.site import Site, asked
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from flask import Response, render_template, request
 
 from fedn_py.errors import FednError
-from fedn_py.reducer.control import ClientView, CombinerView, Page, RoundView, StatusView, Unknown
+from fedn_py.reducer.control import Page
+from fedn_py.reducer.control_faults import Unknown
+from fedn_py.reducer.shown_network import ClientView, CombinerView, StatusView
+from fedn_py.reducer.shown_rounds import RoundView
 from fedn_py.runtime.desk import ProcessView
 from fedn_py.web.sandbox_desk import SandboxDesk
 from fedn_py.web.ui.network_graph import MOST_CLIENTS, Drawing, draw, states_of

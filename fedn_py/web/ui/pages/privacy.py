@@ -3,7 +3,7 @@
 from flask import render_template
 
 from fedn_py.identity import SessionId
-from fedn_py.reducer.control import Unknown
+from fedn_py.reducer.control_faults import Unknown
 from fedn_py.runtime.desk import DeskRefused
 from fedn_py.web.schemas import Request, SessionPath, SessionText, session_id
 from fedn_py.web.ui.exposures import SYMBOLS, exposures

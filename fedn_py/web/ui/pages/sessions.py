@@ -8,7 +8,9 @@ from flask import Response, render_template, request
 
 from fedn_py.errors import PeerFault
 from fedn_py.identity import SessionId
-from fedn_py.reducer.control import RoundView, SessionView, UnknownPackage, UnknownSession
+from fedn_py.reducer.control_faults import UnknownPackage, UnknownSession
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionView
 from fedn_py.web.problems import status_of
 from fedn_py.web.ui.limits_form import LIMITS, Changing, as_body, as_command, read_changes
 from fedn_py.web.ui.site import Site, go_to

@@ -5,7 +5,7 @@ import re
 from flask import Response, render_template, request
 
 from fedn_py.errors import FednError
-from fedn_py.reducer.control import NotAllowed
+from fedn_py.reducer.control_faults import NotAllowed
 from fedn_py.web.access import by_token
 from fedn_py.web.problems import status_of
 from fedn_py.web.sign_in import sign_in, sign_out

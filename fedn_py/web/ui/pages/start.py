@@ -4,8 +4,10 @@ from flask import Response, render_template, request
 
 from fedn_py.errors import FednError
 from fedn_py.identity import Digest, parse_digest
-from fedn_py.reducer.control import ModelView, PackageView, RoundView, SessionView
 from fedn_py.reducer.shown_contents import PackageFileView, TensorView
+from fedn_py.reducer.shown_objects import ModelView, PackageView
+from fedn_py.reducer.shown_rounds import RoundView
+from fedn_py.reducer.shown_sessions import SessionView
 from fedn_py.web.ui.health import Seen, health_of
 from fedn_py.web.ui.site import Site, caller, go_to
 

@@ -9,8 +9,9 @@ from flask import render_template, request
 from pydantic import Field
 
 from fedn_py.identity import SessionId
-from fedn_py.reducer.control import Page, SessionOptions, SessionView
+from fedn_py.reducer.control import Page
 from fedn_py.reducer.shown_measurements import ValidationView
+from fedn_py.reducer.shown_sessions import SessionOptions, SessionView
 from fedn_py.web.schemas import Request, SessionText
 from fedn_py.web.ui.curves import Measurements, figures
 from fedn_py.web.ui.site import Site, asked

@@ -5,7 +5,7 @@ from browser import Browser
 from fake_trail import a_trained_session, counted_calls
 from web_server import Served
 
-from fedn_py.reducer.control import EventView, Severity
+from fedn_py.reducer.shown_events import EventView, Severity
 
 SESSION = "00000000000000000000000000000001"
 ROUND = {"session": SESSION, "round": "2"}

@@ -5,7 +5,7 @@ from browser import Browser
 from fake_trail import SEED, a_trained_session, counted_calls, model_of
 from web_server import Served
 
-from fedn_py.reducer.control import ModelView
+from fedn_py.reducer.shown_objects import ModelView
 
 
 def text_of(page: str) -> str:

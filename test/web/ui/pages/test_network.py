@@ -9,7 +9,8 @@ from fake_trail import a_trained_session, counted_calls
 from web_server import Served, served_around
 
 from fedn_py.identity import ClientId, ClientName, CombinerName
-from fedn_py.reducer.control import AskedView, ClientResultView, ClientView, RoundView, StoreView
+from fedn_py.reducer.shown_network import ClientResultView, ClientView, StoreView
+from fedn_py.reducer.shown_rounds import AskedView, RoundView
 from fedn_py.settings import CertificateSettings
 from fedn_py.web.sandbox_desk import DeskAway
 from fedn_py.web.surroundings import Surroundings

@@ -8,7 +8,7 @@ from fake_trail import a_trained_session, counted_calls
 from web_server import Served
 
 from fedn_py.identity import ClientName, CombinerName
-from fedn_py.reducer.control import AskedView, ExcludedView, PhaseView
+from fedn_py.reducer.shown_rounds import AskedView, ExcludedView, PhaseView
 
 SESSION = f"{1:032x}"
 PAGE = f"/sessions/{SESSION}/rounds/2"

@@ -9,13 +9,8 @@ from fake_trail import counted_calls
 from web_server import Served
 
 from fedn_py.identity import ClientName, CombinerName, SessionId
-from fedn_py.reducer.control import (
-    AskedView,
-    CombinerProgressView,
-    ExcludedView,
-    PhaseView,
-    SessionView,
-)
+from fedn_py.reducer.shown_rounds import AskedView, CombinerProgressView, ExcludedView, PhaseView
+from fedn_py.reducer.shown_sessions import SessionView
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from fake_trail import counted_calls
 from web_server import Served
 
 from fedn_py.identity import ClientId, ClientName
-from fedn_py.reducer.control import EventView
+from fedn_py.reducer.shown_events import EventView
 
 
 @pytest.fixture
