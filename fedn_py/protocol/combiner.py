@@ -53,6 +53,7 @@ from fedn_py.protocol.combiner_work import (
     ValidationReturned,
     Work,
 )
+from fedn_py.protocol.crowd import Crowd
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
 from fedn_py.protocol.masked import cell
 from fedn_py.protocol.masked.cell_closing import abandon
@@ -148,7 +149,7 @@ def _step(state: Combiner, event: Event) -> Result:
             return _task_not_done(state, event)
         case ValidationReturned(generation, client):
             validating = _the_work(state, event, generation, Validating)
-            if client not in validating.waiting | validating.gone:
+            if client not in validating.waiting and client not in validating.gone:
                 raise UnexpectedEvent(validating, event)
             return _validated(state, replace(validating, validated=validating.validated | {client}), client)
         case DeadlinePassed(generation):
@@ -249,11 +250,11 @@ def _begin(state: Combiner, work: Preparing) -> Result:
     order = work.order
     match order:
         case CellOrder():
-            collecting = Collecting(order, training=frozenset(order.clients))
+            collecting = Collecting(order, training=Crowd(order.clients))
             sent = _send_to_all(order, state.attached)
             begun: Work = collecting
         case ValidationOrder():
-            begun = Validating(order, waiting=frozenset(order.clients))
+            begun = Validating(order, waiting=Crowd(order.clients))
             sent = _send_to_all(order, state.attached)
     away = [_wait_for(state, order.generation, c) for c in order.clients if c not in state.attached]
     state, effects = _settle(replace(state, work=begun))

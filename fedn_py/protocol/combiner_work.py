@@ -4,10 +4,12 @@ States hold ids and counts; the sum, the spool and the metrics live in the servi
 The rules are in ``combiner.py``.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from fedn_py.identity import ClientId, Digest, Generation
 from fedn_py.protocol.cell_progress import CellProgress
+from fedn_py.protocol.crowd import Crowd
 from fedn_py.protocol.machine import StartTimer
 from fedn_py.protocol.masked.cell_work import CellEffect, CellEvent, CollectingKeys, CollectingUpdates, ReportingSum
 from fedn_py.protocol.messages import (
@@ -63,8 +65,8 @@ class Collecting:
     """
 
     order: CellOrder
-    training: frozenset[ClientId]
-    gone: frozenset[ClientId] = frozenset()
+    training: Set[ClientId]
+    gone: Set[ClientId] = Crowd()
     adding: tuple[tuple[str, Contribution], ...] = ()
     included: tuple[Contribution, ...] = ()
     excluded: tuple[Exclusion, ...] = ()
@@ -84,9 +86,9 @@ class Validating:
     """Clients validate a model."""
 
     order: ValidationOrder
-    waiting: frozenset[ClientId]
-    gone: frozenset[ClientId] = frozenset()
-    validated: frozenset[ClientId] = frozenset()
+    waiting: Set[ClientId]
+    gone: Set[ClientId] = Crowd()
+    validated: Set[ClientId] = Crowd()
     excluded: tuple[Exclusion, ...] = ()
 
 
@@ -104,7 +106,7 @@ class Combiner:
     """
 
     reconnect_grace_s: float
-    attached: frozenset[ClientId] = frozenset()
+    attached: Set[ClientId] = Crowd()
     work: Work = field(default_factory=NoWork)
     acks_s: float = ACKS_S
 
@@ -307,7 +309,7 @@ class ReportValidation:
     """Report the metrics of a generation."""
 
     generation: Generation
-    validated: frozenset[ClientId]
+    validated: Set[ClientId]
     excluded: tuple[Exclusion, ...]
 
 

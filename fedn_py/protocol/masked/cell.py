@@ -41,6 +41,7 @@ from fedn_py.protocol.combiner_work import (
     UpdateArrived,
     UpdateNotAdded,
 )
+from fedn_py.protocol.crowd import Crowd
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
 from fedn_py.protocol.masked import cell_closing as closing
 from fedn_py.protocol.masked import cell_members as members
@@ -85,7 +86,7 @@ def begin(state: Combiner, work: Preparing, terms: CellTerms) -> Result:
     """Hand out the task of an order that was found right, and ask for keys."""
     order = work.order
     assert isinstance(order, CellOrder)
-    clients = frozenset(order.clients)
+    clients = Crowd(order.clients)
     state = replace(state, work=CollectingKeys(order, terms, training=clients, asked=clients))
     effects: list[Effect] = [StartTimer(terms.plan.sum_ms / 1000, KeysOverdue(order.generation))]
     effects += [SendTask(client, task_of(order)) for client in order.clients if client in state.attached]
@@ -165,7 +166,7 @@ def _take_offer(state: Combiner, event: KeysOffered) -> Result:
         return members.offered_again(state, client, event.offer)
     if not isinstance(work, CollectingKeys) or work.order.generation != event.generation:
         raise UnexpectedEvent(work, event)
-    if client not in work.training | work.gone:
+    if client not in work.training and client not in work.gone:
         raise UnexpectedEvent(work, event)
     _check_alone(client, event.offer, work.offers)
     work = replace(work, asked=work.asked - {client}, offers={**work.offers, client: event.offer})
@@ -241,7 +242,7 @@ def _hand_out(state: Combiner, event: CommitteeKept, ctx: bytes) -> Result:
         raise UnexpectedEvent(work, event)
     if work.handed_out:
         return state, []
-    told = sorted((work.training | work.visits.keys()) & state.attached)
+    told = sorted(client for client in {*work.training, *work.visits} if client in state.attached)
     handed_out = replace(state, work=replace(work, handed_out=True))
     return handed_out, [SendCommittee(client, work.body) for client in told]
 
@@ -251,7 +252,7 @@ def _hand_out(state: Combiner, event: CommitteeKept, ctx: bytes) -> Result:
 
 def _attach(state: Combiner, client: ClientId) -> Result:
     match state.work:
-        case CollectingKeys(order=order, training=training, gone=gone) as work if client in training | gone:
+        case CollectingKeys(order=order, training=training, gone=gone) as work if client in training or client in gone:
             work = replace(work, training=training | {client}, gone=gone - {client})
             return replace(state, work=work), [SendTask(client, task_of(order))]
         case CollectingUpdates() as collecting:
@@ -261,7 +262,7 @@ def _attach(state: Combiner, client: ClientId) -> Result:
 
 
 def _attach_while_collecting(state: Combiner, work: CollectingUpdates, client: ClientId) -> Result:
-    owes = client in work.training | work.gone and not work.closing
+    owes = (client in work.training or client in work.gone) and not work.closing
     effects: list[Effect] = []
     if owes:
         work = replace(work, training=work.training | {client}, gone=work.gone - {client})
@@ -309,7 +310,7 @@ def _task_not_done(state: Combiner, event: TaskNotDone) -> Result:
     if _generation(state) != event.generation or isinstance(work, ReportingSum):
         raise UnexpectedEvent(work, event)
     assert isinstance(work, CollectingKeys | CollectingUpdates)
-    if event.client not in work.training | work.gone:
+    if event.client not in work.training and event.client not in work.gone:
         raise UnexpectedEvent(work, event)
     return _without(state, work, Exclusion(event.client, event.reason, event.log))
 
@@ -332,7 +333,7 @@ def _bar(state: Combiner, client: ClientId, reason: str) -> Result:
         case CollectingKeys() as work:
             offers = {one: offer for one, offer in work.offers.items() if one != client}
             work = replace(work, offers=offers)
-            if client in work.training | work.gone:
+            if client in work.training or client in work.gone:
                 return _without(state, work, Exclusion(client, reason))
             return (replace(state, work=work), []) if work != state.work else (state, [])
         case CollectingUpdates():

@@ -106,7 +106,7 @@ def bar(state: Combiner, client: ClientId, reason: str) -> Result:
     assert isinstance(work, CollectingUpdates)
     effects: list[Effect] = []
     upload = work.uploads.get(client)
-    if client in work.training | work.gone or (upload is not None and not upload.adding):
+    if client in work.training or client in work.gone or (upload is not None and not upload.adding):
         if upload is not None and upload.arrival:
             effects.append(AnswerUpload(upload.arrival, UpdateReceipt(accepted=False, reason=reason)))
         work, more = dropped(work, client)

@@ -97,7 +97,8 @@ def _check_wanted(work: CollectingUpdates, event: UploadOffered) -> None:
     header_hash, reason = work.refused.get(client, (b"", ""))
     if header_hash == event.row.header_hash:
         raise AlreadyRefused(reason)
-    if client not in work.training | work.gone or work.tries.get(client, 0) >= MOST_UPLOADS:
+    owes = client in work.training or client in work.gone
+    if not owes or work.tries.get(client, 0) >= MOST_UPLOADS:
         raise AlreadyRefused(next((one.reason for one in work.excluded if one.client == client), "too many uploads"))
     other = work.entries.get(_entry(event.registered))
     if other is not None and other.client_id != event.registered.client_id:

@@ -4,11 +4,12 @@ States hold ids, rows and counts; the sum, the spool and the boxes live in the s
 a masked cell shares with a plain one is in ``protocol/combiner_work.py``, the rules are in ``cell.py``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fedn_py.identity import ClientId, Generation
+from fedn_py.protocol.crowd import Crowd
 from fedn_py.protocol.masked.acknowledgements import Acknowledgements
 from fedn_py.protocol.masked.contexts import CellTerms
 from fedn_py.protocol.masked.offers import Offer
@@ -34,9 +35,9 @@ class CollectingKeys:
 
     order: CellOrder
     terms: CellTerms
-    training: frozenset[ClientId]
-    asked: frozenset[ClientId]
-    gone: frozenset[ClientId] = frozenset()
+    training: Set[ClientId]
+    asked: Set[ClientId]
+    gone: Set[ClientId] = Crowd()
     offers: Mapping[ClientId, Offer] = field(default_factory=dict)
     excluded: tuple[Exclusion, ...] = ()
 
@@ -81,9 +82,9 @@ class CollectingUpdates:
     terms: CellTerms
     body: CommitteeBody
     acknowledged: Acknowledgements
-    training: frozenset[ClientId]
+    training: Set[ClientId]
     handed_out: bool = False
-    gone: frozenset[ClientId] = frozenset()
+    gone: Set[ClientId] = Crowd()
     uploads: Mapping[ClientId, Upload] = field(default_factory=dict)
     included: Mapping[ClientId, IncludedRow] = field(default_factory=dict)
     excluded: tuple[Exclusion, ...] = ()
