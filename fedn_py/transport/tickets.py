@@ -46,27 +46,30 @@ class Tickets:
         self._most = most
         self._wait_s = wait_s
         self._awaited: dict[str, asyncio.Event] = {}
+        # Both in the order in which tickets came: the oldest of all, and the newest of a client, are found at once.
         self._by_sha256: dict[str, _Ticket] = {}
+        self._of_client: dict[ClientId, dict[str, _Ticket]] = {}
 
     def expect(self, client: ClientId, name: ClientName, ticket_sha256: str, valid_s: float) -> None:
         """Take this ticket from now on, for valid_s seconds."""
         now = self._clock()
-        self._by_sha256.pop(ticket_sha256, None)
-        self._by_sha256 = {key: ticket for key, ticket in self._by_sha256.items() if ticket.not_after >= now}
-        while len(self._by_sha256) >= self._most:
-            del self._by_sha256[next(iter(self._by_sha256))]
-        self._by_sha256[ticket_sha256] = _Ticket(client, name, now + valid_s)
+        self._forget(ticket_sha256)
+        while self._by_sha256 and (len(self._by_sha256) >= self._most or self._oldest().not_after < now):
+            self._forget(next(iter(self._by_sha256)))
+        ticket = _Ticket(client, name, now + valid_s)
+        self._by_sha256[ticket_sha256] = self._of_client.setdefault(client, {})[ticket_sha256] = ticket
         if ticket_sha256 in self._awaited:
             self._awaited[ticket_sha256].set()
 
     def dismiss(self, client: ClientId) -> None:
         """Take no ticket of this client any more."""
-        self._by_sha256 = {key: ticket for key, ticket in self._by_sha256.items() if ticket.client != client}
+        for sha256 in tuple(self._of_client.get(client, ())):
+            self._forget(sha256)
 
     def name_of(self, client: ClientId) -> ClientName | None:
         """Return the name under which the reducer assigned a client, None where it is not expected."""
-        names = [ticket.name for ticket in self._by_sha256.values() if ticket.client == client]
-        return names[-1] if names else None
+        tickets = self._of_client.get(client)
+        return next(reversed(tickets.values())).name if tickets else None
 
     async def authenticate(self, bearer: str, method: str) -> Caller:  # noqa: ARG002 - any method, the table decides
         """Return the client that holds this ticket; its id is the caller's name."""
@@ -91,3 +94,14 @@ class Tickets:
             pass
         finally:
             self._awaited.pop(sha256, None)
+
+    def _oldest(self) -> _Ticket:
+        return next(iter(self._by_sha256.values()))
+
+    def _forget(self, sha256: str) -> None:
+        ticket = self._by_sha256.pop(sha256, None)
+        if ticket is not None:
+            of_client = self._of_client[ticket.client]
+            del of_client[sha256]
+            if not of_client:
+                del self._of_client[ticket.client]

@@ -109,6 +109,19 @@ def test_a_dismissed_client_s_tickets_are_void_and_others_are_not() -> None:
     assert asyncio.run(tickets.authenticate(bert, "/x/Y")).name == "be" * 16
 
 
+def test_a_client_s_newest_ticket_names_it_until_all_of_its_tickets_are_gone() -> None:
+    now = [0.0]
+    tickets, client = Tickets(lambda: now[0]), ClientId("a1" * 16)
+    tickets.expect(client, ClientName("anna"), "1" * 64, 60.0)
+    now[0] = 30.0
+    tickets.expect(client, ClientName("anna-2"), "2" * 64, 60.0)
+    assert tickets.name_of(client) == "anna-2"
+    now[0] = 100.0
+    tickets.expect(ClientId("be" * 16), ClientName("bert"), "3" * 64, 60.0)
+    assert tickets.name_of(client) is None
+    assert tickets.name_of(ClientId("be" * 16)) == "bert"
+
+
 def test_tickets_are_bounded() -> None:
     tickets = Tickets(lambda: 0.0, most=3)
     texts = []
