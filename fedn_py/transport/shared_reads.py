@@ -24,11 +24,11 @@ class SharedReads:
         self._source = source
         self._under_way: dict[Digest, list[_Reading]] = defaultdict(list)
 
-    async def parts(self, digest: Digest, offset: int) -> AsyncGenerator[FramedChunk, None]:
-        """Yield an object's bytes from an offset on, as parts that are ready to be sent."""
+    async def parts(self, digest: Digest, offset: int, size: int) -> AsyncGenerator[FramedChunk, None]:
+        """Yield the bytes of an object of a size from an offset on, as parts that are ready to be sent."""
         reading = self._join(digest, offset)
         try:
-            while True:
+            while offset < size:
                 if not reading.reaches(offset):
                     left, reading = reading, self._join(digest, offset)
                     await self._leave(digest, left)

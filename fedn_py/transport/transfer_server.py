@@ -181,7 +181,7 @@ class TransferService:
         await open_for_answers(context)
         async with self._turns.taken() as turn:
             await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
-            async with contextlib.aclosing(self._reads.parts(digest, offset)) as parts:
+            async with contextlib.aclosing(self._reads.parts(digest, offset, size)) as parts:
                 async for part in parts:
                     await self._write(context, part)
                     self.sent_bytes += part.size

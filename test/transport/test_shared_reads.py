@@ -51,7 +51,7 @@ def bytes_of(part: FramedChunk) -> bytes:
 
 async def downloaded(reads: SharedReads, offset: int = 0, *, rests: int = 0) -> bytes:
     found = []
-    async with aclosing(reads.parts(DIGEST, offset)) as parts:
+    async with aclosing(reads.parts(DIGEST, offset, len(DATA))) as parts:
         async for part in parts:
             found.append(bytes_of(part))
             for _ in range(rests):
@@ -116,7 +116,7 @@ def test_a_source_that_breaks_is_told_to_all_and_read_anew_by_the_next() -> None
 def test_a_few_parts_are_kept_and_none_for_a_download_on_its_own(users: int) -> None:
     async def story() -> None:
         reads = SharedReads(CountedObjects(DATA))
-        leader, follower = reads.parts(DIGEST, 0), reads.parts(DIGEST, 0)
+        leader, follower = reads.parts(DIGEST, 0, len(DATA)), reads.parts(DIGEST, 0, len(DATA))
         await anext(leader)
         if users == 2:
             await anext(follower)
