@@ -34,16 +34,21 @@ async def store_as_they_come(chunks: AsyncIterator[Chunk], store: Callable[..., 
         finally:
             taken.set()
 
-    storing: asyncio.Future[None] = asyncio.ensure_future(store_waiting())
+    storing: asyncio.Future[None] | None = None
     try:
         async for chunk in chunks:
             waiting.append(chunk)
-            if storing.done():
-                storing.result()
+            if storing is None or storing.done():
+                if storing is not None:
+                    storing.result()
                 storing = asyncio.ensure_future(store_waiting())
             elif sum(map(len, waiting)) >= _MOST_WAITING_BYTES:
                 taken.clear()
                 await taken.wait()
-        await storing
+        if storing is not None:
+            await storing
     finally:
-        await to_the_end(asyncio.gather(storing, return_exceptions=True))
+        if storing is not None:
+            # Also where it has ended: the last chunk of a call that was cut is followed by what looks like the end of
+            # all chunks, and its cancellation comes in the loop's next turns.
+            await to_the_end(asyncio.gather(storing, return_exceptions=True))
