@@ -4,7 +4,7 @@ reads and writes until one side ends, falls silent or does not keep up."""
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import grpc.aio
 
@@ -51,6 +51,9 @@ class Outbox(Generic[Message]):
     Args:
         peer: who is at the other end, for faults.
         capacity: messages that may wait; one more closes the stream with PeerTooSlow.
+
+    Attributes:
+        waited_for: whether everything was taken, and a next message is waited for.
     """
 
     def __init__(self, peer: str, capacity: int = OUTBOX_CAPACITY) -> None:
@@ -60,6 +63,7 @@ class Outbox(Generic[Message]):
         self._changed = asyncio.Event()
         self._broken = asyncio.Event()
         self._closed = False
+        self.waited_for = False
         self._fault: FednError | None = None
 
     @property
@@ -113,8 +117,48 @@ class Outbox(Generic[Message]):
             if self._closed:
                 return None
             self._changed.clear()
+            self.waited_for = True
             await self._changed.wait()
+            self.waited_for = False
         return self._waiting.popleft()
+
+
+class Lull:
+    """Tells when something has not happened for a while, and again after each further while; a context manager.
+
+    What happens only notes the time: a stream of thousands has many messages, and a timer for each would cost as much
+    as to decode it.
+
+    Args:
+        after_s: 0 for never.
+        tell: called then.
+    """
+
+    def __init__(self, after_s: float, tell: Callable[[], None]) -> None:
+        self._after_s, self._tell = after_s, tell
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        if self._after_s:
+            self._timer = self._loop.call_later(self._after_s, self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def end(self) -> None:
+        """Note that it has happened."""
+        self._began = self._loop.time()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if now >= self._began + self._after_s:
+            self._began = now
+            self._tell()
+        self._timer = self._loop.call_at(self._began + self._after_s, self._look)
 
 
 async def open_for_answers(context: Any) -> None:
@@ -151,24 +195,37 @@ async def converse(
         FednError: what the outbox was closed with, what ``said`` raised, or MalformedMessage.
     """
 
+    is_listening = False
+
+    def break_if_silent() -> None:
+        if is_listening:  # and not taking what was heard last
+            silence = f"nothing heard from {peer} for {silence_s:g} s"
+            outbox.break_off(PeerSilent(silence, remedy="It may connect again."))
+
+    def say_that_we_are_here() -> None:
+        if idle_message is not None and outbox.waited_for:
+            outbox.send(idle_message)
+
+    silence, idleness = Lull(silence_s, break_if_silent), Lull(idle_s, say_that_we_are_here)
+
     async def listen() -> None:
+        nonlocal is_listening
         while True:
-            try:
-                async with asyncio.timeout(silence_s):
-                    wire = await read()
-            except TimeoutError:
-                raise PeerSilent(
-                    f"nothing heard from {peer} for {silence_s:g} s", remedy="It may connect again."
-                ) from None
+            silence.end()
+            is_listening = True
+            wire = await read()
+            is_listening = False
             if wire is END:
                 return
             await said(decode(wire))
 
     async def speak() -> None:
-        while (message := await _next_or_idle(outbox, idle_s, idle_message)) is not None:
+        while (message := await outbox.next()) is not None:
             await write(bounded(encode(message)))
+            idleness.end()
 
-    await _until_first_ends(listen(), speak(), outbox.wait_broken())
+    with silence, idleness:
+        await _until_first_ends(listen(), speak(), outbox.wait_broken())
     if outbox.fault is not None:
         raise outbox.fault
 
@@ -181,16 +238,6 @@ def bounded(wire: Any) -> Any:
             remedy="Use more combiners with fewer clients each.",
         )
     return wire
-
-
-async def _next_or_idle(outbox: Outbox[Outgoing], idle_s: float, idle_message: Outgoing | None) -> Outgoing | None:
-    if not idle_s:
-        return await outbox.next()
-    try:
-        async with asyncio.timeout(idle_s):
-            return await outbox.next()
-    except TimeoutError:
-        return idle_message
 
 
 async def _until_first_ends(*work: Any) -> None:
