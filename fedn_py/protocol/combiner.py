@@ -436,10 +436,12 @@ def _settle(state: Combiner) -> Result:
     match state.work:
         case Collecting() as work:
             full = len(work.included) >= work.order.updates_wanted  # what is being added may yet prove unfit
-            work = replace(work, closing=work.closing or full or not (work.training or work.adding))
+            if (full or not (work.training or work.adding)) and not work.closing:
+                work = replace(work, closing=True)
+                state = replace(state, work=work)
             if work.closing and not work.adding:
                 return _report(state, work)
-            return replace(state, work=work), [_progress(work)]
+            return state, [_progress(work)]
         case Validating() as work:
             return _report_validation(state, work) if not work.waiting else (state, [_progress(work)])
         case _:
