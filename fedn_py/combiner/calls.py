@@ -63,7 +63,9 @@ from fedn_py.transport.streams import Outbox
 from fedn_py.transport.tickets import Tickets
 
 ATTACHED_EVERY_S = 0.1
-"""Who is attached is told no more often."""
+"""Who is attached is told no more often; and of many less often still, as a list is as long as there are many."""
+
+_SHORT_LIST = 1_000
 
 _log = logger("fedn_py.combiner")
 
@@ -242,7 +244,8 @@ class Calls:
         """Tell who is attached when all who come and go at this moment have done so."""
         if self._telling is None:
             loop = asyncio.get_running_loop()
-            self._telling = loop.call_at(max(loop.time(), self._told_at + ATTACHED_EVERY_S), self._tell_in_time)
+            every_s = ATTACHED_EVERY_S * max(1.0, len(self._outboxes) / _SHORT_LIST)
+            self._telling = loop.call_at(max(loop.time(), self._told_at + every_s), self._tell_in_time)
 
     def _tell_in_time(self) -> None:
         self._telling = None

@@ -11,7 +11,7 @@ import pytest
 from combiner_rig import ANNA, BERT, SESSION, Rig, a_combiner, a_header, an_update, digest_of, one_piece, until
 from grpc_network import connected
 
-from fedn_py.combiner.calls import Calls
+from fedn_py.combiner.calls import ATTACHED_EVERY_S, Calls
 from fedn_py.identity import ClientId, ClientName, TokenId
 from fedn_py.protocol.messages import (
     AttachedClients,
@@ -110,6 +110,20 @@ def test_many_who_come_at_once_are_told_of_together(tmp_path: Path) -> None:
         assert len(rig.reducer.messages) - before < len(many) / 3
 
     story(tmp_path, told, max_clients=1_000)
+
+
+def test_a_long_list_is_told_less_often(tmp_path: Path) -> None:
+    many = [ClientId(f"{number:064x}") for number in range(3_000)]
+
+    async def told(rig: Rig) -> None:
+        for client in many:
+            await attach(rig.calls, client)
+        await until(lambda: rig.reducer.messages[-1] == AttachedClients(tuple(many)))
+        await attach(rig.calls, ANNA)
+        assert rig.calls._telling is not None
+        assert rig.calls._telling.when() - rig.calls._told_at >= 3 * ATTACHED_EVERY_S
+
+    story(tmp_path, told, max_clients=10_000)
 
 
 def test_who_leaves_and_comes_back_at_once_is_told_of_as_gone_in_between(tmp_path: Path) -> None:
