@@ -26,17 +26,28 @@ class CombinerLink(Link[FromClient, ToClient]):
             codec.read_to_client,
             silence_s=_WELCOME_WITHIN_S,
         )
+        self._said_at = 0.0
+
+    def send(self, message: FromClient) -> None:
+        """Queue a message; see Link.send. Whatever is said is a sign of life."""
+        self._said_at = asyncio.get_running_loop().time()
+        super().send(message)
 
     async def messages(self) -> AsyncIterator[ToClient]:
         """Yield what the combiner says, heartbeats left out; see Link.messages for what it raises."""
         async for message in super().messages():
             if isinstance(message, ClientWelcome):
                 self._silence_s = HEARTBEATS_MISSED * message.heartbeat_s
+                self._said_at = asyncio.get_running_loop().time()  # just now, with its hello
                 self._also(self._beat(message.heartbeat_s))
             if not isinstance(message, Heartbeat):
                 yield message
 
     async def _beat(self, heartbeat_s: float) -> None:
+        """Give a sign of life whenever there was nothing to say for so long."""
         while True:
-            await asyncio.sleep(heartbeat_s)
-            self.send(Heartbeat())
+            quiet_s = asyncio.get_running_loop().time() - self._said_at
+            if quiet_s >= heartbeat_s:
+                self.send(Heartbeat())
+                quiet_s = 0.0
+            await asyncio.sleep(heartbeat_s - quiet_s)
