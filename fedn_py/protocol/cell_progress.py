@@ -56,7 +56,10 @@ class CellProgress:
         """Put it into words."""
         n_included = len(self.included) + len(self.contributions)
         n_out = len(self.excluded) + len(self.gone)
-        return RoundProgress(self.generation, self.phase, n_included, len(self.at_work), n_out, self._clients())
+        n_at_work = len(self.at_work)
+        # Of a cell that is too large not one is looked at: the telling would cost more than the cell's own work.
+        clients = self._clients() if n_included + n_at_work + n_out <= MOST_CLIENTS_TOLD else ()
+        return RoundProgress(self.generation, self.phase, n_included, n_at_work, n_out, clients)
 
     def _clients(self) -> tuple[ClientProgress, ...]:
         states: dict[ClientId, ClientProgress] = {client: ClientProgress(client, self.work) for client in self.at_work}

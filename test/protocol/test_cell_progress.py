@@ -69,6 +69,14 @@ def test_nothing_is_looked_at_before_it_is_told() -> None:
         made.told()
 
 
+def test_of_a_large_cell_no_client_is_looked_at() -> None:
+    class Counted(list):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            raise AssertionError("it would be looked at with each client")
+
+    assert progress(at_work=Counted([ANNA] * MOST_CLIENTS_TOLD), gone=[BERT]).told().training == MOST_CLIENTS_TOLD
+
+
 def test_of_a_large_cell_only_the_counts_are_told() -> None:
     many = [ClientId(f"{number:032x}") for number in range(MOST_CLIENTS_TOLD + 1)]
     assert len(progress(included=many[1:]).told().clients) == MOST_CLIENTS_TOLD
