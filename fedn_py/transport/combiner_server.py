@@ -7,7 +7,15 @@ import grpc
 
 from fedn_py.errors import FednError
 from fedn_py.identity import ClientId
-from fedn_py.protocol.messages import ClientHello, FromClient, Heartbeat, ToClient, UpdateHeader, UpdateReceipt
+from fedn_py.protocol.messages import (
+    ClientHello,
+    FromClient,
+    Heartbeat,
+    SaidToClient,
+    ToClient,
+    UpdateHeader,
+    UpdateReceipt,
+)
 from fedn_py.transport import codec, reading
 from fedn_py.transport.attendance import Attendance, first_message, present
 from fedn_py.transport.authentication import Caller, Role, current_caller
@@ -75,7 +83,7 @@ class CombinerService:
         self._attendance: Attendance[ToClient] = Attendance()
         self._judgements = Judgements()
         beat = Heartbeat()
-        self._last_sent: tuple[ToClient, pb.ToClient] = (beat, codec.write_to_client(beat))
+        self._last_sent: tuple[object, pb.ToClient] = (beat, codec.write_to_client(beat))
 
     @property
     def roles(self) -> Mapping[str, frozenset[Role]]:
@@ -148,8 +156,9 @@ class CombinerService:
 
     def _encoded(self, message: ToClient) -> pb.ToClient:
         """Put a message into words; one that goes to all clients, one after the other, once for all."""
-        if message is not self._last_sent[0]:
-            self._last_sent = (message, codec.write_to_client(message))
+        said = message.word if isinstance(message, SaidToClient) else message
+        if said is not self._last_sent[0]:
+            self._last_sent = (said, codec.write_to_client(message))
         return self._last_sent[1]
 
     async def _take(self, caller: Caller, context: Context) -> UpdateReceipt:

@@ -89,7 +89,8 @@ def begin(state: Combiner, work: Preparing, terms: CellTerms) -> Result:
     clients = Crowd(order.clients)
     state = replace(state, work=CollectingKeys(order, terms, training=clients, asked=clients))
     effects: list[Effect] = [StartTimer(terms.plan.sum_ms / 1000, KeysOverdue(order.generation))]
-    effects += [SendTask(client, task_of(order)) for client in order.clients if client in state.attached]
+    task = task_of(order)  # one and the same for all: it is put into words once
+    effects += [SendTask(client, task) for client in order.clients if client in state.attached]
     away = [client for client in order.clients if client not in state.attached]
     effects += [StartTimer(state.reconnect_grace_s, ClientStayedAway(order.generation, client)) for client in away]
     state, more = _settle_keys(state)

@@ -122,6 +122,7 @@ def test_the_masked_task_is_handed_out_with_what_the_reducer_signed_and_keys_are
         SendTask(id_of(BERT), task),
         StartTimer(GRACE_S, ClientStayedAway(GENERATION, id_of(CARL))),
     ]
+    assert len({id(effect.task) for effect in effects if isinstance(effect, SendTask)}) == 1
     clients = ids_of(ANNA, BERT, CARL)
     assert state.work == CollectingKeys(order, terms, training=clients, asked=clients)
 
