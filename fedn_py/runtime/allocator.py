@@ -10,7 +10,9 @@ import ctypes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 _MIB = 1024 * 1024
-_MOST_HEAPS = 2
+_MOST_HEAPS = 1
+"""Of two, each keeps holes that what goes to the other would fill; threads that wait for one cost no more than that."""
+
 _KEPT_BYTES = 16 * _MIB
 _FROM_THE_KERNEL_BYTES = 4 * _MIB
 """So much at once comes from the kernel and goes back to it; chunks of transfers are smaller, and stay at hand."""

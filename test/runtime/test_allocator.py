@@ -1,6 +1,7 @@
 """The allocator of a process that moves much gives back what was freed."""
 
 import ctypes
+import platform
 import subprocess
 import sys
 
@@ -23,10 +24,37 @@ print(held() - before)
 """
 
 
+THREADS = """
+import ctypes, sys, threading
+from fedn_py.runtime.allocator import keep_little
+keep_little()
+here = threading.Barrier(4)
+def work():
+    held = bytearray(300_000)
+    here.wait()
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux: /proc tells a process's memory")
 def test_little_is_kept_of_what_was_freed() -> None:
     told = subprocess.run([sys.executable, "-c", STORY], check=True, capture_output=True, text=True)
     assert int(told.stdout) <= 20
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc, which tells of its heaps")
+def test_all_threads_share_one_heap() -> None:
+    told = subprocess.run([sys.executable, "-c", THREADS], check=True, capture_output=True, text=True)
+    assert told.stdout.count("<heap nr=") == 1
 
 
 @pytest.mark.parametrize("fault", [OSError, AttributeError])
