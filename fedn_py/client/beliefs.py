@@ -191,7 +191,7 @@ class Beliefs:
         if not self._checked.covers(task, known.mark, now_s):
             self._check_signed(task)
             self._checked = _Checked(task, known.mark, now_s)
-        if await in_thread(self._memory.was_masked, work_of_plan(task.plan)):
+        if self._memory.was_masked(work_of_plan(task.plan)):
             raise WasMasked
 
     def believe_validation(self, order: ValidationOrder) -> None:
@@ -263,7 +263,8 @@ class Beliefs:
         async with self._turn:
             believed = await in_thread(looked_at)
             check_same(task, believed.terms)
-            await in_thread(self._memory.save_beacon, believed.beacon)
+            # Whatever becomes of it: from now on its work is not done in the clear.
+            await in_thread(self._memory.save_beacon, believed.beacon, believed.terms.work)
         return believed
 
     async def _caught_up(self, terms: MaskedTerms, standing: Standing, ask_links: AskLinks) -> KnownBeacon | None:
@@ -271,12 +272,12 @@ class Beliefs:
         cert = verify_server(terms.certificate, standing.chains.trust, "reducer", standing.policy, standing.now_s)
         plan = read_signed(terms.plan, Plan, signer=cert.server_key)
         await self._remember(cert)
-        known = await in_thread(self._memory.beacon, plan.session)
+        known = self._memory.beacon(plan.session)
         reached = known.round if known is not None else 1
         if reached >= plan.round - len(plan.beacon_proof):
             return known
         if known is None:
-            check_session_number(plan.session_number, await in_thread(self._memory.highest_session))
+            check_session_number(plan.session_number, self._memory.highest_session())
             deployment, seed = standing.chains.trust.deployment, standing.policy.epoch_seed
             known = session_start(deployment, plan.session, plan.session_number, seed)
         beacon_terms = BeaconTerms(standing.chains, standing.policy, self.reducers)

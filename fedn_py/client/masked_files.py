@@ -10,6 +10,8 @@ from fedn_py.client.objects import hashes_to
 from fedn_py.identity import Digest
 from fedn_py.runtime.scratch import disk_faults
 
+_UPLOAD = "upload-"
+
 
 class MaskedFiles:
     """The files that a client's memory names; all others are removed at start. Blocking.
@@ -48,7 +50,7 @@ class MaskedFiles:
 
     def upload_path(self, upload_id: bytes) -> Path:
         """Return where the bytes of an upload go."""
-        return self._folder / f"upload-{upload_id.hex()}"
+        return self._folder / f"{_UPLOAD}{upload_id.hex()}"
 
     def answer_path(self, ctx: bytes) -> Path:
         """Return where the stream of an answer goes."""
@@ -56,8 +58,9 @@ class MaskedFiles:
 
     def tidy(self) -> None:
         """Remove the uploads that memory no longer names, but for those that are being made."""
-        for file in unreferenced(self._folder.glob("upload-*"), self._memory):
-            _remove(file)
+        for file in unreferenced(self._folder.iterdir(), self._memory):
+            if file.name.startswith(_UPLOAD):
+                _remove(file)
         self._looked_at &= {row.upload_id for row in self._memory.uploads()}
 
     def drop_answer(self, answer: KeptAnswer) -> None:

@@ -1,14 +1,18 @@
-"""What a client must not forget, in one file: by it, and not by what servers say, it decides what it may send.
+"""What a client must not forget: by it, and not by what servers say, it decides what it may send.
 
 Rules it keeps:
 
 - What was written is on the disk when a method returns, after a power cut too; what belongs together is written at
-  once or not at all.
+  once or not at all. Nobody sees a change before it is on the disk.
 - A file that is missing, of another client or not what it should be stops the client by name: starting empty would
   let it send a second time what it may send once.
 - It never holds a secret of a round: no mask seed, no key of a seat, no nonce, no sum in the clear.
 
-Blocking, for worker threads; one at a time.
+It is an SQLite database with a write-ahead log beside it, so that a write costs one sync. While a client runs, and
+after it was cut, what was written last is in the log alone. So the database itself says that it is not whole without
+one: a log that is missing stops the client like any other part.
+
+Writing blocks, for worker threads, one at a time; looking does not, since all of it is in memory too.
 """
 
 import sqlite3
@@ -16,9 +20,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
-from fedn_py.client.durable_files import StateDamaged
+from fedn_py.client.durable_files import StateDamaged, sync_folder
 from fedn_py.client.memory_rows import (
     BeaconRow,
     Hash,
@@ -50,7 +54,19 @@ _TABLE = """
         UNIQUE (kind, key)
     )
 """
+_UPSERT = """
+    INSERT INTO records (kind, key, value) VALUES (?, ?, ?)
+    ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value
+"""
 _ONE = b""
+_MOST_IN_LOG = 250
+"""Commits, of a few pages of 4 KiB each."""
+
+_NEEDS_LOG = 1
+"""In the database's header, its application's own number: what was written last is in the log."""
+
+_Change: TypeAlias = tuple[str, bytes, Body | None]
+"""Kind and key of a row, and what it is from now on; None for gone."""
 
 Row = TypeVar("Row", bound=Body)
 
@@ -80,19 +96,30 @@ class MaskedMemory:
 
     def __init__(self, path: Path, client_key: bytes, most_promises: int = _MOST_PROMISES) -> None:
         self._path, self._most_promises = path, most_promises
-        self._lock = threading.Lock()
+        self._writing, self._looking = threading.Lock(), threading.Lock()
+        self._in_log = 0
+        has_log = _has_log(path)
         with self._faults():
             self._db = _connected(path, "rw")
             try:
-                self._check(client_key)
-                self._member = self._read_member()
+                self._check(has_log=has_log)
+                self._rows = self._read_rows()
+                if self._one("client", _ONE, Hash) != Hash(client_key):
+                    raise self._damaged("it is another client's")
+                self._member = MemberMemory(
+                    self._all("promise", PromiseRecord), frozenset(row.value for row in self._all("forgotten", Hash))
+                )
+                self._epoch = _epoch_of(self.policy())
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._shelve()
+                sync_folder(path.parent)  # the log has its name for good
             except BaseException:
                 self._db.close()
                 raise
 
     def close(self) -> None:
-        """Close the file."""
-        with self._lock:
+        """Close the database; what its log holds comes into it."""
+        with self._writing:
             self._db.close()
 
     # ---- the network
@@ -103,7 +130,7 @@ class MaskedMemory:
 
     def save_pinned(self, pinned: Pinned) -> None:
         """Remember the network and the chain."""
-        self._write(self._put("pinned", _ONE, pinned))
+        self._write(_put("pinned", _ONE, pinned))
 
     def policy(self) -> Signed | None:
         """Return the newest policy seen."""
@@ -111,7 +138,9 @@ class MaskedMemory:
 
     def save_policy(self, policy: Signed) -> None:
         """Remember the newest policy."""
-        self._write(self._put("policy", _ONE, policy))
+        epoch = _epoch_of(policy)
+        self._write(_put("policy", _ONE, policy))
+        self._epoch = epoch
 
     def reducers(self) -> dict[bytes, int]:
         """Return the keys of all reducers that the operator certified to this client, and when that ends."""
@@ -119,7 +148,7 @@ class MaskedMemory:
 
     def save_reducer(self, key: bytes, not_after: int) -> None:
         """Remember a reducer's key, and when its certificate ends."""
-        self._write(self._put("reducer", key, ReducerRow(key, not_after)))
+        self._write(_put("reducer", key, ReducerRow(key, not_after)))
 
     # ---- sessions and rounds
 
@@ -130,11 +159,16 @@ class MaskedMemory:
             return None
         return KnownBeacon(row.session, row.session_number, row.round, row.beacon, row.parent_commit)
 
-    def save_beacon(self, known: KnownBeacon) -> None:
-        """Remember the last beacon of its session."""
+    def save_beacon(self, known: KnownBeacon, work: bytes | None = None) -> None:
+        """Remember the last beacon of its session.
+
+        Args:
+            work: of the plan that shows it, remembered together with it as one that is to be masked.
+        """
         row = BeaconRow(known.session, known.session_number, known.round, known.beacon, known.parent_commit)
         first = [self._marked(known.session_number)] if self.highest_session() is None else []
-        self._write(self._put("beacon", known.session, row), *first)
+        masked = [] if work is None else [_put("masked", work, Hash(work))]
+        self._write(_put("beacon", known.session, row), *first, *masked)
 
     def highest_session(self) -> int | None:
         """Return the highest number of a session that this client has uploaded in, or of the first that it saw.
@@ -143,7 +177,7 @@ class MaskedMemory:
         in the newest policy's epoch: by beginning one, the operator lets each client find its place once more.
         """
         mark = self._one("session", _ONE, SessionMark)
-        return mark.session_number if mark is not None and mark.epoch == self._epoch() else None
+        return mark.session_number if mark is not None and mark.epoch == self._epoch else None
 
     def seen(self) -> dict[bytes, Seen]:
         """Return the last plan seen of each session."""
@@ -151,11 +185,7 @@ class MaskedMemory:
 
     def save_seen(self, session: bytes, seen: Seen) -> None:
         """Remember the last plan of a session."""
-        self._write(self._put("seen", session, SeenRow(session, seen.round, seen.attempt, seen.plan_hash)))
-
-    def save_masked(self, work: bytes) -> None:
-        """Remember that a work is to be masked."""
-        self._write(self._put("masked", work, Hash(work)))
+        self._write(_put("seen", session, SeenRow(session, seen.round, seen.attempt, seen.plan_hash)))
 
     def was_masked(self, work: bytes) -> bool:
         """Say whether a work was to be masked, or was sent so."""
@@ -176,14 +206,14 @@ class MaskedMemory:
         known, highest = self.beacon(upload.session), self.highest_session()
         further = known is not None and (highest is None or known.session_number > highest)
         self._write(
-            self._put("sent", plain_hash(record.encode()), record),
-            self._put("upload", upload.ctx0, upload),
+            _put("sent", plain_hash(record.encode()), record),
+            _put("upload", upload.ctx0, upload),
             *([self._marked(known.session_number)] if known is not None and further else []),
         )
 
     def drop_uploads(self) -> None:
         """Let go of the bytes of uploads; that they were sent stays."""
-        self._write(("DELETE FROM records WHERE kind = 'upload'", ()))
+        self._write(*(_drop("upload", upload.ctx0) for upload in self.uploads()))
 
     # ---- what was promised
 
@@ -195,11 +225,11 @@ class MaskedMemory:
     def save_membership(self, session: bytes, round_number: int, attempt: int) -> None:
         """Remember that a key was offered."""
         row = MembershipRow(session, round_number, attempt)
-        self._write(self._put("membership", row.encode(), row))
+        self._write(_put("membership", row.encode(), row))
 
     def member(self) -> MemberMemory:
         """Return what was promised, as it is on the disk."""
-        with self._lock:
+        with self._looking:
             return self._member
 
     def save_promise(self, record: PromiseRecord) -> None:
@@ -207,15 +237,11 @@ class MaskedMemory:
         before = self.member()
         after = before.with_promise(record, self._most_promises)
         kept = {one.ctx for one in after.promised}
-        gone = [("DELETE FROM records WHERE kind = 'promise' AND key = ?", (record.ctx,))]
-        gone += [
-            ("DELETE FROM records WHERE kind = 'promise' AND key = ?", (one.ctx,))
-            for one in before.promised
-            if one.ctx not in kept
-        ]
-        forgotten = [self._put("forgotten", work, Hash(work)) for work in after.forgotten - before.forgotten]
-        self._write(*gone, self._put("promise", record.ctx, record), *forgotten)
-        with self._lock:
+        gone = [_drop("promise", one.ctx) for one in before.promised if one.ctx not in kept]
+        forgotten = [_put("forgotten", work, Hash(work)) for work in after.forgotten - before.forgotten]
+        # Dropped first: a promise that is made again is the newest.
+        self._write(_drop("promise", record.ctx), *gone, _put("promise", record.ctx, record), *forgotten)
+        with self._looking:
             self._member = after
 
     def aborted(self) -> frozenset[bytes]:
@@ -224,7 +250,7 @@ class MaskedMemory:
 
     def save_abort(self, ctx: bytes) -> None:
         """Remember that a cell was given up."""
-        self._write(self._put("aborted", ctx, Hash(ctx)))
+        self._write(_put("aborted", ctx, Hash(ctx)))
 
     def answers(self) -> tuple[KeptAnswer, ...]:
         """Return the answers whose streams are kept."""
@@ -232,62 +258,88 @@ class MaskedMemory:
 
     def save_answer(self, answer: KeptAnswer) -> None:
         """Remember an answer until its round is committed."""
-        self._write(self._put("answer", answer.ctx, answer))
+        self._write(_put("answer", answer.ctx, answer))
 
     def drop_answer(self, ctx: bytes) -> None:
         """Let go of an answer; what was promised stays."""
-        self._write(("DELETE FROM records WHERE kind = 'answer' AND key = ?", (ctx,)))
+        self._write(_drop("answer", ctx))
+
+    # ---- what is in memory
+
+    def _one(self, kind: str, key: bytes, row: type[Row]) -> Row | None:
+        with self._looking:
+            found = self._rows[kind].get(key)
+        return found if isinstance(found, row) else None
+
+    def _all(self, kind: str, row: type[Row]) -> tuple[Row, ...]:
+        with self._looking:
+            return tuple(one for one in self._rows[kind].values() if isinstance(one, row))
+
+    def _holds(self, change: _Change) -> bool:
+        kind, key, value = change
+        return self._rows[kind].get(key) == value
 
     # ---- the file
 
-    def _read_member(self) -> MemberMemory:
-        forgotten = frozenset(row.value for row in self._all("forgotten", Hash))
-        return MemberMemory(self._all("promise", PromiseRecord), forgotten)
-
-    def _check(self, client_key: bytes) -> None:
+    def _check(self, *, has_log: bool) -> None:
         (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         (schema,) = self._db.execute("PRAGMA user_version").fetchone()
+        (part,) = self._db.execute("PRAGMA application_id").fetchone()
         if found != "ok":
             raise self._damaged(found)
         if schema != _SCHEMA:
             raise self._damaged(f"it is of version {schema}, this program reads {_SCHEMA}")
-        owner = self._one("client", _ONE, Hash)
-        if owner is None or owner.value != client_key:
-            raise self._damaged("it is another client's")
-        for kind, row in _KINDS.items():
-            self._all(kind, row)
+        if part == _NEEDS_LOG and not has_log:
+            raise self._damaged(f"{_log_of(self._path)} is missing, with what was written last")
 
-    def _one(self, kind: str, key: bytes, row: type[Row]) -> Row | None:
-        rows = self._select("SELECT value FROM records WHERE kind = ? AND key = ?", (kind, key), row)
-        return rows[0] if rows else None
+    def _read_rows(self) -> dict[str, dict[bytes, Body]]:
+        """Return all rows by their kind and key, in the order in which they came."""
+        rows: dict[str, dict[bytes, Body]] = {kind: {} for kind in _READ}
+        for kind, key, value in self._db.execute("SELECT kind, key, value FROM records ORDER BY number"):
+            if kind not in rows:
+                continue
+            try:
+                rows[kind][key] = _READ[kind].decode(value)
+            except (MalformedMessage, TypeError) as fault:
+                raise self._damaged(f"a {_READ[kind].kind} in it cannot be read") from fault
+        return rows
 
-    def _all(self, kind: str, row: type[Row]) -> tuple[Row, ...]:
-        return self._select("SELECT value FROM records WHERE kind = ? ORDER BY number", (kind,), row)
+    def _marked(self, session_number: int) -> _Change:
+        return _put("session", _ONE, SessionMark(session_number, self._epoch))
 
-    def _select(self, query: str, values: tuple[object, ...], row: type[Row]) -> tuple[Row, ...]:
-        with self._faults(), self._lock:
-            found = self._db.execute(query, values).fetchall()
+    def _write(self, *changes: _Change) -> None:
+        """Make changes together; where they change nothing, all of it is on the disk already."""
+        with self._faults(), self._writing:
+            if all(self._holds(change) for change in changes):
+                return
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                for kind, key, value in changes:
+                    if value is None:
+                        self._db.execute("DELETE FROM records WHERE kind = ? AND key = ?", (kind, key))
+                    else:
+                        self._db.execute(_UPSERT, (kind, key, value.encode()))
+            with self._looking:
+                for kind, key, value in changes:
+                    if value is None:
+                        self._rows[kind].pop(key, None)
+                    else:
+                        self._rows[kind][key] = value
+            self._in_log += 1
+            if self._in_log >= _MOST_IN_LOG:
+                self._shelve()
+
+    def _shelve(self) -> None:
+        """Bring what the log holds into the database, marked as in need of a log from then on.
+
+        The mark goes along, and is taken back in the log alone: whoever brings the two together takes it back.
+        """
+        self._db.execute(f"PRAGMA application_id = {_NEEDS_LOG}")
         try:
-            return tuple(row.decode(value) for (value,) in found)
-        except (MalformedMessage, TypeError) as fault:
-            raise self._damaged(f"a {row.kind} in it cannot be read") from fault
-
-    def _marked(self, session_number: int) -> tuple[str, tuple[object, ...]]:
-        return self._put("session", _ONE, SessionMark(session_number, self._epoch()))
-
-    def _epoch(self) -> bytes:
-        policy = self.policy()
-        return bytes(32) if policy is None else Policy.decode(policy.body).epoch_seed
-
-    def _put(self, kind: str, key: bytes, value: Body) -> tuple[str, tuple[object, ...]]:
-        insert = "INSERT INTO records (kind, key, value) VALUES (?, ?, ?)"
-        return f"{insert} ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value", (kind, key, value.encode())
-
-    def _write(self, *statements: tuple[str, tuple[object, ...]]) -> None:
-        with self._faults(), self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            for statement, values in statements:
-                self._db.execute(statement, values)
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        finally:
+            self._db.execute("PRAGMA application_id = 0")
+        self._in_log = 0
 
     def _damaged(self, reason: str) -> StateDamaged:
         return StateDamaged(
@@ -326,6 +378,9 @@ _KINDS: dict[str, type[Body]] = {
 }
 
 
+_READ: dict[str, type[Body]] = {"client": Hash, **_KINDS}
+
+
 def create_memory(path: Path, client_key: bytes) -> None:
     """Make the empty memory of a new client."""
     db = _connected(path, "rwc")
@@ -359,10 +414,33 @@ def read_uploads(path: Path) -> tuple[KeptUpload, ...]:
 def _connected(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-    # FULL, and the folder's sync when a transaction's journal goes: a power cut right behind a commit would bring the
-    # journal back, and with it the time before the commit.
+    # Every commit is synced: the log's, and while the database is made, whose journal's end is a change of the folder,
+    # the folder's too.
     db.execute("PRAGMA synchronous = EXTRA")
+    # By SQLite itself a log would be brought into the database without its mark.
+    db.execute("PRAGMA wal_autocheckpoint = 0")
     return db
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _has_log(path: Path) -> bool:
+    log = _log_of(path)
+    return log.exists() and log.stat().st_size > 0
+
+
+def _put(kind: str, key: bytes, value: Body) -> _Change:
+    return kind, key, value
+
+
+def _drop(kind: str, key: bytes) -> _Change:
+    return kind, key, None
+
+
+def _epoch_of(policy: Signed | None) -> bytes:
+    return bytes(32) if policy is None else Policy.decode(policy.body).epoch_seed
 
 
 def unreferenced(files: Iterable[Path], memory: MaskedMemory) -> list[Path]:

@@ -27,7 +27,7 @@ from fedn_py.protocol.masked import participant
 from fedn_py.protocol.masked import participant_work as work
 from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import CellTerms
-from fedn_py.protocol.masked.differencing import MayBeOpened
+from fedn_py.protocol.masked.differencing import MayBeOpened, SentRecord
 from fedn_py.protocol.masked.participant_work import UpdateParticipant
 from fedn_py.protocol.messages import MetricsRelease, TrainTask, UpdateHeader, UpdateReceipt
 from fedn_py.runtime.logging import logger
@@ -117,19 +117,25 @@ class ParticipantWork:
             case work.SaveSent(record, upload_id):
                 assert self._sealed is not None
                 assert self._sealed.upload_id == upload_id
-                await in_thread(self._memory.save_sent, record, self._sealed)
-                await in_thread(self._files.tidy)
+                await in_thread(self._save_sent, record, self._sealed)
             case work.EraseSeeds():
                 self._erase()
             case work.SitOut(reason):
                 self._sits_out = reason
                 _log.warning("this client sits out", reason=reason.message, what_to_do=reason.remedy)
             case work.DropUpdate():
-                await in_thread(self._memory.drop_uploads)
-                await in_thread(self._files.tidy)
+                await in_thread(self._drop_uploads)
             case work.Train() | work.SealUpdate() | work.SendUpload():
                 pass
         return None
+
+    def _save_sent(self, record: SentRecord, upload: KeptUpload) -> None:
+        self._memory.save_sent(record, upload)
+        self._files.tidy()
+
+    def _drop_uploads(self) -> None:
+        self._memory.drop_uploads()
+        self._files.tidy()
 
     async def plan_checked(self, terms: CellTerms, plan_hash: bytes) -> None:
         """Take a plan that was believed.
@@ -137,8 +143,6 @@ class ParticipantWork:
         Raises:
             MayBeOpened, BaseUsedUp, OldRound: this client takes no part in it.
         """
-        # Whatever becomes of it: from now on it is not done in the clear.
-        await in_thread(self._memory.save_masked, terms.work)
         await self.mailbox.deliver(work.PlanChecked(terms, plan_hash))
         if isinstance(self.state.phase, work.SittingOut) and self._sits_out is not None:
             raise self._sits_out
@@ -241,8 +245,7 @@ class ParticipantWork:
             self._erase()
 
     async def _send(self, generation: Generation, upload_id: bytes) -> ClientEvent | None:
-        rows = await in_thread(self._memory.uploads)
-        row = next((row for row in rows if row.upload_id == upload_id), None)
+        row = next((row for row in self._memory.uploads() if row.upload_id == upload_id), None)
         if row is None:
             raise NoLongerWanted
         path = await in_thread(self._files.path, row)
