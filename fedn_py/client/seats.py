@@ -113,8 +113,8 @@ class Seats:
 
     async def restore(self) -> None:
         """Take up the answers that an earlier life of this process has left."""
-        for answer in await in_thread(self._memory.answers):
-            await self._restore(answer.ctx)
+        for answer in self._memory.answers():
+            self._restore(answer.ctx)
 
     async def close(self) -> None:
         """End the transfers."""
@@ -127,7 +127,7 @@ class Seats:
     async def offer(self, terms: CellTerms, drawn: Sequence[int]) -> Offered:
         """Offer a key for each slot that this client was drawn for; none where it has offered some before."""
         me, reducers = self._beliefs.registered, self._beliefs.reducers
-        served = await in_thread(self._memory.memberships)
+        served = self._memory.memberships()
         seats: list[tuple[Duty, MemberWork]] = []
         signed: list[Signed] = []
         try:
@@ -178,7 +178,7 @@ class Seats:
         if member is None:
             if self._memory.member().promise(ctx) is None:
                 raise NotAtHand(Included.kind)
-            await self._restore(ctx)
+            self._restore(ctx)
         else:
             await member.take_included(included, self._beliefs, self._proofs)
 
@@ -190,7 +190,7 @@ class Seats:
 
     async def take_abort_wanted(self, word: AbortWanted) -> None:
         """Give a cell up, if nothing was promised of it; raises CannotAbort, NotAtHand."""
-        if word.ctx not in self._seated and word.ctx in await in_thread(self._memory.aborted):
+        if word.ctx not in self._seated and word.ctx in self._memory.aborted():
             # By an earlier life of this process, whose word may not have arrived.
             signed = self._registration.signed(Abort(word.ctx, word.reason))
             self._aborted(signed)
@@ -200,7 +200,7 @@ class Seats:
 
     async def send_stream(self, word: StreamWanted) -> None:
         """Send the stream of an answer, as often as it is asked for; raises NotAtHand."""
-        answer = await self._answer(word.ctx)
+        answer = self._answer(word.ctx)
         if answer is None:
             raise NotAtHand(StreamWanted.kind)
         under_way = self._streams.get(word.ctx)
@@ -209,14 +209,14 @@ class Seats:
 
     async def round_committed(self, session: bytes, round_number: int) -> None:
         """Let go of the answers of a round."""
-        for answer in await in_thread(self._memory.answers):
+        for answer in self._memory.answers():
             if answer.session == session and answer.round <= round_number:
                 await in_thread(self._files.drop_answer, answer)
                 self.leave(answer.ctx)
 
     async def let_go_of(self, voids: frozenset[bytes]) -> None:
         """Let go of answers that nobody can open any more; what was promised stays."""
-        for answer in await in_thread(self._memory.answers):
+        for answer in self._memory.answers():
             if answer.ctx in voids:
                 await in_thread(self._files.drop_answer, answer)
                 self.leave(answer.ctx)
@@ -250,12 +250,12 @@ class Seats:
             raise NotAtHand(kind)
         return member
 
-    async def _answer(self, ctx: bytes) -> KeptAnswer | None:
-        return next((answer for answer in await in_thread(self._memory.answers) if answer.ctx == ctx), None)
+    def _answer(self, ctx: bytes) -> KeptAnswer | None:
+        return next((answer for answer in self._memory.answers() if answer.ctx == ctx), None)
 
-    async def _restore(self, ctx: bytes) -> None:
+    def _restore(self, ctx: bytes) -> None:
         """Bring back what an earlier life of this process has promised of a cell, or say its promise again."""
-        promise, answer = self._memory.member().promise(ctx), await self._answer(ctx)
+        promise, answer = self._memory.member().promise(ctx), self._answer(ctx)
         state, effects = restored(promise, None if answer is None else answer.answer)
         if isinstance(state, Silent):
             _log.info("cannot answer for its slot", why=state.reason)
