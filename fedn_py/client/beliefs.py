@@ -269,8 +269,9 @@ class Beliefs:
 
     async def _caught_up(self, terms: MaskedTerms, standing: Standing, ask_links: AskLinks) -> KnownBeacon | None:
         """Return the last known beacon of the plan's session, led on by the links of the rounds that were missed."""
-        cert = verify_server(terms.certificate, standing.chains.trust, "reducer", standing.policy, standing.now_s)
-        plan = read_signed(terms.plan, Plan, signer=cert.server_key)
+        trust, signatures = standing.chains.trust, standing.chains.signatures
+        cert = verify_server(terms.certificate, trust, "reducer", standing.policy, standing.now_s, known=signatures)
+        plan = read_signed(terms.plan, Plan, signer=cert.server_key, known=signatures)
         await self._remember(cert)
         known = self._memory.beacon(plan.session)
         reached = known.round if known is not None else 1
@@ -278,8 +279,7 @@ class Beliefs:
             return known
         if known is None:
             check_session_number(plan.session_number, self._memory.highest_session())
-            deployment, seed = standing.chains.trust.deployment, standing.policy.epoch_seed
-            known = session_start(deployment, plan.session, plan.session_number, seed)
+            known = session_start(trust.deployment, plan.session, plan.session_number, standing.policy.epoch_seed)
         beacon_terms = BeaconTerms(standing.chains, standing.policy, self.reducers)
         while known.round < plan.round - len(plan.beacon_proof):
             _log.info("asking for the rounds that this client missed", from_round=known.round, to_round=plan.round)

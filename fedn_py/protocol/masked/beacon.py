@@ -103,7 +103,7 @@ def follow(known: KnownBeacon, link: BeaconLink, terms: BeaconTerms) -> KnownBea
         WrongBeacon: the link is not of that round, or shows something that cannot be.
     """
     try:
-        commit = read_signed(link.commit, RoundCommitted)
+        commit = read_signed(link.commit, RoundCommitted, known=terms.chains.signatures)
         if link.commit.signer not in terms.reducers:
             raise WrongSigner(RoundCommitted.kind, "not signed by a reducer of this network")
         _check_commit(known, link, commit)
@@ -129,7 +129,7 @@ def _check_commit(known: KnownBeacon, link: BeaconLink, commit: RoundCommitted) 
 
 
 def _revealed(known: KnownBeacon, link: BeaconLink, commit: RoundCommitted, terms: BeaconTerms) -> bytes:
-    order = read_signed(link.order, CellOrder)
+    order = read_signed(link.order, CellOrder, known=terms.chains.signatures)
     if link.order.signer not in terms.reducers:
         raise WrongSigner(CellOrder.kind, "not signed by a reducer of this network")
     if below := below_floors(order, terms.policy):

@@ -214,7 +214,7 @@ def _member(
         client = chains.registered(row.chain)
         if standing is not None:
             check_standing(client, *standing)
-        message = read_signed(row.key, KeyMessage, signer=client.client_key)
+        message = read_signed(row.key, KeyMessage, signer=client.client_key, known=chains.signatures)
     except PeerFault as error:
         raise BadCommittee(_named(row), f"has no valid key: {error.message}") from error
     if (message.ctx0, message.slot) != (ctx0, row.slot):

@@ -82,10 +82,10 @@ def believe(
         SessionTooFar, WrongBeacon: its lottery was tampered with.
         BadRoundKey: nothing can be sealed to its key.
     """
-    trust = standing.chains.trust
-    cert = verify_server(certificate, trust, "reducer", standing.policy, standing.now_s)
-    read_signed(plan, Plan, signer=cert.server_key)
-    read_signed(order, CellOrder, signer=cert.server_key)
+    trust, signatures = standing.chains.trust, standing.chains.signatures
+    cert = verify_server(certificate, trust, "reducer", standing.policy, standing.now_s, known=signatures)
+    read_signed(plan, Plan, signer=cert.server_key, known=signatures)
+    read_signed(order, CellOrder, signer=cert.server_key, known=signatures)
     terms = cell_terms(trust.deployment, plan.body, order.body)
     check_floors(terms, standing.policy, standing.mark.hash)
     if not usable_key(terms.plan.rpk):

@@ -14,7 +14,7 @@ from fedn_py.masking.hashing import plain_hash
 from fedn_py.protocol.masked.certificates import POSSESSION, Chain, ClientEntry, Policy, ServerCert, TokenCert
 from fedn_py.protocol.masked.contexts import WrongContext, client_id_of, policy_hash
 from fedn_py.protocol.masked.encoding import Body
-from fedn_py.protocol.masked.signing import Signed, read_signed, verify
+from fedn_py.protocol.masked.signing import KnownSignatures, Signed, read_signed, verify
 
 Said = TypeVar("Said", bound=Body)
 
@@ -155,10 +155,10 @@ def verify_chain(chain: Chain, trust: Trust) -> Registered:
     )
 
 
-def _by_operator(signed: Signed, body: type[Said], trust: Trust) -> Said:
+def _by_operator(signed: Signed, body: type[Said], trust: Trust, known: KnownSignatures | None = None) -> Said:
     if signed.signer != trust.operator_key:
         raise UnknownOperator(body.kind)
-    return read_signed(signed, body)
+    return read_signed(signed, body, known=known)
 
 
 class KnownChains:
@@ -166,10 +166,14 @@ class KnownChains:
 
     Args:
         most: how many are remembered; the least recently used go first.
+
+    Attributes:
+        signatures: of what those of this network said, known in the same way.
     """
 
     def __init__(self, trust: Trust, most: int = 10_000) -> None:
         self.trust = trust
+        self.signatures = KnownSignatures(most)
         self._most = most
         self._known: OrderedDict[bytes, Registered] = OrderedDict()
 
@@ -226,14 +230,19 @@ def check_together(clients: Iterable[Registered]) -> None:
             raise TokenOverused(client.token_id, client.site, client.uses, counts[client.token_id])
 
 
-def verify_server(signed: Signed, trust: Trust, role: str, policy: Policy, now_s: int) -> ServerCert:
+def verify_server(
+    signed: Signed, trust: Trust, role: str, policy: Policy, now_s: int, *, known: KnownSignatures | None = None
+) -> ServerCert:
     """Return a server's certificate.
+
+    Args:
+        known: where it is looked up whether its signature was verified before.
 
     Raises:
         UnknownOperator, MalformedMessage, BadSignature, WrongContext: it is not this network's for that role.
         Revoked, Expired: it no longer holds.
     """
-    cert = _by_operator(signed, ServerCert, trust)
+    cert = _by_operator(signed, ServerCert, trust, known)
     if (cert.deployment, cert.role) != (trust.deployment, role):
         raise WrongContext(ServerCert.kind)
     if cert.server_key in policy.revoked_servers:

@@ -6,6 +6,8 @@ forwarded; nothing is ever written anew to be checked.
 Source: RFC 8032 (Ed25519); libsodium refuses keys of small order and signatures that are not in canonical form.
 """
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeVar
 
@@ -13,7 +15,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from fedn_py.errors import PeerFault
-from fedn_py.masking.hashing import tagged_hash
+from fedn_py.masking.hashing import plain_hash, tagged_hash
 from fedn_py.protocol.masked.encoding import Body, Bytes32, Bytes64, MalformedMessage, Text, UpTo
 
 MOST_BODY_BYTES = 2**20
@@ -74,12 +76,43 @@ def verify(kind: str, body: bytes, signer: bytes, signature: bytes) -> None:
         raise BadSignature(kind) from None
 
 
-def read_signed(signed: Signed, body: type[Said], *, signer: bytes | None = None) -> Said:
+class KnownSignatures:
+    """Signed messages whose signatures were found right, by the hash of all of their bytes; for any thread.
+
+    A plan, an order or a key comes more than once, and what its signature says never changes.
+
+    Args:
+        most: how many are remembered; the least recently used go first.
+    """
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+
+    def verify(self, signed: Signed) -> None:
+        """Raise BadSignature unless the message is by the key that it names; the same bytes are not verified again."""
+        key = plain_hash(signed.encode())
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+                return
+        verify(signed.said, signed.body, signed.signer, signed.signature)
+        with self._lock:
+            self._known[key] = None
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+
+
+def read_signed(
+    signed: Signed, body: type[Said], *, signer: bytes | None = None, known: KnownSignatures | None = None
+) -> Said:
     """Return what a message says, after its signature was found right.
 
     Args:
         body: the kind that it must be.
         signer: the key that it must be signed by; anybody's where None.
+        known: where it is looked up whether this signature was verified before.
 
     Raises:
         MalformedMessage, WrongSigner, BadSignature: it says nothing.
@@ -88,5 +121,8 @@ def read_signed(signed: Signed, body: type[Said], *, signer: bytes | None = None
         raise MalformedMessage(body.kind, "said", f"is {signed.said!r}")
     if signer is not None and signed.signer != signer:
         raise WrongSigner(body.kind, "signed by another key than the one that it comes from")
-    verify(body.kind, signed.body, signed.signer, signed.signature)
+    if known is None:
+        verify(signed.said, signed.body, signed.signer, signed.signature)
+    else:
+        known.verify(signed)
     return body.decode(signed.body)

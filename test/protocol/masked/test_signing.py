@@ -9,9 +9,18 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from fedn_py.masking.hashing import tagged_hash
+from fedn_py.protocol.masked import signing
 from fedn_py.protocol.masked.encoding import MalformedMessage
 from fedn_py.protocol.masked.round_messages import Abort, Echo, NotOpened
-from fedn_py.protocol.masked.signing import BadSignature, Signed, WrongSigner, read_signed, sign, verify
+from fedn_py.protocol.masked.signing import (
+    BadSignature,
+    KnownSignatures,
+    Signed,
+    WrongSigner,
+    read_signed,
+    sign,
+    verify,
+)
 
 ABORT = Abort(b"c" * 32, "asked to")
 KEY = world.key_of("anna")
@@ -106,3 +115,43 @@ def test_a_signature_has_one_form() -> None:
     moved = int.from_bytes(signed.signature[32:], "little") + order
     with pytest.raises(BadSignature):
         read_signed(replace(signed, signature=signed.signature[:32] + moved.to_bytes(32, "little")), Abort)
+
+
+# ---- signatures that are known
+
+
+def test_a_signature_that_was_found_right_is_not_verified_again_until_it_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verified: list[bytes] = []
+
+    def noted(kind: str, body: bytes, signer: bytes, signature: bytes) -> None:
+        verified.append(body)
+        verify(kind, body, signer, signature)
+
+    monkeypatch.setattr(signing, "verify", noted)
+    known = KnownSignatures(most=2)
+    one, two, three = (sign(Echo(bytes([number]) * 32, b"h" * 32), world.OPERATOR) for number in (1, 2, 3))
+    for message in (one, two, one, two, one, three, one, two):
+        assert read_signed(message, Echo, known=known) == Echo.decode(message.body)
+    assert verified == [one.body, two.body, three.body, two.body]
+
+
+def test_a_known_signature_says_nothing_of_another_message_kind_or_signer() -> None:
+    known = KnownSignatures()
+    good, other = sign(Echo(b"1" * 32, b"h" * 32), world.OPERATOR), sign(Echo(b"2" * 32, b"h" * 32), world.OPERATOR)
+    read_signed(good, Echo, known=known)
+    for altered in (
+        replace(good, body=other.body),
+        replace(good, signature=other.signature),
+        replace(good, signer=bytes(SigningKey(b"s" * 32).verify_key)),
+    ):
+        for _ in range(2):  # nor is one that was refused taken for known
+            with pytest.raises(BadSignature):
+                read_signed(altered, Echo, known=known)
+    with pytest.raises(MalformedMessage):
+        read_signed(good, NotOpened, known=known)
+    with pytest.raises(BadSignature):
+        read_signed(replace(good, said=NotOpened.kind), NotOpened, known=known)
+    with pytest.raises(WrongSigner):
+        read_signed(good, Echo, signer=b"k" * 32, known=known)
