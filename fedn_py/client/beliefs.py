@@ -250,7 +250,7 @@ class Beliefs:
 
         def looked_at() -> BelievedPlan:
             highest = self._memory.highest_session()
-            return believe(
+            believed = believe(
                 terms.plan,
                 terms.order,
                 terms.certificate,
@@ -259,13 +259,13 @@ class Beliefs:
                 highest_session=highest,
                 reducers=self.reducers,
             )
-
-        async with self._turn:
-            believed = await in_thread(looked_at)
             check_same(task, believed.terms)
             # Whatever becomes of it: from now on its work is not done in the clear.
-            await in_thread(self._memory.save_beacon, believed.beacon, believed.terms.work)
-        return believed
+            self._memory.save_beacon(believed.beacon, believed.terms.work)
+            return believed
+
+        async with self._turn:
+            return await in_thread(looked_at)
 
     async def _caught_up(self, terms: MaskedTerms, standing: Standing, ask_links: AskLinks) -> KnownBeacon | None:
         """Return the last known beacon of the plan's session, led on by the links of the rounds that were missed."""

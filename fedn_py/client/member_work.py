@@ -210,7 +210,8 @@ class MemberWork:
         """
         state = self.state
         if isinstance(state, work.Opening):
-            await self.take_boxes([box for box in included.boxes if _lacks(state, box)], beliefs)
+            if lacking := [box for box in included.boxes if _lacks(state, box)]:
+                await self.take_boxes(lacking, beliefs)
         async with self._promising.turn:
             beliefs.check_standing_of(self._to_promise(included))
             memory = self._promising.memory.member()

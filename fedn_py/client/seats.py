@@ -134,11 +134,12 @@ class Seats:
             for slot in drawn:
                 keys = SeatKeys()
                 duty = Duty(terms, me.client_id, me.client_key, slot, keys.epk, reducers)
-                # All slots are one offer, so what it is checked against is what was offered before it.
+                # All slots are one offer: what it is checked against is what was offered before it, and it is
+                # remembered once.
                 state, effects = offer(duty, served)
                 member = self._member(state, keys)
                 for effect in effects:
-                    if isinstance(effect, SaveMembership):
+                    if isinstance(effect, SaveMembership) and not seats:
                         await member.perform(effect)
                 seats.append((duty, member))
                 signed.append(self._registration.signed(key_message(duty, keys)))
