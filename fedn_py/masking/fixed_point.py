@@ -210,19 +210,24 @@ class Encoder:
         encoding = self._encoding
         tail = np.zeros(encoding.n_words - encoding.n_parameters, np.uint32)
         tail[0] = self._weight
+        fractions = self._fractions_of(encoding.n_parameters + 1, len(metrics))
         for index, (value, bound) in enumerate(zip(metrics, encoding.metric_bounds, strict=True), start=1):
             if not math.isfinite(value):
                 raise NotFinite(f"metric {index} of the update")
             scaled = min(max(value * encoding.clip / bound, -encoding.clip), encoding.clip)
-            word = math.floor(scaled * self._omega * encoding.scale + self._fraction(encoding.n_parameters + index))
+            word = math.floor(scaled * self._omega * encoding.scale + fractions[index - 1])
             tail[index] = word & 0xFFFFFFFF
         return tail
 
-    def _fraction(self, position: int) -> float:
-        """Return u of the word at ``position``."""
-        number, offset = divmod(position, CHUNK_WORDS)
-        self._rounding.chunk(number, self._random)
-        return float(self._random[offset]) * 2.0**-32
+    def _fractions_of(self, start: int, count: int) -> list[float]:
+        """Return u of ``count`` words from the one at ``start`` on."""
+        fractions: list[float] = []
+        while len(fractions) < count:
+            number, offset = divmod(start + len(fractions), CHUNK_WORDS)
+            end = min(offset + count - len(fractions), CHUNK_WORDS)
+            self._rounding.chunk(number, self._random[:end])
+            fractions += (float(word) * 2.0**-32 for word in self._random[offset:end])
+        return fractions
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,18 @@ def test_metrics_come_out_as_weighted_means_in_their_own_units() -> None:
     assert loss == pytest.approx((-20 * 100 + 50 * 50) / 150, abs=1e-6)  # 90 was clipped to its bound
 
 
+@pytest.mark.parametrize("parameters", [5, CHUNK_WORDS - 4, CHUNK_WORDS - 2, CHUNK_WORDS - 1, CHUNK_WORDS])
+def test_metrics_are_rounded_by_the_stream_s_own_words_at_their_places(parameters: int) -> None:
+    encoding = Encoding(parameters, 1.0, 3, 10, (1.0, 2.0, 4.0))
+    metrics = (0.123456789, -1.3, 3.7)
+    # As if all were parameters; the weight has a word of the stream too, which is not used.
+    values = np.array([*[0.25] * parameters, 0.0, metrics[0], metrics[1] / 2, metrics[2] / 4])
+    words = encoded(encoding, values[:parameters], 7, metrics)
+    expected = by_hand(encoding, values, 7)
+    assert words[:parameters].tolist() == expected[:parameters]
+    assert words[parameters + 1 : parameters + 4].tolist() == expected[parameters + 1 :]
+
+
 def test_a_metric_per_bound_is_asked_for() -> None:
     with pytest.raises(ValueError, match="0 metrics for 1 bounds"):
         Encoder(Encoding(1, 1.0, 3, 10, (1.0,)), 1, (), SEED)
