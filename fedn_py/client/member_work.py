@@ -209,9 +209,9 @@ class MemberWork:
             PeerFault: says why it is not promised.
         """
         state = self.state
-        if isinstance(state, work.Opening):
-            if lacking := [box for box in included.boxes if _lacks(state, box)]:
-                await self.take_boxes(lacking, beliefs)
+        lacking = [box for box in included.boxes if _lacks(state, box)] if isinstance(state, work.Opening) else []
+        if lacking:
+            await self.take_boxes(lacking, beliefs)
         async with self._promising.turn:
             beliefs.check_standing_of(self._to_promise(included))
             memory = self._promising.memory.member()
