@@ -19,6 +19,7 @@ from fedn_py.bench.lean import LeanLearner
 from fedn_py.client.assemble import run_client
 from fedn_py.client.participant import ParticipantLearner
 from fedn_py.client.ports import Learner
+from fedn_py.runtime.allocator import keep_little
 from fedn_py.runtime.logging import configure_logging
 from fedn_py.runtime.processes import collect_garbage_seldom, keep_memory_private, run_until_stopped
 from fedn_py.settings import ClientSettings, load_settings
@@ -72,6 +73,7 @@ async def _run(plan: CrowdPlan, stop: asyncio.Event) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Run the clients of a plan until SIGTERM."""
     keep_memory_private()
+    keep_little()
     collect_garbage_seldom()  # hundreds of clients' objects are looked at here, where a daemon has its own
     configure_logging("console", "warning", fields={})
     plan = read_plan(Path(arguments[0]))

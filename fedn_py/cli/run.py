@@ -67,9 +67,11 @@ def run_client(config: FileOption = None) -> None:
     Example: fedn-py run client -c client.yaml
     """
     from fedn_py.client.assemble import run_client as serve
+    from fedn_py.runtime.allocator import keep_little
     from fedn_py.runtime.processes import keep_memory_private, run_until_stopped
     from fedn_py.settings import ClientSettings
 
+    keep_little()
     keep_memory_private()
     settings = _load(ClientSettings, config)
     _log_as("client", settings.name, settings.logging)

@@ -52,6 +52,7 @@ from fedn_py.reducer.swept_objects import SweptObjects
 from fedn_py.reducer.takeover import stamp_live
 from fedn_py.reducer.token_book import TokenBook, good_token
 from fedn_py.reducer.trail_head import HeadKept, TrailHeadFile, notice_restored
+from fedn_py.runtime.allocator import keep_little
 from fedn_py.runtime.credential_files import read_server
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.mailbox import Mailbox, MailboxClosed
@@ -178,6 +179,7 @@ class Reducer:
             StoreUnavailable, StoreMisconfigured, StoreInUse: of the stores and of its own folder.
             CertificateProblem, CredentialUnreadable, StateKeyUnreadable, TrailHeadUnreadable: of its files.
         """
+        keep_little()
         async with self._closed_on_fault():
             await self._open()
 

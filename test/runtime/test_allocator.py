@@ -57,6 +57,26 @@ def test_all_threads_share_one_heap() -> None:
     assert told.stdout.count("<heap nr=") == 1
 
 
+CHUNKS = """
+import resource
+from fedn_py.runtime.allocator import keep_little
+keep_little()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+for _ in range(100):
+    chunks = [bytearray(b"x") * (1 << 20) for _ in range(8)]
+    del chunks
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc's allocator")
+def test_chunks_that_were_freed_are_used_again_without_the_kernel() -> None:
+    told = subprocess.run([sys.executable, "-c", CHUNKS], check=True, capture_output=True, text=True)
+    assert int(told.stdout) <= 10_000  # of the 200,000 pages of all chunks
+
+
 @pytest.mark.parametrize("fault", [OSError, AttributeError])
 def test_another_allocator_is_left_as_it_is(fault: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_: None) -> None:
