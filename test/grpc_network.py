@@ -33,7 +33,7 @@ from fedn_py.transport.reducer_server import ReducerService
 from fedn_py.transport.spool import Spool, SpooledUpload, open_spool
 from fedn_py.transport.streams import Outbox
 from fedn_py.transport.transfer import Patience
-from fedn_py.transport.transfer_server import TransferPlaces, TransferService
+from fedn_py.transport.transfer_server import StoreSink, TransferPlaces, TransferService
 
 ANNA, BERT = ClientId("a1" * 16), ClientId("be" * 16)
 EAST, LIFE = CombinerName("east"), InstanceId("0123456789abcdef")
@@ -196,7 +196,7 @@ async def reducer(
     services: list[Service] = [ReducerService(calls, heartbeat_s=heartbeat_s)]
     if spool is not None:
         store = objects or MemoryObjects()
-        services.append(TransferService(store, spool, sink=store, roles=frozenset({"combiner"})))
+        services.append(TransferService(store, spool, sink=StoreSink(store), roles=frozenset({"combiner"})))
     async with serving(*services) as address:
         yield address
 

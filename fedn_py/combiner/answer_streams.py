@@ -1,21 +1,17 @@
 """Sealed streams of members' answers on their way into the object store: only those that the reducer asked for."""
 
-import asyncio
-import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from fedn_py.combiner.ports import Upstream
-from fedn_py.combiner.shelf import OnShelf
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, Digest
 from fedn_py.protocol.masked.answers import sealed_bytes
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.transport.authentication import Caller
 from fedn_py.transport.chunks import UploadStart
+from fedn_py.transport.spool import SpooledUpload
 
 _MOST_KNOWN = 10_000
 
@@ -54,16 +50,10 @@ class AskedStream:
 
 
 class AnswerStreams:
-    """Admits uploads of streams and stores them; implements the transport's ``ObjectSink``.
+    """Admits uploads of streams and stores them; an ``UploadSink``."""
 
-    Args:
-        scratch: folder for streams on their way to the store.
-    """
-
-    def __init__(self, upstream: Upstream, scratch: Path) -> None:
+    def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._scratch = scratch
-        self._numbers = itertools.count(1)
         self._asked: OrderedDict[tuple[ClientId, bytes], AskedStream] = OrderedDict()
         self._announced: OrderedDict[tuple[ClientId, bytes], int] = OrderedDict()
         self._plain_bytes: OrderedDict[bytes, int] = OrderedDict()
@@ -108,25 +98,10 @@ class AnswerStreams:
         limits += [sealed_bytes(plain)] if plain is not None else []
         return min(limits, default=None)
 
-    async def put(self, chunks: AsyncIterator[bytes], *, expected: Digest | None = None) -> OnShelf:
-        """Store a stream, whose bytes the spool has found to be those of its digest."""
-        assert expected is not None
-        path, size = self._scratch / f"stream-{next(self._numbers)}", 0
-        try:
-            with disk_faults("writing an answer's stream"), path.open("wb") as file:
-                async for chunk in chunks:
-                    size += await asyncio.to_thread(file.write, chunk)
-            await self._upstream.store(path, expected)
-        finally:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-        return OnShelf(expected, size)
-
-    async def put_file(self, path: Path, digest: Digest) -> OnShelf:
-        """Store a stream that is in a file."""
+    async def take(self, upload: SpooledUpload) -> None:
+        """Store a stream from where it is held."""
         with disk_faults("reading an answer's stream"):
-            size = (await asyncio.to_thread(path.stat)).st_size
-        await self._upstream.store(path, digest)
-        return OnShelf(digest, size)
+            await self._upstream.store(upload.source, upload.sha256)
 
 
 def _remember(known: OrderedDict[Key, Value], key: Key, value: Value) -> None:

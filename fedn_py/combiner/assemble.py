@@ -86,8 +86,8 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         channels = ReducerChannels(settings.reducer, authority_pem, token)
         closing.push_async_callback(channels.close)
         upstream = PatientUpstream(await _open_upstream(settings, channels, metrics.stores, closing))
-        scratch = empty_folder(settings.state_dir / "scratch")
         measure_disk(metrics.registry, settings.state_dir)
+        at_hand = empty_folder(settings.state_dir / "objects")
         tell(await asyncio.to_thread(lambda: tuple(_start_warnings(settings, certificate))))
         clock = asyncio.get_running_loop().time
         tickets, voice = Tickets(clock, wait_s=_TICKET_WAIT_S), ReducerVoice()
@@ -112,8 +112,8 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             heartbeat_s=settings.heartbeat_s,
             trust=trust,
         )
-        shelf = Shelf(upstream, empty_folder(settings.state_dir / "objects"))
-        arrivals, streams = Arrivals(), AnswerStreams(upstream, scratch)
+        shelf = Shelf(upstream, at_hand)
+        arrivals, streams = Arrivals(), AnswerStreams(upstream)
         masked = MaskedCells(shelf, upstream, voice, calls.send, arrivals=arrivals, streams=streams, trust=trust)
         cells = Cells(shelf, upstream, voice, calls.send, arrivals=arrivals, masked=masked)
         mailbox = Mailbox("combiner", Combiner(settings.reconnect_grace_s), metrics.measured(step), cells.perform)

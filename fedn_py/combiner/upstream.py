@@ -9,9 +9,8 @@ from fedn_py.identity import Digest
 from fedn_py.runtime.file_chunks import file_chunks
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import Objects
-from fedn_py.transport.chunks import pieces
 from fedn_py.transport.reducer_channels import ReducerChannels
-from fedn_py.transport.transfer import Bytes, download, upload_object
+from fedn_py.transport.transfer import Bytes, download, pieces_of, upload_object
 
 
 class StoreUpstream:
@@ -53,5 +52,5 @@ class ReducerUpstream:
 
 
 async def _chunks(source: Bytes) -> AsyncIterator[bytes]:
-    for chunk in pieces(memoryview(source).cast("B")):
+    for chunk in pieces_of(source):
         yield bytes(chunk)

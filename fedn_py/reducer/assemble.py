@@ -79,7 +79,7 @@ from fedn_py.transport.channels import Server, Service, serve
 from fedn_py.transport.reducer_link import found_within_s
 from fedn_py.transport.reducer_server import ReducerService
 from fedn_py.transport.spool import open_spool
-from fedn_py.transport.transfer_server import TransferService
+from fedn_py.transport.transfer_server import StoreSink, TransferService
 
 _log = logger("fedn_py.reducer")
 
@@ -461,7 +461,7 @@ class Reducer:
         )
         self._working.push_async_callback(spool.close)
         # Combiners without an object store of their own get and put through here.
-        transfer = TransferService(objects, spool, sink=objects, roles=frozenset({"combiner"}))
+        transfer = TransferService(objects, spool, sink=StoreSink(objects), roles=frozenset({"combiner"}))
         self._metrics.transfer.read(received=lambda: spool.received_bytes, sent=lambda: transfer.sent_bytes)
         services: list[Service] = [ReducerService(calls, heartbeat_s=self._settings.heartbeat_s), transfer]
         return await serve(self._settings.listen_grpc, services, opened.certificate, tokens)

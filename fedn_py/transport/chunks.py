@@ -100,8 +100,8 @@ class ObjectSource(Protocol):
         ...
 
 
-class ObjectSink(Protocol):
-    """Where an Upload of objects ends; an object store is one as it is."""
+class ObjectStore(Protocol):
+    """Where uploads are stored; an object store is one as it is."""
 
     async def put(self, chunks: AsyncIterator[bytes], *, expected: Digest | None = None) -> Sized:
         """Store bytes whole, under their digest, or not at all."""

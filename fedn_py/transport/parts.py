@@ -14,6 +14,9 @@ from google.protobuf.message import Message
 Chunk = bytes | memoryview
 """Bytes of a transfer, as they came or as they go."""
 
+Pieces = tuple[Chunk, ...]
+"""All bytes of a transfer, in pieces of at most 1 MiB."""
+
 _CHUNK_TAG: Final = 0x12  # field 2, length-delimited
 _MOST_LENGTH_BYTES: Final = 4  # of what gRPC takes as one message
 _MORE: Final = 0x80

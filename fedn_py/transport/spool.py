@@ -19,7 +19,7 @@ from fedn_py.errors import OwnFault, PeerFault
 from fedn_py.transport.chunks import CHUNK_BYTES, DigestMismatch, UploadMismatch, UploadStart, WrongOffset
 from fedn_py.transport.completion import in_thread
 from fedn_py.transport.memory_queue import MemoryQueue
-from fedn_py.transport.parts import Chunk
+from fedn_py.transport.parts import Chunk, Pieces
 from fedn_py.transport.spooled import DiskBytes, HeldBytes, MemoryBytes
 from fedn_py.transport.turns import QUICK, Turns
 
@@ -334,6 +334,11 @@ class SpooledUpload:
     def file(self) -> Path | None:
         """Its bytes' own file, which a store may take; None where they are in memory."""
         return self._upload.bytes.file
+
+    @property
+    def source(self) -> Path | Pieces:
+        """Its bytes to be uploaded elsewhere: the file, or what is in memory, not copied."""
+        return self.file or tuple(self.blocks())
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Read it back in chunks of 1 MiB, as often as wanted; each is bytes of its own."""

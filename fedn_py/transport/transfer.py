@@ -7,7 +7,7 @@ A transfer is given up after a number of attempts in a row that moved nothing.
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +24,7 @@ from fedn_py.transport.codec_fields import raw_digest
 from fedn_py.transport.completion import in_thread, to_the_end
 from fedn_py.transport.landing import Landing
 from fedn_py.transport.overlap import store_as_they_come
-from fedn_py.transport.parts import Chunk, FramedChunk, framed, part_reader, write_part
+from fedn_py.transport.parts import Chunk, FramedChunk, Pieces, framed, part_reader, write_part
 from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
 from fedn_py.transport.streams import END
 from fedn_py.wire.v1 import network_pb2, transfer_pb2
@@ -48,7 +48,7 @@ _TRY_AGAIN = frozenset(
 _READ_AT_ONCE = 4
 """Chunks; as many again are read while these are sent."""
 
-Bytes = bytes | bytearray | memoryview
+Bytes = bytes | bytearray | memoryview | Pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +192,14 @@ async def _send(call: Any, start: Any, source: Path | Bytes, offset: int) -> Any
 async def _size_of(source: Path | Bytes) -> int:
     if isinstance(source, Path):
         return (await in_thread(source.stat)).st_size
+    if isinstance(source, tuple):
+        return sum(map(len, source))
     return memoryview(source).nbytes
 
 
 async def _read(source: Path | Bytes, offset: int) -> AsyncIterator[FramedChunk]:
     if not isinstance(source, Path):
-        for piece in pieces(memoryview(source).cast("B")[offset:]):
+        for piece in pieces_of(source, offset):
             yield framed(piece)
         return
     file = _FileInBatches(source, offset)
@@ -212,6 +214,17 @@ async def _read(source: Path | Bytes, offset: int) -> AsyncIterator[FramedChunk]
         if ahead is not None:
             await to_the_end(asyncio.gather(ahead, return_exceptions=True))
         file.close()
+
+
+def pieces_of(source: Bytes, offset: int = 0) -> Iterator[Chunk]:
+    """Cut bytes in memory, from an offset on, into chunks of the size that is sent, without copying them."""
+    if not isinstance(source, tuple):
+        yield from pieces(memoryview(source).cast("B")[offset:])
+        return
+    for piece in source:
+        if offset < len(piece):
+            yield memoryview(piece)[offset:]
+        offset = max(0, offset - len(piece))
 
 
 class _FileInBatches:

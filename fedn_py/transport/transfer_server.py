@@ -9,7 +9,7 @@ import contextlib
 import functools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
@@ -19,8 +19,8 @@ from fedn_py.transport.chunks import (
     GO_ON,
     MOST_CHUNK_BYTES,
     ChunkTooLarge,
-    ObjectSink,
     ObjectSource,
+    ObjectStore,
     TooManyTransfers,
     UploadStart,
     WrongOffset,
@@ -83,6 +83,28 @@ def owner_of(caller: Caller) -> str:
     return f"{caller.role} {caller.name}"
 
 
+class UploadSink(Protocol):
+    """Where an Upload of objects ends."""
+
+    async def take(self, upload: SpooledUpload) -> None:
+        """Store a whole upload, durably, before it returns."""
+        ...
+
+
+class StoreSink:
+    """The end of uploads that are objects of a store on this host."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    async def take(self, upload: SpooledUpload) -> None:
+        """Store a whole upload: its own file, where it has one."""
+        if upload.file is not None:
+            await self._store.put_file(upload.file, upload.sha256)
+        else:
+            await self._store.put(upload.chunks(), expected=upload.sha256)
+
+
 class TransferService:
     """Serves Transfer: objects from a source and, where there is a sink, into it.
 
@@ -103,7 +125,7 @@ class TransferService:
         source: ObjectSource,
         spool: Spool,
         *,
-        sink: ObjectSink | None,
+        sink: UploadSink | None,
         roles: frozenset[Role],
         status: Callable[[str, str], int] | None = None,
         places: TransferPlaces | None = None,
@@ -215,10 +237,7 @@ class TransferService:
     async def _store(self, upload: SpooledUpload) -> None:
         assert self._sink is not None
         try:
-            if upload.file is not None:
-                await self._sink.put_file(upload.file, upload.sha256)
-            else:
-                await self._sink.put(upload.chunks(), expected=upload.sha256)
+            await self._sink.take(upload)
         finally:
             await upload.discard()
 

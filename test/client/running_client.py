@@ -47,7 +47,7 @@ from fedn_py.transport.channels import Server, serve
 from fedn_py.transport.combiner_server import CombinerService
 from fedn_py.transport.reducer_server import ReducerService
 from fedn_py.transport.spool import Spool
-from fedn_py.transport.transfer_server import TransferPlaces, TransferService
+from fedn_py.transport.transfer_server import StoreSink, TransferPlaces, TransferService
 
 WITHIN_S = 30.0
 SESSION = SessionId("5e55" * 4)
@@ -133,7 +133,7 @@ class CombinerServer:
         objects = TransferService(
             self.objects,
             self._spool,
-            sink=self.objects,
+            sink=StoreSink(self.objects),
             roles=frozenset({"client"}),
             status=clients.held,
             places=places,

@@ -244,10 +244,9 @@ async def a_combiner(
     tickets, voice, reducer = Tickets(asyncio.get_running_loop().time), ReducerVoice(), HeardByReducer()
     spool = await a_spool(folder / "spool", memory_bytes=memory_bytes, most_uploads=max_clients)
     calls = Calls(CombinerName("east"), tickets, voice, spool, max_clients=max_clients, heartbeat_s=5.0, trust=trust)
-    for name in ("objects", "scratch"):
-        (folder / name).mkdir(parents=True)
+    (folder / "objects").mkdir(parents=True)
     shelf = Shelf(upstream, folder / "objects")
-    arrivals, streams = Arrivals(), AnswerStreams(upstream, folder / "scratch")
+    arrivals, streams = Arrivals(), AnswerStreams(upstream)
     masked = MaskedCells(shelf, upstream, voice, calls.send, arrivals=arrivals, streams=streams, trust=trust)
     cells = Cells(shelf, upstream, voice, calls.send, arrivals=arrivals, masked=masked)
     words = Words(voice, calls.send, streams, asyncio.get_running_loop().time)

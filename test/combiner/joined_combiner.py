@@ -40,7 +40,7 @@ from fedn_py.transport.reducer_server import ReducerService
 from fedn_py.transport.spool import Spool
 from fedn_py.transport.streams import Outbox
 from fedn_py.transport.tickets import new_ticket
-from fedn_py.transport.transfer_server import TransferService
+from fedn_py.transport.transfer_server import StoreSink, TransferService
 
 Message = TypeVar("Message")
 
@@ -101,7 +101,9 @@ class ReducerServer:
 
     async def open(self) -> None:
         self._spool = await a_spool(self.folder / "reducer-spool", memory_bytes=1 << 28)
-        transfer = TransferService(self.objects, self._spool, sink=self.objects, roles=frozenset({"combiner"}))
+        transfer = TransferService(
+            self.objects, self._spool, sink=StoreSink(self.objects), roles=frozenset({"combiner"})
+        )
         services = [ReducerService(self.calls, heartbeat_s=1.0), transfer]
         self._server = await serve(f"127.0.0.1:{self.port}", services, CERTIFICATE, Bearers())
 

@@ -35,13 +35,13 @@ def a_start(size: int = 100, content: bytes = b"a") -> UploadStart:
     return UploadStart("ab" * 8, 0, size, digest_of(content))
 
 
-def streams(folder: Path) -> AnswerStreams:
+def streams() -> AnswerStreams:
     upstream: Any = None  # none of these tests stores anything
-    return AnswerStreams(upstream, folder)
+    return AnswerStreams(upstream)
 
 
 def test_a_stream_that_was_asked_for_and_announced_is_admitted_and_others_are_refused(tmp_path: Path) -> None:
-    known = streams(tmp_path)
+    known = streams()
     with pytest.raises(StreamNotAsked):
         known.admit(caller(), a_start())
     known.announced(WHO, CTX, 100)
@@ -56,7 +56,7 @@ def test_a_stream_that_was_asked_for_and_announced_is_admitted_and_others_are_re
 
 
 def test_a_stream_that_another_member_was_asked_for_is_not_this_one_s_to_send(tmp_path: Path) -> None:
-    known = streams(tmp_path)
+    known = streams()
     known.expected(CTX, 40)
     known.asked(WHO, CTX)
     with pytest.raises(StreamNotAsked):
@@ -64,7 +64,7 @@ def test_a_stream_that_another_member_was_asked_for_is_not_this_one_s_to_send(tm
 
 
 def test_one_stream_is_taken_and_the_same_one_again_after_a_cut(tmp_path: Path) -> None:
-    known = streams(tmp_path)
+    known = streams()
     known.announced(WHO, CTX, 100)
     known.asked(WHO, CTX)
     known.admit(caller(), a_start())
@@ -76,7 +76,7 @@ def test_one_stream_is_taken_and_the_same_one_again_after_a_cut(tmp_path: Path) 
 
 
 def test_a_member_cannot_announce_more_than_an_answer_of_its_cell_has(tmp_path: Path) -> None:
-    known = streams(tmp_path)
+    known = streams()
     known.expected(CTX, 40)
     known.announced(WHO, CTX, 10**12)
     known.asked(WHO, CTX)
@@ -86,7 +86,7 @@ def test_a_member_cannot_announce_more_than_an_answer_of_its_cell_has(tmp_path: 
 
 
 def test_a_member_that_answered_through_another_combiner_is_held_to_the_size_of_the_cells_here(tmp_path: Path) -> None:
-    known = streams(tmp_path)
+    known = streams()
     known.asked(WHO, CTX)
     with pytest.raises(StreamNotAsked):
         known.admit(caller(), a_start(1))  # no size is known at all
@@ -121,7 +121,8 @@ async def passed_on(rig: Rig, member: world.AClient) -> None:
     assert (await rig.reducer.next(WordPassedOn)).client == id_of(member)
 
 
-def test_a_stream_that_the_reducer_asked_for_is_stored_and_kept_nowhere_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory_bytes", [1 << 23, 0], ids=["from memory", "from disk"])
+def test_a_stream_that_the_reducer_asked_for_is_stored_and_kept_nowhere_else(tmp_path: Path, memory_bytes: int) -> None:
     async def told(cell: MaskedRig) -> None:
         stream = os.urandom(3_000_000)
         cell[ANNA].attached.link.send(SaidByClient(an_answer(ANNA, len(stream))))
@@ -132,9 +133,9 @@ def test_a_stream_that_the_reducer_asked_for_is_stored_and_kept_nowhere_else(tmp
             await upload_object(channel, "ab" * 8, digest_of(stream), stream, patience=QUICK)
         assert cell.rig.store.contents == {digest_of(stream): stream}
         await until(lambda: cell.rig.spool.uploads == 0)
-        assert not list((tmp_path / "scratch").iterdir())
+        assert not list((tmp_path / "spool").iterdir())
 
-    play(tmp_path, told, memory_bytes=1 << 23)
+    play(tmp_path, told, memory_bytes=memory_bytes)
 
 
 def test_an_upload_that_nobody_asked_for_or_that_is_too_large_is_refused_by_name(tmp_path: Path) -> None:

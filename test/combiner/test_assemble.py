@@ -82,7 +82,6 @@ def test_a_combiner_joins_fetches_through_the_reducer_and_reports_into_its_store
         partial = await reducer.told(PartialAggregate)
         assert list(np.frombuffer(reducer.sum_of(partial.sum_object), "<f8")) == [10.0] * 6
         await until(lambda: not list((settings.state_dir / "spool").iterdir()))
-        await until(lambda: not list((settings.state_dir / "scratch").iterdir()))
 
     story(tmp_path, told)
 

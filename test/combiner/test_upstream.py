@@ -18,7 +18,10 @@ CONTENT = WORDS.tobytes()
 DIGEST = Digest(hashlib.sha256(CONTENT).hexdigest())
 
 
-@pytest.mark.parametrize("source", [CONTENT, bytearray(CONTENT), memoryview(WORDS)])
+IN_PIECES = (memoryview(CONTENT)[:1_000_001], CONTENT[1_000_001:1_000_002], memoryview(CONTENT)[1_000_002:])
+
+
+@pytest.mark.parametrize("source", [CONTENT, bytearray(CONTENT), memoryview(WORDS), IN_PIECES])
 def test_bytes_in_memory_become_an_object(source: Bytes) -> None:
     objects = MemoryObjects()
     asyncio.run(StoreUpstream(objects).store(source, DIGEST))

@@ -84,7 +84,7 @@ def test_a_client_that_says_much_is_listened_to_more_slowly_and_loses_nothing(tm
             pauses.append(seconds)
             now += seconds
 
-        words = Words(voice, lambda *_: None, AnswerStreams(upstream, tmp_path), lambda: now, pause)
+        words = Words(voice, lambda *_: None, AnswerStreams(upstream), lambda: now, pause)
         one, other = ClientId("a1" * 32), ClientId("be" * 32)
         for _ in range(AT_ONCE):
             await words.from_client(one, None, LINKS)

@@ -101,8 +101,7 @@ class WholeCombiner:
 
     async def open(self) -> None:
         folder, clock = self._folder, asyncio.get_running_loop().time
-        for name in ("objects", "scratch"):
-            (folder / name).mkdir(parents=True)
+        (folder / "objects").mkdir(parents=True)
         credential = ServerCredential(
             bytes(world.OPERATOR.verify_key), world.DEPLOYMENT, self.certificate, bytes(world.COMBINER)
         )
@@ -114,7 +113,7 @@ class WholeCombiner:
         )
         self.calls = Calls(NORTH, Tickets(clock), self.voice, self.spool, max_clients=100, heartbeat_s=5.0, trust=trust)
         self.shelf = Shelf(upstream, folder / "objects")
-        arrivals, self.streams = Arrivals(), AnswerStreams(upstream, folder / "scratch")
+        arrivals, self.streams = Arrivals(), AnswerStreams(upstream)
         self.masked = MaskedCells(
             self.shelf,
             upstream,
@@ -166,7 +165,7 @@ class WholeCombiner:
         self.streams.admit(caller, start)
         upload = await self._spooled(f"client {caller.name}", start, content)
         try:
-            await self.streams.put(upload.chunks(), expected=upload.sha256)
+            await self.streams.take(upload)
         finally:
             await upload.discard()
 

@@ -31,7 +31,7 @@ from fedn_py.transport.combiner_server import CombinerService
 from fedn_py.transport.reducer_server import ReducerService
 from fedn_py.transport.status import restored
 from fedn_py.transport.tickets import Tickets, new_ticket
-from fedn_py.transport.transfer_server import TransferService
+from fedn_py.transport.transfer_server import StoreSink, TransferService
 from fedn_py.wire.v1 import network_pb2, transfer_pb2
 
 NOW = 1_000_000.0
@@ -175,7 +175,7 @@ async def refusal_of(channel: Channel, path: str, method: Any, token: str | None
 async def services(kind: str, folder: Path) -> list[Service]:
     spool, objects = await a_spool(folder), MemoryObjects()
     if kind == "reducer":
-        transfer = TransferService(objects, spool, sink=objects, roles=frozenset({"combiner"}))
+        transfer = TransferService(objects, spool, sink=StoreSink(objects), roles=frozenset({"combiner"}))
         return [ReducerService(RecordingReducer(), heartbeat_s=5.0), transfer]
     transfer = TransferService(objects, spool, sink=None, roles=frozenset({"client"}))
     return [CombinerService(RecordingCombiner(), spool, heartbeat_s=5.0), transfer]

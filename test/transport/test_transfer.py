@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
@@ -81,8 +82,13 @@ def test_an_upload_that_is_cut_goes_on_and_each_byte_is_received_once(tmp_path: 
     asyncio.run(story())
 
 
-def test_an_upload_of_which_more_is_held_than_its_sender_knows_goes_on_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cuts", [(), (5,), (2 * MIB,), (MIB, 2 * MIB + 7)])
+def test_an_upload_of_which_more_is_held_than_its_sender_knows_goes_on_there(
+    tmp_path: Path, cuts: tuple[int, ...]
+) -> None:
     data = os.urandom(3 * MIB)
+    in_pieces = tuple(memoryview(data)[start:end] for start, end in pairwise((0, *cuts, len(data))))
+    source = in_pieces if cuts else data
 
     async def story() -> None:
         calls = RecordingCombiner()
@@ -90,7 +96,7 @@ def test_an_upload_of_which_more_is_held_than_its_sender_knows_goes_on_there(tmp
         begun = await spool.begin(f"client {ANNA}", UploadStart("ab" * 8, 0, len(data), digest_of(data)))
         await begun.append(data[: 2 * MIB])
         async with combiner(calls, spool) as address, connected(address) as channel:
-            assert (await upload_update(channel, a_header(data), data, patience=IMPATIENT)).accepted
+            assert (await upload_update(channel, a_header(data), source, patience=IMPATIENT)).accepted
         assert calls.updates == [data]
         assert spool.received_bytes == len(data)
 
