@@ -24,10 +24,10 @@ from fedn_py.client.updates import UpdateFolder
 from fedn_py.identity import ClientName
 from fedn_py.masking.fixed_point import decoded_metrics
 from fedn_py.masking.keystream import chunk_sizes
-from fedn_py.masking.pet import CellOpening
+from fedn_py.masking.pet import CellOpening, MaskSum, mask_key
 from fedn_py.masking.schemes import SCHEMES
 from fedn_py.model.vector import NotFinite
-from fedn_py.protocol.masked.answers import AnswerPlace
+from fedn_py.protocol.masked.answers import AnswerPlace, open_stream, unseal_key
 from fedn_py.protocol.masked.boxes import check_header, open_box
 from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import CellTerms
@@ -187,6 +187,26 @@ def sealed_only(folder: Path, plain: PlainUpdate, terms: CellTerms, committee: C
         return seal_update(
             plain, terms, committee, state.registration, drawn=drawn, upload_id=b"u" * 16, into=folder / "masked"
         )
+
+
+@pytest.mark.parametrize("words", [40_000, 2**18, 2**18 + 1, 600_000])
+def test_an_answer_holds_the_sum_of_the_masks_word_for_word(tmp_path: Path, words: int) -> None:
+    terms = the_terms(words - the_terms(1).encoding.n_words + 1)
+    rows = tuple(IncludedRow(client.id, bytes([number]) * 32) for number, client in enumerate(CLIENTS[:3]))
+    keys = SeatKeys()
+    for number, row in enumerate(rows):
+        keys.keep(row.client_id, row.header_hash, bytes([100 + number]) * 32)
+    place = AnswerPlace(b"c" * 32, b"i" * 32, CLIENTS[1].id, 0)
+    answer = seal_answer(terms, place, rows, keys, tmp_path / "answer")
+    key = unseal_key(place, answer.sealed_key, world.RSK)
+    plain = b"".join(open_stream(place, key, [(tmp_path / "answer").read_bytes()], 4 * words))
+
+    masks = MaskSum(mask_key(place.ctx, row.client_id, 0, bytes([100 + n]) * 32) for n, row in enumerate(rows))
+    total, start = np.empty(words, np.uint32), 0
+    for number, size in enumerate(chunk_sizes(words)):
+        masks.chunk(number, total[start : start + size])
+        start += size
+    assert plain == total.astype("<u4").tobytes()
 
 
 def test_an_answer_is_not_made_of_a_seed_of_another_upload(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class AnswerSealer:
         self._digest, self._stream = hashlib.sha256(), hashlib.sha256()
         self._next, self._done = 0, False
 
-    def piece(self, plain: bytes, *, last: bool) -> bytes:
+    def piece(self, plain: bytes | memoryview, *, last: bool) -> bytes:
         """Return the next piece, sealed.
 
         Args:
