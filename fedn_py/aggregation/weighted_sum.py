@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from fedn_py.errors import OwnFault, PeerFault
-from fedn_py.model.dtypes import Floats
+from fedn_py.model.dtypes import Floats, all_finite
 from fedn_py.model.pieces import PIECE, Cursor, Elements, WrongLength
 from fedn_py.model.vector import NotFinite
 
@@ -154,11 +154,11 @@ def _mean_chunks(cursors: Sequence[Cursor], weight: int, n_parameters: int) -> I
         # Where one has ended, its take below says so.
         width = max(1, min(PIECE, n_parameters - position, *(cursor.ready() for cursor in cursors)))
         parts = [cursor.take(width) for cursor in cursors]
-        total = np.zeros(width)
+        total: Floats = parts[0].astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            for part in parts:
+            for part in parts[1:]:
                 total += part
-        if not np.isfinite(total).all():
+        if not all_finite(total):
             raise NotFinite(_culprit(parts))
         total /= float(weight)
         yield total
