@@ -13,6 +13,7 @@ from fedn_py.store.ports import (
     Document,
     Documents,
     JSONValue,
+    Linked,
     Objects,
     ObjectStat,
     Outcome,
@@ -169,8 +170,8 @@ class UnrulyObjects:
             raise self._trouble.fault()
         return stat
 
-    async def link(self, digest: Digest, into: Path) -> bool:
-        return False  # as if they were on another host
+    async def link(self, digest: Digest, into: Path) -> Linked:
+        return "not"  # as if they were on another host
 
     async def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
         breaks_off = self._trouble.next_call(writes=True)

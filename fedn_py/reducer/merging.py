@@ -1,8 +1,8 @@
 """From partial aggregates to the next global model: read where they are, merged piece by piece, stored.
 
-Where the store keeps its objects on this disk, their own files are read, and hashed beside the merge; elsewhere they
-are copied to scratch files and hashed on the way. Either way nothing is stored of bytes that are not what their names
-say.
+Where the store keeps its objects on this disk, their own files are read, and hashed beside the merge unless they were
+as they were written moments ago; elsewhere they are copied to scratch files and hashed on the way. Either way nothing
+is stored of bytes that are not what their names say.
 """
 
 import asyncio
@@ -82,13 +82,17 @@ class AtHand:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._unchecked: dict[Path, Digest] = {}
+        self._linked: dict[Path, Digest] = {}
+        self._unchecked: set[Path] = set()
 
     async def have(self, digest: Digest, path: Path) -> None:
         """Have an object in a file; raises ObjectMissing, and ObjectCorrupt where it is a copy."""
         with disk_faults("fetching an object"):
-            if await self._objects.link(digest, path):
-                self._unchecked[path] = digest
+            linked = await self._objects.link(digest, path)
+            if linked != "not":
+                self._linked[path] = digest
+                if linked == "to be checked":
+                    self._unchecked.add(path)
                 return
             with path.open("wb") as file:
                 async for chunk in self._objects.get(digest):
@@ -96,12 +100,12 @@ class AtHand:
 
     async def check(self) -> None:
         """Raise ObjectCorrupt unless each file has what its object's name says; to be done before anything follows."""
-        await all_or_none(in_thread(check_file, path, digest) for path, digest in self._unchecked.items())
+        await all_or_none(in_thread(check_file, path, self._linked[path]) for path in self._unchecked)
 
     def is_whole(self, path: Path) -> bool:
         """Say whether one file has what its object's name says; heavy, for a worker thread."""
         try:
-            check_file(path, self._unchecked[path])
+            check_file(path, self._linked[path])
         except KeyError:
             return True
         except ObjectCorrupt:

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fedn_py.identity import Digest
-from fedn_py.store.ports import ObjectMissing, Objects, ObjectStat, StoreUnavailable
+from fedn_py.store.ports import Linked, ObjectMissing, Objects, ObjectStat, StoreUnavailable
 
 
 class SweptObjects:
@@ -69,7 +69,7 @@ class SweptObjects:
         """See Objects.get."""
         return self._objects.get(digest, offset=offset)
 
-    async def link(self, digest: Digest, into: Path) -> bool:
+    async def link(self, digest: Digest, into: Path) -> Linked:
         """See Objects.link."""
         return await self._objects.link(digest, into)
 

@@ -8,6 +8,7 @@ import itertools
 import os
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -16,13 +17,15 @@ from fedn_py.identity import Digest, InvalidName, parse_digest
 from fedn_py.store.disk import make_folder, named_faults, sync_folder
 from fedn_py.store.hashing import PIECE_BYTES, check_expected, corrupt, file_pieces, missing, write_hashed
 from fedn_py.store.lock import FolderLock
-from fedn_py.store.ports import ObjectStat, StoreFull
+from fedn_py.store.ports import Linked, ObjectStat, StoreFull
 from fedn_py.store.threads import Threads
 
 _N_THREADS = 4
 _PIECES_AT_ONCE = 4
 _FREED_AFTER_S = 1.0
 _WRITTEN_AHEAD_BYTES = 16 * 1024**2
+_FRESH_S = 60.0
+_UNTOUCHED = ("st_ino", "st_size", "st_mtime_ns")
 _NO_SECOND_NAME = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
 
 
@@ -39,6 +42,7 @@ class FolderObjects:
         self._threads = Threads("objects", _N_THREADS)
         self._numbers = itertools.count()
         self._set_aside: set[Path] = set()
+        self._written: dict[Digest, _Written] = {}
 
     async def put(self, chunks: AsyncIterator[bytes], *, expected: Digest | None = None) -> ObjectStat:
         """See Objects.put."""
@@ -47,7 +51,7 @@ class FolderObjects:
             await self._threads.run(incoming.create)
             digest, size = await write_hashed(chunks, incoming.write, self._threads)
             check_expected(digest, expected)
-            await self._threads.run(incoming.keep_as, self._path(digest))
+            await self._threads.run(self._keep, incoming, digest)
         except StoreFull:
             for aside in tuple(self._set_aside):
                 self._free(aside)  # there is room when it is tried again
@@ -66,7 +70,7 @@ class FolderObjects:
                 await self._threads.run(path.unlink)
         return stat
 
-    async def link(self, digest: Digest, into: Path) -> bool:
+    async def link(self, digest: Digest, into: Path) -> Linked:
         """See Objects.link."""
         return await self._threads.run(self._link, digest, into)
 
@@ -146,13 +150,18 @@ class FolderObjects:
         try:
             if not incoming.take(path):
                 return None
-            size = incoming.size()
-            incoming.keep_as(self._path(digest))
+            size = incoming.status().st_size
+            self._keep(incoming, digest)
         finally:
             incoming.let_go()
         return ObjectStat(digest, size, 0.0)
 
-    def _link(self, digest: Digest, into: Path) -> bool:
+    def _keep(self, incoming: "_Incoming", digest: Digest) -> None:
+        written = _Written(incoming.status(), time.monotonic())
+        incoming.keep_as(self._path(digest))
+        self._written = {**{one: kept for one, kept in self._written.items() if kept.is_fresh()}, digest: written}
+
+    def _link(self, digest: Digest, into: Path) -> Linked:
         with named_faults(self._folder):
             try:
                 into.hardlink_to(self._path(digest))
@@ -162,9 +171,11 @@ class FolderObjects:
                 raise missing(digest) from None
             except OSError as error:
                 if error.errno in _NO_SECOND_NAME:
-                    return False
+                    return "not"
                 raise
-        return True
+            written = self._written.get(digest)
+            is_untouched = written is not None and written.is_fresh() and written.is_of(into.stat())
+        return "just hashed" if is_untouched else "to be checked"
 
     def _put_aside(self, digest: Digest) -> Path | None:
         """Take an object's name away; return where its bytes are now, None where there are none.
@@ -201,6 +212,27 @@ class FolderObjects:
                 age_s = max(0.0, time.time() - status.st_mtime)
                 found.append(ObjectStat(parse_digest(path.name), status.st_size, age_s))
         return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A file that was hashed as it was written.
+
+    Attributes:
+        status: when that was done.
+        at: seconds, monotonic.
+    """
+
+    status: os.stat_result
+    at: float
+
+    def is_fresh(self) -> bool:
+        """Say whether it has lain for moments only; what lies longer is read from the disk, where it may rot."""
+        return time.monotonic() - self.at < _FRESH_S
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Say whether a file is the one that was written, and has not been written to since."""
+        return all(getattr(status, name) == getattr(self.status, name) for name in _UNTOUCHED)
 
 
 class _Reading:
@@ -288,10 +320,10 @@ class _Incoming:
             os.utime(self._path)
         return True
 
-    def size(self) -> int:
+    def status(self) -> os.stat_result:
         assert self._file is not None
         with named_faults(self._folder):
-            return os.fstat(self._file.fileno()).st_size
+            return os.fstat(self._file.fileno())
 
     def keep_as(self, target: Path) -> None:
         assert self._file is not None

@@ -13,6 +13,7 @@ from fedn_py.store.ports import (
     Document,
     Documents,
     JSONValue,
+    Linked,
     NotStorable,
     ObjectCorrupt,
     ObjectMissing,
@@ -226,7 +227,7 @@ class MeasuredObjects:
         with _timed(self._observe, self._clock, "put"):
             return await self._objects.put_file(path, digest)
 
-    async def link(self, digest: Digest, into: Path) -> bool:
+    async def link(self, digest: Digest, into: Path) -> Linked:
         """See Objects.link."""
         with _timed(self._observe, self._clock, "link"):
             return await self._objects.link(digest, into)

@@ -11,7 +11,7 @@ from pathlib import Path
 from fedn_py.identity import Digest
 from fedn_py.store.content import decode, encode, field_name
 from fedn_py.store.hashing import PIECE_BYTES, check_expected, corrupt, missing
-from fedn_py.store.ports import Collection, Document, JSONValue, ObjectStat, Outcome
+from fedn_py.store.ports import Collection, Document, JSONValue, Linked, ObjectStat, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +158,9 @@ class MemoryObjects:
         await asyncio.to_thread(path.unlink)
         return ObjectStat(digest, len(content), 0.0)
 
-    async def link(self, digest: Digest, into: Path) -> bool:  # noqa: ARG002 - the port's
+    async def link(self, digest: Digest, into: Path) -> Linked:  # noqa: ARG002 - the port's
         """See Objects.link: there are no files."""
-        return False
+        return "not"
 
     async def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
         """See Objects.get."""

@@ -28,7 +28,7 @@ from fedn_py.identity import Digest, InvalidName, parse_digest
 from fedn_py.store.disk import named_faults
 from fedn_py.store.hashing import PIECE_BYTES, check_expected, corrupt, file_pieces, verified, write_hashed
 from fedn_py.store.minio_faults import fault_of
-from fedn_py.store.ports import ObjectStat, StoreMisconfigured
+from fedn_py.store.ports import Linked, ObjectStat, StoreMisconfigured
 from fedn_py.store.threads import Threads
 
 _N_THREADS = 8
@@ -67,9 +67,9 @@ class MinioObjects:
             await self._threads.run(path.unlink)
         return stat
 
-    async def link(self, digest: Digest, into: Path) -> bool:  # noqa: ARG002 - the port's
+    async def link(self, digest: Digest, into: Path) -> Linked:  # noqa: ARG002 - the port's
         """See Objects.link: the files are another host's."""
-        return False
+        return "not"
 
     async def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
         """See Objects.get."""

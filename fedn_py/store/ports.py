@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from fedn_py.errors import OwnFault, PeerFault
 from fedn_py.identity import Digest
@@ -164,6 +164,11 @@ class ObjectStat:
     age_s: float
 
 
+Linked: TypeAlias = Literal["not", "to be checked", "just hashed"]
+"""What became of giving an object's file a second name; "just hashed" is one that this process has hashed as it was
+written, moments ago, and that nobody has written to since."""
+
+
 class Objects(Protocol):
     """Immutable bytes, named by their sha256. No size limit but the disk's."""
 
@@ -184,11 +189,11 @@ class Objects(Protocol):
         """
         ...
 
-    async def link(self, digest: Digest, into: Path) -> bool:
-        """Give an object's own file a second name, which spares a copy; False where objects are no files of this disk.
+    async def link(self, digest: Digest, into: Path) -> Linked:
+        """Give an object's own file a second name, which spares a copy; "not" where objects are no files of this disk.
 
-        The bytes are not checked: whoever reads them holds them against the digest before anything follows from
-        them, and never writes to them. Raises ObjectMissing where objects are files.
+        The bytes are not checked: whoever reads them never writes to them and, unless they are "just hashed", holds
+        them against the digest before anything follows from them. Raises ObjectMissing where objects are files.
         """
         ...
 

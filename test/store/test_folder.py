@@ -5,13 +5,14 @@ import hashlib
 import resource
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from awaiting import until
 
 from fedn_py.identity import Digest
+from fedn_py.store import folder as folder_store
 from fedn_py.store.folder import FolderObjects, open_folder
 from fedn_py.store.ports import (
     ObjectCorrupt,
@@ -26,6 +27,10 @@ from fedn_py.store.ports import (
 async def some(n_chunks: int) -> AsyncIterator[bytes]:
     for number in range(n_chunks):
         yield bytes([number % 256]) * 65_536
+
+
+async def one_piece(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 def files(folder: Path) -> list[str]:
@@ -130,6 +135,47 @@ def test_what_is_not_there_has_no_second_name(tmp_path: Path) -> None:
     assert not (tmp_path / "second").exists()
 
 
+LATER: dict[str, Callable[[pytest.MonkeyPatch, Path], object]] = {
+    "written to": lambda _, path: path.write_bytes(b"a s"),
+    "replaced": lambda _, path: (path.rename(path.with_name("old")), path.write_bytes(b"a sum")),
+    "kept for long": lambda patch, _: patch.setattr(folder_store, "_FRESH_S", 0.0),
+}
+
+
+@pytest.mark.parametrize("later", [None, *LATER])
+@pytest.mark.parametrize("as_file", [False, True])
+def test_what_was_hashed_as_it_was_written_need_not_be_checked_for_a_moment_while_nobody_touches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: str | None, as_file: bool
+) -> None:
+    async def steps() -> str:
+        objects = await open_folder(tmp_path / "objects")
+        digest = Digest(hashlib.sha256(b"a sum").hexdigest())
+        if as_file:
+            (tmp_path / "upload").write_bytes(b"a sum")
+            await objects.put_file(tmp_path / "upload", digest)
+        else:
+            await objects.put(one_piece(b"a sum"))
+        if later is not None:
+            LATER[later](monkeypatch, tmp_path / "objects" / digest[:2] / digest)
+        linked = await objects.link(digest, tmp_path / "second")
+        await objects.close()
+        return linked
+
+    assert asyncio.run(steps()) == ("just hashed" if later is None else "to be checked")
+
+
+def test_what_an_earlier_life_has_written_is_to_be_checked(tmp_path: Path) -> None:
+    async def steps() -> None:
+        objects = await open_folder(tmp_path / "objects")
+        put = await objects.put(one_piece(b"a sum"))
+        await objects.close()
+        objects = await open_folder(tmp_path / "objects")
+        assert await objects.link(put.digest, tmp_path / "second") == "to be checked"
+        await objects.close()
+
+    asyncio.run(steps())
+
+
 def test_a_file_of_another_disk_is_copied_and_held_to_its_digest(tiny_disk: Path, tmp_path: Path) -> None:
     async def steps() -> None:
         objects = await open_folder(tmp_path / "objects")
@@ -139,7 +185,7 @@ def test_a_file_of_another_disk_is_copied_and_held_to_its_digest(tiny_disk: Path
             await objects.put_file(path, Digest("0" * 64))
         put = await objects.put_file(path, Digest(hashlib.sha256(b"a sum").hexdigest()))
         assert not path.exists()
-        assert not await objects.link(put.digest, tiny_disk / "second")
+        assert await objects.link(put.digest, tiny_disk / "second") == "not"
         assert files(tmp_path) == sorted([put.digest, "lock"])
         await objects.close()
 
