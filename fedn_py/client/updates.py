@@ -29,6 +29,7 @@ class KeptUpdate:
 
     Attributes:
         upload_id: names these bytes; it stays the same over cuts and retries.
+        sha256: of these bytes; None of one that is to be masked and of which no copy is kept: nobody is told of it.
         before: metrics of the model that was trained from, where the plan asks for some.
         largest: magnitude of any of its values, for who masks it; infinite for a plain one, where nobody has looked.
     """
@@ -36,7 +37,7 @@ class KeptUpdate:
     path: Path
     upload_id: str
     size: int
-    sha256: Digest
+    sha256: Digest | None
     learned: Learned
     before: Metrics = field(default_factory=dict)
     largest: float = math.inf
@@ -48,7 +49,8 @@ class KeptUpdate:
         return PlainUpdate(self.path, self.learned.samples, self.learned.metrics, self.before, self.largest)
 
     def header(self, generation: Generation, release: MetricsRelease) -> UpdateHeader:
-        """Return what is said of it under a generation; metrics only as far as the site releases them."""
+        """Return what is said of a plain one under a generation; metrics only as far as the site releases them."""
+        assert self.sha256 is not None
         metrics = {} if release == "none" else self.learned.metrics
         return UpdateHeader(generation, self.upload_id, self.size, self.sha256, self.learned.samples, metrics, release)
 
@@ -107,17 +109,20 @@ class UpdateFolder:
             older.unlink(missing_ok=True)
         upload_id = secrets.token_hex(16)
         path = self._folder / f"update-{upload_id}"
-        digest, size, largest = hashlib.sha256(), 0, 0.0 if is_masked else math.inf
+        digest = None if is_masked and self._copies is None else hashlib.sha256()
+        size, largest = 0, 0.0 if is_masked else math.inf
         with whole(path) as file:
             for piece in _update(base, model, learned):
                 content = piece.data
-                digest.update(content)
+                if digest is not None:
+                    digest.update(content)
                 file.write(content)
                 size += content.nbytes
                 if is_masked:
                     largest = max(largest, largest_magnitude(piece))
         said = replace(learned, tensors=None)  # they are not needed any more, and take the model's room
-        return KeptUpdate(path, upload_id, size, Digest(digest.hexdigest()), said, largest=largest)
+        sha256 = None if digest is None else Digest(digest.hexdigest())
+        return KeptUpdate(path, upload_id, size, sha256, said, largest=largest)
 
     def _copy(
         self,

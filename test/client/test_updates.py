@@ -63,6 +63,18 @@ def test_a_model_in_memory_makes_the_update_and_the_copy_that_its_file_would(tmp
     assert {name: values.tolist() for name, values in load_file(copy).items()} == {"w": [1.5] * 5, "steps": [2]}
 
 
+def test_an_update_that_is_to_be_masked_is_hashed_only_for_a_copy_of_it(tmp_path: Path) -> None:
+    base, new = models(tmp_path)
+    encoding = Encoding(5, clip=2.0, n_max=8, weight_cap=10)
+
+    def sha256(copies: Path | None) -> str | None:
+        folder = an_update_folder(tmp_path, copies)
+        return asyncio.run(folder.make(a_plan(), base, new, Learned(7, {}), encoding=encoding)).sha256
+
+    assert sha256(None) is None
+    assert sha256(tmp_path / "copies") == hashlib.sha256(np.ones(5, "<f4").tobytes()).hexdigest()
+
+
 def test_one_update_is_kept_and_an_unfit_model_makes_none(tmp_path: Path) -> None:
     folder = an_update_folder(tmp_path)
     made(folder, *models(tmp_path))
