@@ -10,7 +10,8 @@ Rules it keeps:
 
 It is an SQLite database with a write-ahead log beside it, so that a write costs one sync. While a client runs, and
 after it was cut, what was written last is in the log alone. So the database itself says that it is not whole without
-one: a log that is missing stops the client like any other part.
+one: a log that is missing, or whose header is damaged, stops the client like any other part. Damage further inside it
+is not noticed: it looks like a commit that a power cut tore, and SQLite lets go of that one and of all that follow.
 
 Writing blocks, for worker threads, one at a time; looking does not, since all of it is in memory too.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from fedn_py.client.durable_files import StateDamaged, sync_folder
+from fedn_py.client.memory_log import NEEDS_LOG, fault_of_log
 from fedn_py.client.memory_rows import (
     BeaconRow,
     Hash,
@@ -62,9 +64,6 @@ _ONE = b""
 _MOST_IN_LOG = 250
 """Commits, of a few pages of 4 KiB each."""
 
-_NEEDS_LOG = 1
-"""In the database's header, its application's own number: what was written last is in the log."""
-
 _Change: TypeAlias = tuple[str, bytes, Body | None]
 """Kind and key of a row, and what it is from now on; None for gone."""
 
@@ -98,11 +97,12 @@ class MaskedMemory:
         self._path, self._most_promises = path, most_promises
         self._writing, self._looking = threading.Lock(), threading.Lock()
         self._in_log = 0
-        has_log = _has_log(path)
         with self._faults():
+            if fault := fault_of_log(path):
+                raise self._damaged(fault)
             self._db = _connected(path, "rw")
             try:
-                self._check(has_log=has_log)
+                self._check()
                 self._rows = self._read_rows()
                 if self._one("client", _ONE, Hash) != Hash(client_key):
                     raise self._damaged("it is another client's")
@@ -281,16 +281,13 @@ class MaskedMemory:
 
     # ---- the file
 
-    def _check(self, *, has_log: bool) -> None:
+    def _check(self) -> None:
         (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         (schema,) = self._db.execute("PRAGMA user_version").fetchone()
-        (part,) = self._db.execute("PRAGMA application_id").fetchone()
         if found != "ok":
             raise self._damaged(found)
         if schema != _SCHEMA:
             raise self._damaged(f"it is of version {schema}, this program reads {_SCHEMA}")
-        if part == _NEEDS_LOG and not has_log:
-            raise self._damaged(f"{_log_of(self._path)} is missing, with what was written last")
 
     def _read_rows(self) -> dict[str, dict[bytes, Body]]:
         """Return all rows by their kind and key, in the order in which they came."""
@@ -334,7 +331,7 @@ class MaskedMemory:
 
         The mark goes along, and is taken back in the log alone: whoever brings the two together takes it back.
         """
-        self._db.execute(f"PRAGMA application_id = {_NEEDS_LOG}")
+        self._db.execute(f"PRAGMA application_id = {NEEDS_LOG}")
         try:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         finally:
@@ -351,7 +348,7 @@ class MaskedMemory:
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as fault:
+        except (sqlite3.OperationalError, OSError) as fault:
             raise MemoryUnwritable(
                 f"the memory in {self._path} cannot be read or written: {fault}",
                 remedy="Look at the disk and at the rights of state_dir, then start the client again.",
@@ -420,15 +417,6 @@ def _connected(path: Path, mode: str) -> sqlite3.Connection:
     # By SQLite itself a log would be brought into the database without its mark.
     db.execute("PRAGMA wal_autocheckpoint = 0")
     return db
-
-
-def _log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
-
-
-def _has_log(path: Path) -> bool:
-    log = _log_of(path)
-    return log.exists() and log.stat().st_size > 0
 
 
 def _put(kind: str, key: bytes, value: Body) -> _Change:

@@ -4,6 +4,7 @@ import hashlib
 import re
 import shutil
 import sqlite3
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -226,6 +227,72 @@ def test_a_cut_while_the_log_is_brought_in_loses_nothing(
     assert len(cuts) == 3
     for cut in cuts:
         assert again(cut).aborted() == {b"1" * 32}
+
+
+LOG_HEADER = 32
+
+
+def the_log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("size", [1, LOG_HEADER - 1])
+def test_a_log_that_is_cut_short_is_refused_and_not_taken_for_an_empty_one(
+    memory: MaskedMemory, path: Path, tmp_path: Path, size: int
+) -> None:
+    memory.save_abort(b"1" * 32)
+    cut = as_cut(path, tmp_path / "cut")
+    log = the_log_of(cut)
+    log.write_bytes(log.read_bytes()[:size])
+    for _ in range(2):  # and it is left as it is
+        with pytest.raises(StateDamaged, match=r"memory\.sqlite-wal is damaged"):
+            again(cut)
+    assert log.stat().st_size == size
+
+
+@pytest.mark.parametrize("at", [0, 3, 5, 9, 14, 16, 23, 24, LOG_HEADER - 1])
+def test_a_log_whose_header_is_damaged_is_refused_and_not_taken_for_an_empty_one(
+    memory: MaskedMemory, path: Path, tmp_path: Path, at: int
+) -> None:
+    memory.save_abort(b"1" * 32)
+    cut = as_cut(path, tmp_path / "cut")
+    log = the_log_of(cut)
+    log.write_bytes(flipped(log.read_bytes(), at))
+    with pytest.raises(StateDamaged, match=r"memory\.sqlite-wal is damaged"):
+        again(cut)
+
+
+def test_a_log_of_a_machine_of_the_other_byte_order_is_one(memory: MaskedMemory, path: Path, tmp_path: Path) -> None:
+    cut = as_cut(path, tmp_path / "cut")
+    header = bytes.fromhex("377f0683 002de218 00001000 00000001 00000002 00000003")
+    words, sums = struct.unpack(">6I", header), [0, 0]
+    for number, word in enumerate(words):
+        sums[number % 2] = (sums[number % 2] + word + sums[1 - number % 2]) % 2**32
+    the_log_of(cut).write_bytes(header + struct.pack(">2I", *sums))
+    again(cut).close()
+
+
+def test_a_cut_right_behind_the_header_of_a_new_log_loses_nothing(
+    memory: MaskedMemory, path: Path, tmp_path: Path
+) -> None:
+    """All is in the database, marked as in need of a log, and of the log's commits none counts any more."""
+    memory.save_abort(b"1" * 32)
+    memory._db.execute("PRAGMA application_id = 1")
+    memory._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    old = the_log_of(path).read_bytes()
+    memory._db.execute("PRAGMA application_id = 0")
+    cut = as_cut(path, tmp_path / "cut")
+    new = the_log_of(cut).read_bytes()
+    assert new[:LOG_HEADER] != old[:LOG_HEADER]
+    the_log_of(cut).write_bytes(new[:LOG_HEADER] + old[LOG_HEADER:])
+    for _ in range(2):
+        after = again(cut)
+        assert after.aborted() == {b"1" * 32}
+        after.close()
 
 
 def test_a_write_that_changes_nothing_costs_none(memory: MaskedMemory) -> None:
