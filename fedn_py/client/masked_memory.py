@@ -19,7 +19,7 @@ Writing blocks, for worker threads, one at a time; looking does not, since all o
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -114,13 +114,13 @@ class MaskedMemory:
                 self._shelve()
                 sync_folder(path.parent)  # the log has its name for good
             except BaseException:
-                self._db.close()
+                self._close()
                 raise
 
     def close(self) -> None:
-        """Close the database; what its log holds comes into it."""
+        """Close the database; what its log holds comes into it, or stays there for the next start."""
         with self._writing:
-            self._db.close()
+            self._close()
 
     # ---- the network
 
@@ -337,6 +337,20 @@ class MaskedMemory:
         finally:
             self._db.execute("PRAGMA application_id = 0")
         self._in_log = 0
+
+    def _close(self) -> None:
+        """Close the database; the log stays where the mark that asks for it cannot be taken back."""
+        try:
+            (part,) = self._db.execute("PRAGMA application_id").fetchone()
+            if part == NEEDS_LOG:
+                self._db.execute("PRAGMA application_id = 0")
+        except sqlite3.Error:
+            # Whoever is the last to close brings the log in and deletes it, unless it may only read.
+            with suppress(sqlite3.Error), closing(_connected(self._path, "ro")) as last:
+                last.execute("PRAGMA application_id").fetchone()  # from here on it counts as one who has it open
+                self._db.close()
+        finally:
+            self._db.close()
 
     def _damaged(self, reason: str) -> StateDamaged:
         return StateDamaged(

@@ -7,6 +7,7 @@ import sqlite3
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import masked_world as world
@@ -291,6 +292,61 @@ def test_a_cut_right_behind_the_header_of_a_new_log_loses_nothing(
     the_log_of(cut).write_bytes(new[:LOG_HEADER] + old[LOG_HEADER:])
     for _ in range(2):
         after = again(cut)
+        assert after.aborted() == {b"1" * 32}
+        after.close()
+
+
+class FullDisk(sqlite3.Connection):
+    """A database whose mark cannot be taken back, as often as was said."""
+
+    refusals = 0
+
+    def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+        if statement == "PRAGMA application_id = 0" and FullDisk.refusals:
+            FullDisk.refusals -= 1
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().execute(statement, *values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> type[FullDisk]:
+    monkeypatch.setattr(FullDisk, "refusals", 0)
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=FullDisk))
+    return FullDisk
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_a_disk_that_is_full_while_the_log_is_brought_in_costs_nobody_the_memory(
+    path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: type[FullDisk], refusals: int
+) -> None:
+    """Once: closing makes up for it. Twice: the log stays."""
+    memory = again(path)
+    monkeypatch.setattr(masked_memory, "_MOST_IN_LOG", 1)
+    full_disk.refusals = refusals
+    with pytest.raises(MemoryUnwritable):
+        memory.save_abort(b"1" * 32)
+    memory.close()
+    assert the_log_of(path).exists() == (refusals == 2)
+    for _ in range(2):
+        after = again(path)
+        assert after.aborted() == {b"1" * 32}
+        after.close()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_a_disk_that_is_full_at_the_start_costs_nobody_the_memory(
+    path: Path, full_disk: type[FullDisk], refusals: int
+) -> None:
+    memory = again(path)
+    memory.save_abort(b"1" * 32)
+    memory.close()
+    full_disk.refusals = refusals
+    with pytest.raises(MemoryUnwritable):
+        again(path)
+    assert the_log_of(path).exists() == (refusals == 2)
+    for _ in range(2):
+        after = again(path)
         assert after.aborted() == {b"1" * 32}
         after.close()
 
