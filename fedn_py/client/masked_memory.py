@@ -309,6 +309,8 @@ class MaskedMemory:
         with self._faults(), self._writing:
             if all(self._holds(change) for change in changes):
                 return
+            if self._in_log >= _MOST_IN_LOG:
+                self._shelve()  # before the changes: where it fails, they are not made
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
                 for kind, key, value in changes:
@@ -323,8 +325,6 @@ class MaskedMemory:
                     else:
                         self._rows[kind][key] = value
             self._in_log += 1
-            if self._in_log >= _MOST_IN_LOG:
-                self._shelve()
 
     def _shelve(self) -> None:
         """Bring what the log holds into the database, marked as in need of a log from then on.
@@ -333,10 +333,11 @@ class MaskedMemory:
         """
         self._db.execute(f"PRAGMA application_id = {NEEDS_LOG}")
         try:
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            busy, frames, moved = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         finally:
             self._db.execute("PRAGMA application_id = 0")
-        self._in_log = 0
+        # Past somebody who reads it not all comes in, and the mark does not either; then the next write tries again.
+        self._in_log = _MOST_IN_LOG if busy or moved < frames else 0
 
     def _close(self) -> None:
         """Close the database; the log stays where the mark that asks for it cannot be taken back."""

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -321,10 +322,11 @@ def test_a_disk_that_is_full_while_the_log_is_brought_in_costs_nobody_the_memory
 ) -> None:
     """Once: closing makes up for it. Twice: the log stays."""
     memory = again(path)
+    memory.save_abort(b"1" * 32)
     monkeypatch.setattr(masked_memory, "_MOST_IN_LOG", 1)
     full_disk.refusals = refusals
     with pytest.raises(MemoryUnwritable):
-        memory.save_abort(b"1" * 32)
+        memory.save_abort(b"2" * 32)
     memory.close()
     assert the_log_of(path).exists() == (refusals == 2)
     for _ in range(2):
@@ -349,6 +351,44 @@ def test_a_disk_that_is_full_at_the_start_costs_nobody_the_memory(
         after = again(path)
         assert after.aborted() == {b"1" * 32}
         after.close()
+
+
+def test_a_log_that_cannot_be_brought_in_leaves_memory_and_disk_the_same(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: type[FullDisk]
+) -> None:
+    memory, promise, policy = (
+        again(path),
+        a_promise(b"1" * 32),
+        sign(world.a_policy(epoch_seed=b"e" * 32), world.OPERATOR),
+    )
+    monkeypatch.setattr(masked_memory, "_MOST_IN_LOG", 1)
+    memory.save_beacon(KnownBeacon(b"S" * 16, 5, 1, b"x" * 32, b"y" * 32))
+    full_disk.refusals = 2
+    with pytest.raises(MemoryUnwritable):
+        memory.save_promise(promise)
+    with pytest.raises(MemoryUnwritable):
+        memory.save_policy(policy)
+    after = again(as_cut(path, tmp_path / "cut"))
+    assert memory.member() == after.member() == MemberMemory()
+    assert (memory.policy(), memory.highest_session()) == (after.policy(), after.highest_session()) == (None, 5)
+    memory.save_promise(promise)
+    memory.save_policy(policy)
+    assert (memory.member(), memory.policy(), memory.highest_session()) == (MemberMemory((promise,)), policy, None)
+    memory.close()
+
+
+def test_a_log_that_did_not_come_in_past_a_reader_does_at_the_next_write(path: Path, tmp_path: Path) -> None:
+    again(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM records").fetchall()
+        memory = again(path)
+    memory.save_abort(b"1" * 32)
+    cut = as_cut(path, tmp_path / "cut")
+    the_log_of(cut).unlink()
+    with pytest.raises(StateDamaged, match=r"memory\.sqlite-wal is missing"):
+        again(cut)
+    memory.close()
 
 
 def test_a_write_that_changes_nothing_costs_none(memory: MaskedMemory) -> None:
