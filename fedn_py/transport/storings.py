@@ -29,6 +29,11 @@ class Storing:
         return self.task is not None
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, in a fault or not."""
+        return self.task is not None and self.task.done()
+
+    @property
     def is_of_use(self) -> bool:
         """Whether it goes on, or has ended well."""
         return self.task is not None and not _has_failed(self.task)

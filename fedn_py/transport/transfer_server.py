@@ -223,15 +223,21 @@ class TransferService:
             self._admit(caller, start)
         owner = owner_of(caller)
         async with self._storings.of((owner, start.upload_id, start.size, start.sha256)) as storing:
+            upload: SpooledUpload | None = None
             if not storing.is_of_use:
                 try:
                     upload = await receive(self._spool, owner, start, context, self._stall_s)
-                except UploadDropped:
+                except (UploadDropped, WrongOffset):
                     if not storing.has_begun:  # else another stream of it was quicker
                         raise
                 else:
                     storing.begin(functools.partial(self._store, upload))
-            await storing.end()
+            try:
+                await storing.end()
+            finally:
+                # All of it may have come once more while another stream's was stored.
+                if upload is not None and storing.has_ended:
+                    await upload.discard()
         return pb.UploadReceipt(sha256=raw_digest(start.sha256), size=start.size)
 
     async def _store(self, upload: SpooledUpload) -> None:

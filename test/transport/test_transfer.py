@@ -37,7 +37,7 @@ from fedn_py.transport.codec_rounds import raw_digest
 from fedn_py.transport.landing import ObjectTooLarge
 from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
 from fedn_py.transport.transfer import Patience, download, upload_object, upload_update
-from fedn_py.transport.transfer_server import TransferService
+from fedn_py.transport.transfer_server import StoreSink, TransferService
 from fedn_py.wire.v1 import network_pb2, network_pb2_grpc, transfer_pb2, transfer_pb2_grpc
 
 MIB = 1 << 20
@@ -389,7 +389,7 @@ def test_an_upload_that_comes_again_while_it_is_being_stored_is_neither_received
         async def upload(channel: Channel) -> None:
             await upload_object(channel, "cd" * 8, digest_of(data), data, patience=IMPATIENT)
 
-        service = TransferService(objects, spool, sink=objects, roles=frozenset({"combiner"}), admit=admit)
+        service = TransferService(objects, spool, sink=StoreSink(objects), roles=frozenset({"combiner"}), admit=admit)
         async with (
             serving(service) as address,
             connected(address, "combiner") as channel,
@@ -405,6 +405,43 @@ def test_an_upload_that_comes_again_while_it_is_being_stored_is_neither_received
         assert objects.files_taken == 1
         assert objects.objects == {digest_of(data): data}
         assert (spool.uploads, spool.received_bytes) == (0, len(data))
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_of_two_streams_of_an_upload_that_waited_for_their_turns_nothing_is_left(
+    tmp_path: Path, is_stored: bool
+) -> None:
+    data = os.urandom(MIB)
+
+    async def story() -> None:
+        objects, here = MemoryObjects(), asyncio.Semaphore(0)
+        spool = await a_spool(tmp_path / "spool", most_receiving=1)
+        service = TransferService(
+            objects, spool, sink=StoreSink(objects), roles=frozenset({"combiner"}), admit=lambda *_: here.release()
+        )
+
+        async def between(first: "asyncio.Future[None]") -> None:
+            """Have the turn behind the first stream's; the second one's comes when the first is stored, or before."""
+            async with spool.turns.taken():
+                if is_stored:
+                    await first
+
+        async with (
+            serving(service) as address,
+            connected(address, "combiner") as channel,
+            connected(address, "combiner") as other_channel,
+        ):
+            async with spool.turns.taken():
+                first = asyncio.ensure_future(upload_object(channel, "cd" * 8, digest_of(data), data))
+                await here.acquire()
+                held = asyncio.ensure_future(between(first))
+                second = asyncio.ensure_future(upload_object(other_channel, "cd" * 8, digest_of(data), data))
+                await here.acquire()
+            await asyncio.gather(first, held, second)
+        assert objects.objects == {digest_of(data): data}
+        assert spool.uploads == 0
 
     asyncio.run(story())
 

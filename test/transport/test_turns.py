@@ -84,6 +84,24 @@ def test_a_quick_one_keeps_its_turn_for_as_long_as_it_moves() -> None:
     run(story)
 
 
+def test_the_more_wait_the_sooner_a_quick_one_gives_its_turn_on() -> None:
+    async def story() -> None:
+        turns, begun = Turns(1, looked_at_every_s=LONG_S / 10, longest_wait_s=3 * LONG_S), list[int]()
+
+        async def quick(number: int) -> None:
+            async with turns.taken() as turn:
+                begun.append(number)
+                while len(begun) < 4:
+                    turn.moved(1024**2)
+                    await asyncio.sleep(LONG_S / 100)
+
+        # None of them ends before all have begun.
+        await asyncio.gather(*(quick(number) for number in range(4)))
+        assert begun == [0, 1, 2, 3]
+
+    run(story)
+
+
 def test_slow_ones_are_bounded_too() -> None:
     async def story() -> None:
         turns, begun = Turns(1, most=2, looked_at_every_s=0.001), list[int]()
