@@ -267,12 +267,20 @@ async def serve(
     roles = {method: allowed for service in services for method, allowed in service.roles.items()}
     calls = CallsUnderWay()
     door = DenyByDefault(authenticator, roles, public=(HEALTH_CHECK,))
+    credentials = _server_credentials(address, certificate)
     server = grpc.aio.server(interceptors=[calls, door], options=_server_options())
     probe = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs only
     health_pb2_grpc.add_HealthServicer_to_server(probe, server)
     for service in services:
         service.register(server)
-    port = _listen(server, address, certificate)
+    try:
+        port = _listen(server, address, credentials)
+    except AddressInUse:
+        # Only what ran is shut down. The rest gRPC frees when nobody has it any more, and logs then, at the level of
+        # debugging, an object that is gone: whoever keeps that line crashes.
+        await server.start()
+        await server.stop(None)
+        raise
     await server.start()
     return Server(port, server, services, probe, calls)
 
@@ -290,9 +298,9 @@ def _server_options() -> tuple[tuple[str, Any], ...]:
     )
 
 
-def _listen(server: grpc.aio.Server, address: str, certificate: ServerCertificate) -> int:
+def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> int:
     try:
-        port = server.add_secure_port(address, _server_credentials(address, certificate))
+        port = server.add_secure_port(address, credentials)
     except RuntimeError as fault:
         raise _cannot_listen(address) from fault
     if port == 0:

@@ -2,6 +2,9 @@
 
 import asyncio
 import datetime
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -157,6 +160,43 @@ def test_an_address_in_use_is_named() -> None:
     asyncio.run(story())
 
 
+CANNOT_LISTEN = """
+import asyncio, gc, logging
+from grpc_network import CERTIFICATE, Bearers, RecordingReducer, reducer
+from fedn_py.transport.channels import serve
+from fedn_py.transport.plaintext import plaintext_on_loopback
+
+lines = []
+kept = logging.Handler()
+kept.emit = lines.append
+logging.basicConfig(level=logging.DEBUG, handlers=[kept])
+
+async def refused(address):
+    try:
+        await serve(address, [], CERTIFICATE, Bearers())
+    except Exception as fault:
+        return fault  # with all that its frames hold, to be let go of when the loop is over
+
+async def story():
+    async with reducer(RecordingReducer()) as address:
+        with plaintext_on_loopback():
+            return await refused(address), await refused("0.0.0.0:0")
+
+for _ in range(5):
+    print(*(type(fault).__name__ for fault in asyncio.run(story())))
+    gc.collect()
+lines.clear()
+"""
+
+
+def test_a_server_that_cannot_listen_leaves_nothing_that_crashes_whoever_keeps_its_log() -> None:
+    path = os.pathsep.join(path for path in sys.path if path)
+    told = subprocess.run(
+        [sys.executable, "-c", CANNOT_LISTEN], check=True, capture_output=True, text=True, env={"PYTHONPATH": path}
+    )
+    assert told.stdout.split("\n", 1)[0] == "AddressInUse PlaintextBeyondLoopback"
+
+
 def test_loopback_is_told_from_the_world() -> None:
     assert is_loopback("127.0.0.1:1")
     assert is_loopback("localhost:1")
@@ -166,9 +206,6 @@ def test_loopback_is_told_from_the_world() -> None:
 
 
 def test_the_committed_wire_files_are_what_the_proto_files_give() -> None:
-    import subprocess
-    import sys
-
     root = Path(__file__).parent.parent.parent
     done = subprocess.run(
         [sys.executable, str(root / "proto" / "generate.py"), "--check"], capture_output=True, text=True, check=False
