@@ -99,7 +99,10 @@ class AtHand:
                     await in_thread(file.write, chunk)
 
     async def check(self) -> None:
-        """Raise ObjectCorrupt unless each file has what its object's name says; to be done before anything follows."""
+        """Raise ObjectCorrupt unless each file has what its object's name says; to be done before anything follows.
+
+        Those that were hashed as they were written moments ago, and are as they were, are not read.
+        """
         await all_or_none(in_thread(check_file, path, self._linked[path]) for path in self._unchecked)
 
     def is_whole(self, path: Path) -> bool:

@@ -106,12 +106,18 @@ class SpoolSettings(Section):
     """Where a combiner keeps updates while they come in."""
 
     memory_bytes: int = Field(
-        default=32 * MIB, ge=4 * MIB, description="bytes kept in memory; others wait for it a moment, then go to disk"
+        default=32 * MIB,
+        ge=4 * MIB,
+        description="bytes kept in memory; others wait for it while that is quicker than disk",
     )
     alone_bytes: int = Field(
         default=4 * GIB, ge=0, description="a larger memory for one update while it is the only one there"
     )
-    disk_bytes: int = Field(default=16 * GIB, ge=4 * MIB, description="bytes kept on disk; beyond that, uploads wait")
+    disk_bytes: int = Field(
+        default=16 * GIB,
+        ge=4 * MIB,
+        description="bytes kept on disk; beyond that, uploads wait for two minutes, then come again later",
+    )
     receiving: int = Field(
         default=64, ge=1, le=10_000, description="uploads received at once, some 4 MiB of buffers each; others wait"
     )

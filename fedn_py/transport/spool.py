@@ -350,7 +350,7 @@ class SpooledUpload:
             blocks.close()
 
     def blocks(self) -> "_Blocks":
-        """Read it back in chunks of 1 MiB in the calling thread, which must not be the event loop's."""
+        """Read it back in chunks of 1 MiB in the calling thread; of bytes on disk not the event loop's."""
         return _Blocks(self._upload.bytes.read(CHUNK_BYTES))
 
     async def discard(self) -> None:
