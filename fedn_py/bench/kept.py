@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from fedn_py.bench.faults import BenchFailed
 from fedn_py.bench.network import Tell
 from fedn_py.bench.plan import RoundBench
 from fedn_py.bench.rounds import measure_rounds
+from fedn_py.bench.scratch import scratch_folder
 from fedn_py.errors import FednError
 
 SCHEMA_VERSION = 1
@@ -78,8 +78,8 @@ def measure_all(wanted: Sequence[Wanted], kept: KeptPoints, tell: Tell) -> Itera
             tell(f"{begin}: {text}")
 
         try:
-            with tempfile.TemporaryDirectory(prefix="fedn-py-bench-") as folder:
-                figures = measure_rounds(one.bench, Path(folder), tell_of_it)
+            with scratch_folder() as folder:
+                figures = measure_rounds(one.bench, folder, tell_of_it)
         except FednError as fault:
             tell_of_it(f"{fault.message} {fault.remedy}")
             failed.append(one.name)

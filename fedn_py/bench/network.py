@@ -77,7 +77,7 @@ class BenchNetwork:
     @property
     def where_to_look(self) -> str:
         """The remedy for what goes wrong here."""
-        return f"Look into {self._folder.path / 'logs'}; --keep keeps it."
+        return f"Look into {self._folder.path / 'logs'}; --keep keeps all that it had."
 
     def start_servers(self, clients: int, **combiner_settings: Any) -> None:
         """Start the reducer and the combiners, with room for so many clients, and wait until they are there."""

@@ -1,6 +1,5 @@
 """``bench``: how fast the parts are on this machine."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,10 +71,11 @@ def time_rounds(
 def _folder(kept: Path | None) -> Iterator[Path]:
     """Give an empty folder."""
     from fedn_py.bench.faults import ImpossibleBench
+    from fedn_py.bench.scratch import scratch_folder
 
     if kept is None:
-        with tempfile.TemporaryDirectory(prefix="fedn-py-bench-") as folder:
-            yield Path(folder)
+        with scratch_folder() as folder:
+            yield folder
         return
     if kept.exists() and (not kept.is_dir() or any(kept.iterdir())):
         raise ImpossibleBench(
