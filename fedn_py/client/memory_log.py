@@ -4,7 +4,7 @@ The database itself says whether it is whole without its log. Where it is not, t
 moment on, and a newer one takes the place of an older one at once, so nothing but damage makes it short or wrong. What
 follows the header is not looked at: a log without one whole commit is what a cut right behind a new header leaves.
 
-Source: https://www.sqlite.org/fileformat2.html, "Application ID" and "WAL File Format".
+Source: SQLite's "Database File Format", sections "Application ID" and "WAL File Format".
 """
 
 import struct
