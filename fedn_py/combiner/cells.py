@@ -8,6 +8,7 @@ from fedn_py.combiner.arrivals import Arrivals
 from fedn_py.combiner.masked_cells import MaskedCells
 from fedn_py.combiner.ports import ReducerStream, Upstream
 from fedn_py.combiner.shelf import Shelf
+from fedn_py.combiner.storing import StoringSums
 from fedn_py.combiner.sums import CellSum, ToldMetrics, summary_of, told_metrics
 from fedn_py.errors import FednError
 from fedn_py.identity import ClientId, Digest, Generation
@@ -87,7 +88,7 @@ class Cells:
         self._reducer = reducer
         self._send = send
         self._work: dict[Generation, CellWork] = {}
-        self._storing: dict[Generation, asyncio.Task[None]] = {}
+        self._storing = StoringSums()
         self._arrivals = arrivals
         self._masked = masked
         self._mailbox: Mailbox[Combiner, Event, Effect] | None = None
@@ -160,7 +161,7 @@ class Cells:
             case AnswerUpload(upload_id, receipt):
                 self._arrivals.answer(upload_id, receipt)
             case StorePartialAggregate():
-                self._storing[effect.generation] = self._machine.spawn(self._store(effect))
+                self._storing.add(effect.generation, self._machine.spawn(self._store(effect)))
             case ReportValidation():
                 self._report_validation(effect)
             case ReportFailure(failure):
@@ -168,7 +169,8 @@ class Cells:
             case ReportProgress(progress):
                 self._reducer.mention(progress)
             case Forget(generation):
-                self._forget(generation)
+                self._work.pop(generation, None)
+                self._storing.forget(generation)
                 self._masked.forget(generation)
             case _:
                 self._masked.perform(effect)
@@ -215,13 +217,6 @@ class Cells:
         metrics = work.total.training_metrics()
         self._reducer.report(PartialAggregate(generation, sum_object, weight, included, effect.excluded, metrics))
         return [Reported(generation)]
-
-    def _forget(self, generation: Generation) -> None:
-        self._work.pop(generation, None)
-        storing = self._storing.pop(generation, None)
-        if storing is not None:
-            # Of a cell that is cancelled while its store is away: its sum is freed, and nothing is reported of it.
-            storing.cancel()
 
     def _report_validation(self, effect: ReportValidation) -> None:
         work = self._work.get(effect.generation, CellWork())

@@ -16,6 +16,7 @@ from fedn_py.combiner.masked_sum import WORD_BYTES, MaskedSum
 from fedn_py.combiner.masking_trust import MaskingTrust, NoMaskingCredential
 from fedn_py.combiner.ports import ReducerStream, Upstream
 from fedn_py.combiner.shelf import Shelf
+from fedn_py.combiner.storing import StoringSums
 from fedn_py.errors import FednError, PeerFault
 from fedn_py.identity import ClientId, Generation
 from fedn_py.masking.hashing import plain_hash
@@ -120,7 +121,7 @@ class MaskedCells:
         self._send = send
         self._arrivals = arrivals
         self._held: dict[Generation, HeldCell] = {}
-        self._storing: dict[Generation, asyncio.Task[None]] = {}
+        self._storing = StoringSums()
         self._mailbox: Mailbox[Combiner, Event, Effect] | None = None
 
     def attach(self, mailbox: Mailbox[Combiner, Event, Effect]) -> None:
@@ -250,7 +251,7 @@ class MaskedCells:
             case AddVector():
                 self._machine.spawn(self._add(effect))
             case StoreSum():
-                self._storing[effect.generation] = self._machine.spawn(self._store(effect))
+                self._storing.add(effect.generation, self._machine.spawn(self._store(effect)))
             case ReportUnclosed(generation, included, excluded):
                 metrics = released(self._held[generation].told)
                 self._reducer.report(MaskedPartial(generation, None, included, excluded, metrics))
@@ -262,10 +263,7 @@ class MaskedCells:
         held = self._held.pop(generation, None)
         if held is not None and held.relay is not None:
             held.relay.close()
-        storing = self._storing.pop(generation, None)
-        if storing is not None:
-            # Of a cell that is cancelled while its store is away: its sum is freed, and nothing is reported of it.
-            storing.cancel()
+        self._storing.forget(generation)
 
     async def _check(self, effect: CheckTerms) -> list[Event]:
         order = effect.order
