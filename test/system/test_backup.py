@@ -14,6 +14,7 @@ from fedn_py.cli.main import build
 from fedn_py.reducer.restored import NUMBERS_SKIPPED
 from fedn_py.reducer.shown_objects import ModelView
 from fedn_py.reducer.shown_sessions import SessionOptions
+from fedn_py.reducer.trail_head import FILE_NAME, TrailHeadFile
 
 
 def test_a_network_on_the_embedded_stores_trains_on_from_its_backup(
@@ -51,6 +52,14 @@ def test_a_network_on_the_embedded_stores_trains_on_from_its_backup(
     kept = run("backup", "verify", backup)["rounds"]
     assert kept >= 2
     lost = models_are(kept + 2)
+    # The pages read a commit from the stores a moment before the reducer's own disk names it, and clients hear of it.
+    head = TrailHeadFile(network.folder.state("reducer") / FILE_NAME)
+
+    def is_named() -> bool | None:
+        named = head.read()
+        return True if named is not None and named.round >= lost[-1].number else None
+
+    network.awaited("the head of the trail", is_named)
     reducer = network.children._children.pop("reducer").process
     reducer.kill()
     reducer.wait()
