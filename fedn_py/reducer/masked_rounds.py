@@ -214,6 +214,7 @@ class MaskedRounds:
             n_parameters=self._sizes[plan.session],
             before=await self._before(plan),
             round_secret=round_secret,
+            registered=self._roster.registered,
         )
 
     async def _before(self, plan: messages.RoundPlan) -> Before | None:

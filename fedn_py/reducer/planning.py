@@ -4,7 +4,7 @@ Everything is decided here from values, and held to the operator's policy before
 client would refuse. The key of the attempt and the model's size come in.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from nacl.bindings import crypto_scalarmult_base
 
 from fedn_py.errors import FednError, PeerFault
-from fedn_py.identity import CombinerName, Digest, SessionId
+from fedn_py.identity import ClientId, CombinerName, Digest, SessionId
 from fedn_py.masking.hashing import tagged_hash
 from fedn_py.model.layout import head_size, parse_layout
 from fedn_py.protocol.masked.certificates import Policy
@@ -21,11 +21,11 @@ from fedn_py.protocol.masked.committee import CellParameters, CellTooSmall, para
 from fedn_py.protocol.masked.contexts import CellTerms, cell_terms, commit_hash, plan_hash
 from fedn_py.protocol.masked.encoding import Body
 from fedn_py.protocol.masked.floors import check_floors
-from fedn_py.protocol.masked.lottery import NOTHING_REVEALED, first_beacon, next_beacon, reveals_of
+from fedn_py.protocol.masked.lottery import NOTHING_REVEALED, drawn_for, first_beacon, next_beacon, reveals_of
 from fedn_py.protocol.masked.opening import voids_of
 from fedn_py.protocol.masked.opening_work import Attempt, Cell
 from fedn_py.protocol.masked.options import ALWAYS_SUMMED, DEFAULT_N_MAX, GIVEN, MaskedOptions
-from fedn_py.protocol.masked.registry import Trust
+from fedn_py.protocol.masked.registry import Registered, Trust
 from fedn_py.protocol.masked.round_messages import BeaconLink, CellOrder, MetricBound, Plan
 from fedn_py.protocol.masked.signing import Signed
 from fedn_py.protocol.masked_rounds import SUM_S, answers_within_s
@@ -176,11 +176,13 @@ def plan_attempt(
     n_parameters: int,
     before: Before | None,
     round_secret: bytes,
+    registered: Callable[[ClientId], Registered | None] = lambda _client: None,
 ) -> PlannedAttempt:
     """Return an attempt's signed plan and orders.
 
     Args:
         combiner_keys: of the combiners that the operator certified.
+        registered: what is known of a client that the operator vouches for.
         n_parameters: floats of an update.
         before: of the round before; None in round 1.
         round_secret: 32 fresh random bytes, the attempt's X25519 secret key.
@@ -218,7 +220,9 @@ def plan_attempt(
     orders: dict[CombinerName, Signed] = {}
     terms: dict[CombinerName, CellTerms] = {}
     for name, cell in ordered.items():
-        order = speaker.sign(_order(plan, keys[name], cell, parameters[name], speaker.policy))
+        known = [client for client in map(registered, sorted(cell.clients)) if client is not None]
+        n_draw = _drawn_for(body.beacon, known, len(cell.clients), parameters[name], speaker.policy)
+        order = speaker.sign(_order(plan, keys[name], cell, parameters[name], n_draw))
         made = cell_terms(speaker.trust.deployment, plan.body, order.body)
         try:
             check_floors(made, speaker.policy, speaker.policy_hash)
@@ -290,9 +294,16 @@ def _ms(seconds: float) -> int:
     return max(1, min(int(seconds * 1000), _LONGEST_MS))
 
 
-def _order(
-    plan: Signed, combiner_key: bytes, cell: OrderedCell, parameters: CellParameters, policy: Policy
-) -> CellOrder:
+def _drawn_for(
+    beacon: bytes, known: Collection[Registered], clients: int, parameters: CellParameters, policy: Policy
+) -> int:
+    fewest = max(policy.n_draw_min, 1)
+    if len(known) < clients:
+        return max(clients, fewest)
+    return drawn_for(beacon, parameters.k, parameters.r, known, fewest=max(fewest, parameters.g_min))
+
+
+def _order(plan: Signed, combiner_key: bytes, cell: OrderedCell, parameters: CellParameters, n_draw: int) -> CellOrder:
     session = Plan.decode(plan.body).session
     return CellOrder(
         plan_hash=plan_hash(plan.body),
@@ -303,7 +314,7 @@ def _order(
         r=parameters.r,
         echo_c=parameters.echo_c,
         g_min=parameters.g_min,
-        n_draw=max(len(cell.clients), policy.n_draw_min, 1),
+        n_draw=n_draw,
     )
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from fedn_py.errors import PeerFault
 from fedn_py.identity import ClientId, ClientName, CombinerName, InstanceId, TokenId
 from fedn_py.protocol.assignment import Room, choose_combiner
+from fedn_py.protocol.masked.registry import Registered
 from fedn_py.protocol.masked.words import WordToClient
 from fedn_py.protocol.messages import (
     Assignment,
@@ -443,6 +444,10 @@ class Roster:
     def holders(self, token: TokenId) -> frozenset[ClientId]:
         """Return the clients that came by a token last."""
         return frozenset(client for client, known in self._known.items() if known.token == token)
+
+    def registered(self, client: ClientId) -> Registered | None:
+        """Return what is known of a client that the operator vouches for."""
+        return self._registrations.registered(client) if self._registrations is not None else None
 
     def name_of(self, client: ClientId) -> ClientName:
         """Return what people call a client."""

@@ -22,7 +22,7 @@ from fedn_py.protocol.masked.lottery import NOTHING_REVEALED, next_beacon, revea
 from fedn_py.protocol.masked.opening import step
 from fedn_py.protocol.masked.opening_work import GivenUp, KeyUnset
 from fedn_py.protocol.masked.options import MaskedOptions
-from fedn_py.protocol.masked.registry import Trust
+from fedn_py.protocol.masked.registry import Registered, Trust
 from fedn_py.protocol.masked.round_messages import BeaconLink, CommittedCell, NotOpened, Plan, RoundCommitted
 from fedn_py.protocol.masked.signing import Signed, read_signed, sign
 from fedn_py.protocol.masked_rounds_work import PlanMasked
@@ -71,6 +71,12 @@ def an_effect(north: int = 4, south: int = 4, *, history: Any = (), round_number
     }
     plan = RoundPlan(SESSION, 1, round_number, 1, SEED, PACKAGE, made.parameters, "pet", 60.0)
     return PlanMasked(plan, Progress(made, round_number - 1, SEED, 1, Generation(9), history=history), cells)
+
+
+def a_registered(number: int) -> Registered:
+    """Return a client as the operator vouches for it; only what the lottery looks at is its own."""
+    someone, own = world.CLIENTS[0].registered, world.bytes_of(f"client {number}")
+    return replace(someone, client_id=own, token_id=own[:16], site=f"site {number}")
 
 
 def planned(effect: PlanMasked | None = None, policy: Policy = world.POLICY, **changed: Any) -> PlannedAttempt:
@@ -143,6 +149,25 @@ def test_a_large_cell_is_not_opened_for_a_few() -> None:
 def test_the_lottery_draws_for_no_fewer_than_the_policy_says() -> None:
     made = planned(policy=world.a_policy(n_draw_min=50))
     assert made.terms[NORTH].order.n_draw == 50
+
+
+def test_a_cell_whose_lots_lie_badly_is_drawn_for_fewer() -> None:
+    """Every attempt at a round has the same lots: a slot that nobody was drawn for would be empty in each."""
+    people = {ClientId(f"{number:064x}"): a_registered(number) for number in range(100)}
+    effect = an_effect(100, 4)
+    drawn = {}
+    for number in range(1, 300):
+        numbered = replace(effect, plan=replace(effect.plan, session_number=number))
+        made = planned(numbered, registered=people.get)
+        drawn[number] = made.terms[NORTH].order.n_draw
+        assert made.terms[SOUTH].order.n_draw == 5  # of whom nothing is known
+    assert 100 in drawn.values()
+    unlucky = [number for number, n_draw in drawn.items() if n_draw < 100]
+    assert 0 < len(unlucky) < 60
+    floored = world.a_policy(n_draw_min=100)
+    for number in unlucky:
+        numbered = replace(effect, plan=replace(effect.plan, session_number=number))
+        assert planned(numbered, policy=floored, registered=people.get).terms[NORTH].order.n_draw == 100
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ random token id, not by a client's key or signature, of which the client could m
     beacon_(t+1)     = H("beacon", beacon_t, u64 t, R),  R = H("reveals", nonces) or, unless all revealed, 32 zeros
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from fedn_py.errors import PeerFault
@@ -61,9 +61,11 @@ def lot(beacon: bytes, slot: int, token_id: bytes, index: int) -> int:
 
 def may_serve(beacon: bytes, slot: int, client: Registered, n_draw: int) -> bool:
     """Say whether the lottery of this beacon draws the client for the slot."""
-    if n_draw <= CANDIDATES:
-        return True
-    return lot(beacon, slot, client.token_id, client.index) < CANDIDATES * 2**64 // n_draw
+    return n_draw <= CANDIDATES or lot(beacon, slot, client.token_id, client.index) < _threshold(n_draw)
+
+
+def _threshold(n_draw: int) -> int:
+    return CANDIDATES * 2**64 // n_draw
 
 
 def slots_drawn(beacon: bytes, k: int, client: Registered, n_draw: int) -> tuple[int, ...]:
@@ -113,6 +115,42 @@ def choose(beacon: bytes, k: int, r: int, candidates: Iterable[Candidate]) -> tu
         if not replica:
             raise NoSumParticipant(slot)
     return tuple(chosen)
+
+
+def drawn_for(beacon: bytes, k: int, r: int, clients: Collection[Registered], *, fewest: int) -> int:
+    """Return for how many clients a cell's lottery draws: for all of them, or for fewer where the lots lie badly.
+
+    Eight candidates a slot are an average: now and then a slot has none, and would have none in each attempt at the
+    round, whose lots are the same. Whoever orders the cell knows the lots beforehand, and draws for as many fewer as
+    it takes to seat a committee with one member to spare in each slot. No combiner has a say in it.
+
+    Args:
+        clients: of the cell.
+        fewest: what the operator's policy lets the lottery draw for at least.
+    """
+    lots = [
+        (lot(beacon, slot, client.token_id, client.index), Candidate(slot, client))
+        for client in clients
+        for slot in range(k)
+    ]
+
+    def seats(n_draw: int, replicas: int) -> int:
+        drawn = [candidate for value, candidate in lots if value < _threshold(n_draw)]
+        try:
+            return len(choose(beacon, k, replicas, drawn))
+        except NoSumParticipant:
+            return 0
+
+    def seated(n_draw: int) -> tuple[int, int]:
+        return seats(n_draw, r), seats(n_draw, r + 1)
+
+    n_draw, fewest = max(len(clients), fewest), max(fewest, CANDIDATES)
+    if n_draw <= fewest or seated(n_draw) == (k * r, k * (r + 1)):
+        return n_draw
+    most = seated(fewest)
+    while n_draw > fewest and seated(n_draw) < most:
+        n_draw = max(fewest, n_draw * 3 // 4)
+    return n_draw
 
 
 def first_beacon(deployment: bytes, session_number: int, epoch_seed: bytes) -> bytes:

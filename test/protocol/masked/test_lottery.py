@@ -17,6 +17,7 @@ from fedn_py.protocol.masked.lottery import (
     SessionTooFar,
     check_session_number,
     choose,
+    drawn_for,
     first_beacon,
     lot,
     may_serve,
@@ -154,6 +155,45 @@ def test_an_empty_slot_ends_the_cell() -> None:
     same_site = [replace(client, site="ward") for client in many(2)]
     with pytest.raises(NoSumParticipant):
         choose(BEACON, 2, 1, offers(same_site, 2))
+
+
+def seats(n_draw: int, clients: list[Registered], beacon: bytes, k: int, r: int) -> int:
+    drawn = [Candidate(slot, one) for one in clients for slot in range(k) if may_serve(beacon, slot, one, n_draw)]
+    try:
+        return len(choose(beacon, k, r, drawn))
+    except NoSumParticipant:
+        return 0
+
+
+def test_lots_that_lie_badly_leave_no_slot_without_a_member_and_one_to_spare() -> None:
+    clients = many(100)
+    unlucky = 0
+    for number in range(300):
+        beacon = next_beacon(BEACON, number, b"r" * 32)
+        enough = seats(100, clients, beacon, 3, 3) == 9
+        n_draw = drawn_for(beacon, 3, 2, clients, fewest=16)
+        assert (n_draw == 100) == enough  # only bad luck lowers it
+        assert seats(n_draw, clients, beacon, 3, 3) == 9
+        unlucky += not enough
+    assert unlucky > 3
+
+
+def test_no_luck_makes_a_lottery_draw_for_fewer_than_the_policy_lets_it() -> None:
+    assert drawn_for(BEACON, 3, 2, many(100), fewest=200) == 200
+    assert drawn_for(BEACON, 2, 1, many(5), fewest=1) == 5  # everybody
+    beacons = [next_beacon(BEACON, number, b"r" * 32) for number in range(200)]
+    assert {drawn_for(beacon, 5, 2, many(60), fewest=60) for beacon in beacons} == {60}
+    assert min(drawn_for(beacon, 5, 2, many(60), fewest=45) for beacon in beacons) == 45
+
+
+def test_what_sites_leave_empty_is_not_drawn_for() -> None:
+    """Clients of two sites fill two slots with one member each: more of them bring none to spare."""
+    clients = [replace(client, site=f"site {n % 2}") for n, client in enumerate(many(60))]
+    for number in range(300):
+        beacon = next_beacon(BEACON, number, b"r" * 32)
+        n_draw = drawn_for(beacon, 2, 1, clients, fewest=16)
+        assert seats(n_draw, clients, beacon, 2, 1) == 2
+        assert (n_draw == 60) == (seats(60, clients, beacon, 2, 1) == 2)
 
 
 # ---- beacons

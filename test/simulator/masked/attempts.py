@@ -96,7 +96,15 @@ class Attempts:
         keys = {name: combiner_key(name) for name in self._node.seats}
         before = self._before(effect.plan)
         size = self._node.world.n_parameters
-        return plan_attempt(effect, self._node.speaker, keys, n_parameters=size, before=before, round_secret=secret)
+        return plan_attempt(
+            effect,
+            self._node.speaker,
+            keys,
+            n_parameters=size,
+            before=before,
+            round_secret=secret,
+            registered=self._node.registered,
+        )
 
     def _before(self, plan: RoundPlan) -> Before | None:
         if plan.round_number == 1:

@@ -21,6 +21,7 @@ from simulator.working import Work, awaited
 
 from fedn_py.identity import ClientId, ClientName, CombinerName
 from fedn_py.protocol.assignment import Room, choose_combiner
+from fedn_py.protocol.masked.registry import Registered
 from fedn_py.protocol.masked.words import MaskedTerms, WordToClient
 from fedn_py.protocol.masked_rounds_work import (
     MaskedEffect,
@@ -218,6 +219,10 @@ class MaskedReducerNode(ReducerNode):
     def name_of(self, client: ClientId) -> ClientName:
         """Return what people call a client."""
         return ClientName(repr(self.world.clients[client]))
+
+    def registered(self, client: ClientId) -> Registered:
+        """Return what the operator vouches for a client by."""
+        return self.world.clients[client].who.registered
 
     # ---- effects
 
