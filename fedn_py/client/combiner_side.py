@@ -33,6 +33,7 @@ from fedn_py.runtime.logging import logger
 from fedn_py.settings.roles import ClientSettings
 from fedn_py.transport.certificates import read_authority_certificate
 from fedn_py.transport.channels import Channel, secure_channel
+from fedn_py.transport.chunks import InChunks
 from fedn_py.transport.combiner_link import CombinerLink
 from fedn_py.transport.completion import in_thread
 from fedn_py.transport.reducer_link import assign
@@ -91,11 +92,11 @@ class CombinerSide:
             else:
                 return
 
-    async def upload(self, header: UpdateHeader, path: Path) -> UpdateReceipt:
+    async def upload(self, header: UpdateHeader, source: Path | InChunks) -> UpdateReceipt:
         """Upload an update to the combiner that asked for it."""
         if self._channel is None:
             raise PeerUnreachable("the combiner", "not attached")
-        return await self._apart(self._channel, upload_update(self._channel, header, path))
+        return await self._apart(self._channel, upload_update(self._channel, header, source))
 
     async def upload_object(self, upload_id: str, digest: Digest, path: Path) -> None:
         """Upload an object to the combiner that asked for it."""

@@ -78,7 +78,8 @@ class Participant:
             model: the global model, yours to change.
 
         Returns:
-            The new model (same names, shapes and types), the number of samples it was trained on, and metrics.
+            The new model (same names, shapes and types), the number of samples it was trained on, and metrics. Its
+            arrays are read until the update is in: leave them as they are until you are called again.
         """
         raise NotImplementedError
 

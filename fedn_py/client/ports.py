@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fedn_py.identity import Digest, SessionId
 from fedn_py.protocol.messages import FromClient, Metrics, ToClient, UpdateHeader, UpdateReceipt
+from fedn_py.transport.chunks import InChunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Combiner(Protocol):
         """Say something to it, if it is there."""
         ...
 
-    async def upload(self, header: UpdateHeader, path: Path) -> UpdateReceipt:
+    async def upload(self, header: UpdateHeader, source: Path | InChunks) -> UpdateReceipt:
         """Upload an update; raises the fault of a transfer that cannot be finished."""
         ...
 

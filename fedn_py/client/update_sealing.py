@@ -1,24 +1,27 @@
-"""An update made unreadable for all but the sum: encoded, masked and its seeds sealed, from one file into another.
+"""An update made unreadable for all but the sum: encoded, masked and its seeds sealed, into a file.
 
 A few chunks are in memory at a time, whatever the update's size. Blocking, for a worker thread.
 """
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from fedn_py.client.durable_files import whole
 from fedn_py.client.registration import Registration
 from fedn_py.client.secret_bytes import DrawnForUpload
+from fedn_py.client.update_values import UpdateValues
 from fedn_py.errors import OwnFault
 from fedn_py.masking.fixed_point import Encoder, Encoding, Reals
 from fedn_py.masking.keystream import CHUNK_WORDS, chunk_sizes
 from fedn_py.masking.scheme import Masking
 from fedn_py.masking.schemes import SCHEMES
+from fedn_py.model.pieces import Elements, gathered
 from fedn_py.protocol.masked.boxes import seal_seeds, update_header
 from fedn_py.protocol.masked.committee import Committee
 from fedn_py.protocol.masked.contexts import CellTerms
@@ -48,7 +51,7 @@ class PlainUpdate:
         largest: magnitude of any of its values, or more.
     """
 
-    path: Path
+    values: UpdateValues
     samples: int
     training: Mapping[str, float] = field(default_factory=dict)
     validation: Mapping[str, float] = field(default_factory=dict)
@@ -96,8 +99,13 @@ def seal_update(
     assert registered is not None
     client_id = registered.client_id
     encoding, seeds = terms.encoding, [bytes(seed) for seed in drawn.seeds]
-    values = _Values(plain.path, encoding)
-    metrics = metric_words(terms.plan.metrics, {**plain.metrics, **_about(plain, values, encoding)})
+    values = plain.values
+    if values.count != encoding.n_parameters:
+        raise UpdateNotOfPlan(
+            f"the update has {values.count} parameters, the plan is for {encoding.n_parameters}",
+            remedy="The global model is not the one that the plan was made for; the round is tried again.",
+        )
+    metrics = metric_words(terms.plan.metrics, {**plain.metrics, **_about(plain, encoding)})
     if terms.plan.metrics_release == "none":
         metrics = tuple(0.0 for _ in metrics)
     encoder = Encoder(encoding, plain.samples, metrics, bytes(drawn.rounding))
@@ -133,42 +141,27 @@ def _word(name: str, given: Mapping[str, float]) -> float:
     return float(given.get(name, 0.0))
 
 
-class _Values:
-    """An update's floats, chunk by chunk, as often as they are asked for."""
-
-    def __init__(self, path: Path, encoding: Encoding) -> None:
-        self._path, self._count = path, encoding.n_parameters
-        size = path.stat().st_size
-        if size not in {4 * self._count, 8 * self._count}:
-            raise UpdateNotOfPlan(
-                f"the update has {size} bytes, the plan is for {self._count} parameters",
-                remedy="The global model is not the one that the plan was made for; the round is tried again.",
-            )
-        self._dtype = np.dtype("<f4" if size == 4 * self._count else "<f8")
-
-    def chunks(self) -> Iterator[Reals]:
-        with self._path.open("rb") as file:
-            for size in chunk_sizes(self._count):
-                yield np.fromfile(file, self._dtype, size)
-
-
-def _about(plain: PlainUpdate, values: _Values, encoding: Encoding) -> dict[str, float]:
+def _about(plain: PlainUpdate, encoding: Encoding) -> dict[str, float]:
     beyond = 0
     if plain.largest > encoding.clip:
-        beyond = sum(int(np.count_nonzero(np.abs(chunk) > encoding.clip)) for chunk in values.chunks())
+        beyond = sum(int(np.count_nonzero(np.abs(piece) > encoding.clip)) for piece in plain.values.pieces())
     capped = math.ceil(plain.samples / encoding.weight_unit) > encoding.weight_cap
     return {CLIP_FRACTION: beyond / encoding.n_parameters, WEIGHT_CAPPED: float(capped)}
 
 
-def _write(masking: Masking, values: _Values, encoding: Encoding, into: Path) -> bytes:
+def _write(masking: Masking, values: UpdateValues, encoding: Encoding, into: Path) -> bytes:
     """Write the masked words and return their sha256."""
     sha256 = hashlib.sha256()
-    out, chunks = np.empty(CHUNK_WORDS, np.uint32), values.chunks()
-    nothing = np.empty(0, np.float32)
+    out, chunks = np.empty(CHUNK_WORDS, np.uint32), gathered(values.pieces(), CHUNK_WORDS)
     with whole(into) as file:
         for number, size in enumerate(chunk_sizes(encoding.n_words)):
-            masking.chunk(number, next(chunks, nothing), out[:size])
+            masking.chunk(number, _joined(next(chunks, [])), out[:size])
             content = out[:size].astype("<u4", copy=False).data.cast("B")
             sha256.update(content)
             file.write(content)
     return sha256.digest()
+
+
+def _joined(pieces: Sequence[Elements]) -> Reals:
+    joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces) if pieces else np.empty(0, np.float32)
+    return cast("Reals", joined)

@@ -5,21 +5,20 @@ import json
 import math
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fedn_py.client.durable_files import in_the_making, whole
+from fedn_py.client.durable_files import in_the_making
 from fedn_py.client.ports import Learned
 from fedn_py.client.update_sealing import PlainUpdate, weight_facts
+from fedn_py.client.update_values import UpdateValues
 from fedn_py.identity import ClientName, Digest, Generation
 from fedn_py.masking.fixed_point import Encoding
 from fedn_py.model.dtypes import largest_magnitude
-from fedn_py.model.pieces import Elements
-from fedn_py.model.vector import Tensor, difference, difference_in_memory
+from fedn_py.model.vector import Tensor
 from fedn_py.package.models import save_model
 from fedn_py.protocol.messages import Metrics, MetricsRelease, RoundPlan, UpdateHeader
-from fedn_py.runtime.model_files import mapped_model
 from fedn_py.transport.completion import in_thread
 
 
@@ -34,9 +33,8 @@ class KeptUpdate:
         largest: magnitude of any of its values, for who masks it; infinite for a plain one, where nobody has looked.
     """
 
-    path: Path
+    values: UpdateValues
     upload_id: str
-    size: int
     sha256: Digest | None
     learned: Learned
     before: Metrics = field(default_factory=dict)
@@ -45,14 +43,15 @@ class KeptUpdate:
     def to_mask(self, release: MetricsRelease) -> PlainUpdate:
         """Return what is masked of it; metrics only as far as the site releases them."""
         if release == "none":
-            return PlainUpdate(self.path, self.learned.samples, largest=self.largest)
-        return PlainUpdate(self.path, self.learned.samples, self.learned.metrics, self.before, self.largest)
+            return PlainUpdate(self.values, self.learned.samples, largest=self.largest)
+        return PlainUpdate(self.values, self.learned.samples, self.learned.metrics, self.before, self.largest)
 
     def header(self, generation: Generation, release: MetricsRelease) -> UpdateHeader:
         """Return what is said of a plain one under a generation; metrics only as far as the site releases them."""
         assert self.sha256 is not None
         metrics = {} if release == "none" else self.learned.metrics
-        return UpdateHeader(generation, self.upload_id, self.size, self.sha256, self.learned.samples, metrics, release)
+        samples, size = self.learned.samples, self.values.size
+        return UpdateHeader(generation, self.upload_id, size, self.sha256, samples, metrics, release)
 
 
 class UpdateFolder:
@@ -84,6 +83,8 @@ class UpdateFolder:
     ) -> KeptUpdate:
         """Make the update that leads from the base model to the new one, in the place of the one before.
 
+        It is made of both models whenever it is needed, and holds them until it is dropped.
+
         Args:
             before: metrics of the base model.
             encoding: how a masked plan will have it encoded.
@@ -91,38 +92,57 @@ class UpdateFolder:
         Raises:
             WrongShape, MissingTensor, NotFinite: the new model is not of the base's form.
         """
-        made = await in_thread(self._make, base, model, learned, is_masked=encoding is not None)
-        kept = replace(made, before=before or {})
-        if self._copies is not None:
-            copies = self._copies / self._name
-            await in_thread(self._copy, copies, plan, model, kept, encoding=encoding, tensors=learned.tensors)
-        # What is sent is the update: the model that it was made from would only take as much room again.
-        await in_thread(self.new_model_path().unlink, missing_ok=True)
-        return kept
+        return await in_thread(self._make, plan, base, model, learned, before=before or {}, encoding=encoding)
 
     async def drop(self, kept: KeptUpdate) -> None:
-        """Remove an update."""
-        await in_thread(kept.path.unlink, missing_ok=True)
+        """Remove an update, which frees what its models take, in memory or on disk."""
+        await in_thread(self._drop, kept)
 
-    def _make(self, base: Path, model: Path, learned: Learned, *, is_masked: bool) -> KeptUpdate:
-        for older in self._folder.glob("update-*"):
+    def _drop(self, kept: KeptUpdate) -> None:
+        kept.values.close()
+        self._place_of(kept.upload_id).unlink(missing_ok=True)
+
+    def _place_of(self, upload_id: str) -> Path:
+        return self._folder / f"trained-{upload_id}.safetensors"
+
+    def _make(
+        self,
+        plan: RoundPlan,
+        base: Path,
+        model: Path,
+        learned: Learned,
+        *,
+        before: Metrics,
+        encoding: Encoding | None,
+    ) -> KeptUpdate:
+        for older in self._folder.glob("trained-*"):
             older.unlink(missing_ok=True)
         upload_id = secrets.token_hex(16)
-        path = self._folder / f"update-{upload_id}"
+        if learned.tensors is None:
+            model = model.rename(self._place_of(upload_id))  # the next one may be trained while this is still needed
+        values = UpdateValues(base, model if learned.tensors is None else learned.tensors)
+        try:
+            kept = self._looked_through(values, upload_id, learned, before, is_masked=encoding is not None)
+            if self._copies is not None:
+                self._copy(self._copies / self._name, plan, model, kept, encoding=encoding, tensors=learned.tensors)
+        except BaseException:
+            values.close()
+            self._place_of(upload_id).unlink(missing_ok=True)
+            raise
+        return kept
+
+    def _looked_through(
+        self, values: UpdateValues, upload_id: str, learned: Learned, before: Metrics, *, is_masked: bool
+    ) -> KeptUpdate:
         digest = None if is_masked and self._copies is None else hashlib.sha256()
-        size, largest = 0, 0.0 if is_masked else math.inf
-        with whole(path) as file:
-            for piece in _update(base, model, learned):
-                content = piece.data
-                if digest is not None:
-                    digest.update(content)
-                file.write(content)
-                size += content.nbytes
-                if is_masked:
-                    largest = max(largest, largest_magnitude(piece))
-        said = replace(learned, tensors=None)  # they are not needed any more, and take the model's room
+        largest = 0.0 if is_masked else math.inf
+        for piece in values.pieces():
+            if digest is not None:
+                digest.update(piece.data)
+            if is_masked:
+                largest = max(largest, largest_magnitude(piece))
         sha256 = None if digest is None else Digest(digest.hexdigest())
-        return KeptUpdate(path, upload_id, size, sha256, said, largest=largest)
+        return KeptUpdate(values, upload_id, sha256, replace(learned, tensors=None), before, largest)
 
     def _copy(
         self,
@@ -159,13 +179,3 @@ class UpdateFolder:
         # Last: who finds it finds the model too.
         with in_the_making(folder / f"{stem}.json") as file:
             file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-
-
-def _update(base: Path, model: Path, learned: Learned) -> Iterator[Elements]:
-    """Yield the update in pieces: from memory where the trained model is there, else from its file."""
-    with mapped_model(base) as (old, old_layout):
-        if learned.tensors is not None:
-            yield from difference_in_memory(learned.tensors, old, old_layout)
-            return
-        with mapped_model(model) as (new, new_layout):
-            yield from difference(new, old, new_layout, old_layout)

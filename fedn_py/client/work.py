@@ -218,7 +218,7 @@ class ClientWork:
         try:
             if self._masked is not None:  # the policy may have changed while this trained
                 await self._masked.check_still_plain(task)
-            receipt = await self._combiner.upload(kept.header(task.generation, self._release), kept.path)
+            receipt = await self._combiner.upload(kept.header(task.generation, self._release), kept.values)
         except FednError as fault:
             _log.warning("the update was not delivered", reason=fault.message)
             return [UploadBroken(task.generation, fault.message)]

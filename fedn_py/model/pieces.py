@@ -93,3 +93,19 @@ class Cursor:
         """Raise WrongLength where anything is left."""
         if self.ready():
             raise WrongLength(self._what, (self._taken + self.ready()) * 8, self._size)
+
+
+def gathered(arrays: Iterable[Elements], count: int) -> Iterator[list[Elements]]:
+    """Gather a stream of arrays, however it is cut, into groups of ``count`` elements together; the last has fewer."""
+    group: list[Elements] = []
+    missing = count
+    for array in arrays:
+        rest = array
+        while len(rest):
+            group.append(rest[:missing])
+            rest, missing = rest[missing:], missing - len(group[-1])
+            if not missing:
+                yield group
+                group, missing = [], count
+    if group:
+        yield group

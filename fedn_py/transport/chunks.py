@@ -1,13 +1,13 @@
 """Bulk bytes on the wire: how large a chunk is, where objects come from and go to, and what can be wrong with them."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from fedn_py.errors import PeerFault
 from fedn_py.identity import Digest
-from fedn_py.transport.parts import Chunk
+from fedn_py.transport.parts import Chunk, Pieces
 
 CHUNK_BYTES = 1024 * 1024
 """What is sent at once: small enough for any memory, large enough that calls cost nothing."""
@@ -97,6 +97,19 @@ class ObjectSource(Protocol):
 
     def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
         """Stream an object's bytes from an offset."""
+        ...
+
+
+class InChunks(Protocol):
+    """Bytes that are made as they are sent, the same ones each time; blocking."""
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        ...
+
+    def chunks(self, offset: int) -> Generator[Pieces, None, None]:
+        """Yield them from an offset on, each of the tuples a chunk of at most 1 MiB."""
         ...
 
 

@@ -34,9 +34,10 @@ class FramedChunk:
     size: int
 
 
-def framed(chunk: Chunk) -> FramedChunk:
-    """Write a chunk."""
-    return FramedChunk(b"".join((_prefix(len(chunk)), chunk)), len(chunk))
+def framed(*pieces: Chunk) -> FramedChunk:
+    """Write a chunk, which may be in pieces."""
+    size = sum(map(len, pieces))
+    return FramedChunk(b"".join((_prefix(size), *pieces)), size)
 
 
 def write_part(part: Message | FramedChunk) -> bytes:

@@ -7,10 +7,11 @@ A transfer is given up after a number of attempts in a row that moved nothing.
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import grpc
 
@@ -19,7 +20,7 @@ from fedn_py.protocol.backoff import delay_s
 from fedn_py.protocol.messages import UpdateHeader, UpdateReceipt
 from fedn_py.transport import codec, reading
 from fedn_py.transport.channels import Channel
-from fedn_py.transport.chunks import CHUNK_BYTES, GO_ON, UploadStart, pieces
+from fedn_py.transport.chunks import CHUNK_BYTES, GO_ON, InChunks, UploadStart, pieces
 from fedn_py.transport.codec_fields import raw_digest
 from fedn_py.transport.completion import in_thread, to_the_end
 from fedn_py.transport.landing import Landing
@@ -49,6 +50,9 @@ _READ_AT_ONCE = 4
 """Chunks; as many again are read while these are sent."""
 
 Bytes = bytes | bytearray | memoryview | Pieces
+
+
+Source = Path | Bytes | InChunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class _Attempts:
 
 
 async def upload_object(
-    channel: Channel, upload_id: str, digest: Digest, source: Path | Bytes, *, patience: Patience | None = None
+    channel: Channel, upload_id: str, digest: Digest, source: Source, *, patience: Patience | None = None
 ) -> None:
     """Upload an object to the store behind a server; returns when it is stored.
 
@@ -113,7 +117,7 @@ async def upload_object(
 
 
 async def upload_update(
-    channel: Channel, header: UpdateHeader, source: Path | Bytes, *, patience: Patience | None = None
+    channel: Channel, header: UpdateHeader, source: Source, *, patience: Patience | None = None
 ) -> UpdateReceipt:
     """Upload an update to a combiner and return what it says of it.
 
@@ -140,7 +144,7 @@ async def _upload(
     channel: Channel,
     *,
     upload_id: str,
-    source: Path | Bytes,
+    source: Source,
     method: Callable[[], Any],
     start: Callable[[int], Any],
     patience: Patience,
@@ -170,7 +174,7 @@ async def _held(channel: Channel, upload_id: str, attempts: _Attempts, before: i
             await attempts.failed_at(before, restored(error, channel.address))
 
 
-async def _send(call: Any, start: Any, source: Path | Bytes, offset: int) -> Any:
+async def _send(call: Any, start: Any, source: Source, offset: int) -> Any:
     try:
         await call.write(start)
         # No byte is sent before the server asks for it: what it refuses costs nothing, and grpc.aio loses the words
@@ -189,31 +193,34 @@ async def _send(call: Any, start: Any, source: Path | Bytes, offset: int) -> Any
     return await call
 
 
-async def _size_of(source: Path | Bytes) -> int:
+async def _size_of(source: Source) -> int:
     if isinstance(source, Path):
         return (await in_thread(source.stat)).st_size
     if isinstance(source, tuple):
         return sum(map(len, source))
-    return memoryview(source).nbytes
+    if isinstance(source, bytes | bytearray | memoryview):
+        return memoryview(source).nbytes
+    return source.size
 
 
-async def _read(source: Path | Bytes, offset: int) -> AsyncIterator[FramedChunk]:
-    if not isinstance(source, Path):
+async def _read(source: Source, offset: int) -> AsyncIterator[FramedChunk]:
+    if isinstance(source, bytes | bytearray | memoryview | tuple):
         for piece in pieces_of(source, offset):
             yield framed(piece)
         return
-    file = _FileInBatches(source, offset)
-    ahead: asyncio.Future[list[FramedChunk]] | None = asyncio.ensure_future(in_thread(file.read))
+    made = _of_file(source, offset) if isinstance(source, Path) else source.chunks(offset)
+    batches = _Batches(made)
+    ahead: asyncio.Future[list[FramedChunk]] | None = asyncio.ensure_future(in_thread(batches.next))
     try:
         while ahead is not None:
             chunks = await ahead
-            ahead = None if file.at_end else asyncio.ensure_future(in_thread(file.read))
+            ahead = None if batches.at_end else asyncio.ensure_future(in_thread(batches.next))
             for chunk in chunks:
                 yield chunk
     finally:
         if ahead is not None:
             await to_the_end(asyncio.gather(ahead, return_exceptions=True))
-        file.close()
+        batches.close()
 
 
 def pieces_of(source: Bytes, offset: int = 0) -> Iterator[Chunk]:
@@ -227,37 +234,34 @@ def pieces_of(source: Bytes, offset: int = 0) -> Iterator[Chunk]:
         offset = max(0, offset - len(piece))
 
 
-class _FileInBatches:
-    """A file from an offset on, in batches of chunks: to change to a worker thread and back costs as much as to read.
+def _of_file(path: Path, offset: int) -> Generator[Pieces, None, None]:
+    with path.open("rb", buffering=0) as file:
+        left = file.seek(0, os.SEEK_END) - file.seek(offset)
+        while left > 0 and (chunk := file.read(CHUNK_BYTES)):
+            left -= len(chunk)
+            yield (chunk,)
+
+
+class _Batches:
+    """Chunks, a few at a time: to change to a worker thread and back costs as much as to read one.
 
     Attributes:
-        at_end: whether all was read.
+        at_end: whether there are no more.
     """
 
-    def __init__(self, path: Path, offset: int) -> None:
-        self._path, self._offset = path, offset
-        self._file: BinaryIO | None = None
-        self._left = 0
+    def __init__(self, chunks: Generator[Pieces, None, None]) -> None:
+        self._chunks = chunks
         self.at_end = False
 
-    def read(self) -> list[FramedChunk]:
-        """Read the next few chunks; blocking."""
-        if self._file is None:
-            self._file = self._path.open("rb", buffering=0)
-            self._left = self._file.seek(0, os.SEEK_END) - self._file.seek(self._offset)
-        chunks: list[FramedChunk] = []
-        while not self.at_end and len(chunks) < _READ_AT_ONCE:
-            chunk = self._file.read(CHUNK_BYTES)
-            self._left -= len(chunk)
-            self.at_end = not chunk or self._left <= 0
-            if chunk:
-                chunks.append(framed(chunk))
-        return chunks
+    def next(self) -> list[FramedChunk]:
+        """Make the next ones; blocking."""
+        batch = [framed(*pieces) for pieces in islice(self._chunks, _READ_AT_ONCE)]
+        self.at_end = len(batch) < _READ_AT_ONCE
+        return batch
 
     def close(self) -> None:
-        """Let go of the file."""
-        if self._file is not None:
-            self._file.close()
+        """Let go of what they are made of."""
+        self._chunks.close()
 
 
 def _write_start(start: UploadStart) -> transfer_pb2.UploadStart:

@@ -12,6 +12,7 @@ import masked_world as world
 import numpy as np
 from masked_world import CLIENTS, REDUCER, AClient
 from nacl.signing import SigningKey
+from safetensors.numpy import save_file
 
 from fedn_py.client.beliefs import Beliefs
 from fedn_py.client.hearing import Hearing
@@ -21,6 +22,7 @@ from fedn_py.client.masked_side import MaskedSide
 from fedn_py.client.memory_rows import Pinned
 from fedn_py.client.state_folder import KEY_FILE, MEMORY_FILE, StateFolder
 from fedn_py.client.update_sealing import PlainUpdate
+from fedn_py.client.update_values import UpdateValues
 from fedn_py.identity import Digest, Generation, SessionId
 from fedn_py.masking.fixed_point import decoded_mean
 from fedn_py.masking.keystream import chunk_sizes
@@ -318,13 +320,19 @@ class Site:
         return checked(task, body)
 
     def plain_update(self, n: int = N, samples: int = 50, **metrics: Any) -> PlainUpdate:
-        path = self.files / f"plain-{self.client.name}"
-        path.write_bytes(world.the_values(self.client, n).astype("<f4").tobytes())
-        return PlainUpdate(path, samples, **metrics)
+        values = update_values(self.files, world.the_values(self.client, n).astype("<f4"))
+        return PlainUpdate(values, samples, **metrics)
 
     async def send(self, task: TrainTask, plain: PlainUpdate | None = None, *, trained: bool = True) -> list[Event]:
         """Do what the client's own work does when there is an update."""
         return await self.side.send_update(task, (plain or self.plain_update()) if trained else None)
+
+
+def update_values(folder: Path, values: "np.typing.NDArray[Any]") -> UpdateValues:
+    """An update of these values: the difference of a model to one of zeros."""
+    base = folder / "base-of-an-update.safetensors"
+    save_file({"w": np.zeros_like(values)}, base)
+    return UpdateValues(base, {"w": values})
 
 
 def _content(path: Path) -> bytes:

@@ -135,10 +135,10 @@ def test_a_committed_round_lets_the_update_go(tmp_path: Path) -> None:
         plan = network.combiner.train(1)
         await network.combiner.heard("arrived")
         updates = network.settings.state_dir / "updates"
-        assert len(list(updates.glob("update-*"))) == 1
+        assert len(list(updates.glob("trained-*"))) == 1
         network.combiner.send(RoundCommitted(plan.session, plan.round_number, digest_of(MODEL)))
         async with asyncio.timeout(20):
-            while list(updates.glob("update-*")):  # noqa: ASYNC110 - a file has no event
+            while list(updates.glob("trained-*")):  # noqa: ASYNC110 - a file has no event
                 await asyncio.sleep(0.005)
 
     story(tmp_path, told)
@@ -293,7 +293,7 @@ def test_training_goes_on_while_the_combiner_is_away_and_is_uploaded_when_asked_
         network.learner.gate.set()
         updates = network.settings.state_dir / "updates"
         async with asyncio.timeout(20):
-            while not list(updates.glob("update-*")):  # noqa: ASYNC110 - a file has no event
+            while not list(updates.glob("trained-*")):  # noqa: ASYNC110 - a file has no event
                 await asyncio.sleep(0.005)
         await network.combiner.open()
         await network.combiner.heard("attached")

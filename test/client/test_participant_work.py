@@ -23,6 +23,7 @@ from masked_site import (
     recorded,
     running,
     terms_of,
+    update_values,
 )
 from masked_world import CLIENTS, REDUCER
 
@@ -325,9 +326,7 @@ def test_an_update_that_cannot_be_masked_is_withheld_by_name(tmp_path: Path) -> 
         task = a_task()
         await site.formed(task)
         for values, fault in ((np.full(20, np.nan, "<f4"), "NotFinite"), (np.zeros(19, "<f4"), "UpdateNotOfPlan")):
-            plain = site.plain_update()
-            plain.path.write_bytes(values.tobytes())
-            (withheld,) = await site.send(task, plain)
+            (withheld,) = await site.send(task, PlainUpdate(update_values(tmp_path, values), 50))
             assert isinstance(withheld, UpdateWithheld)
             assert withheld.reason.startswith(f"{fault}: ")
         assert (site.combiner.uploads, site.folder.memory.sent()) == ([], ())
@@ -424,8 +423,8 @@ def test_an_older_plan_or_another_one_of_an_attempt_is_refused_after_a_restart_t
     asyncio.run(main())
 
 
-def test_a_plain_update_says_its_metrics_by_the_names_of_plans() -> None:
-    plain = PlainUpdate(Path("update"), 5, {"loss": 1.0}, {"loss": 2.0})
+def test_a_plain_update_says_its_metrics_by_the_names_of_plans(tmp_path: Path) -> None:
+    plain = PlainUpdate(update_values(tmp_path, np.zeros(3, "<f4")), 5, {"loss": 1.0}, {"loss": 2.0})
     assert plain.metrics == {"loss": 1.0, "validate.loss": 2.0}
 
 

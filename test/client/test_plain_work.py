@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import masked_world as world
+import numpy as np
 import pytest
-from masked_site import Site, a_plain_task, a_task, a_validation, running, signed_by
+from masked_site import Site, a_plain_task, a_task, a_validation, running, signed_by, update_values
 from masked_world import CLIENTS, REDUCER, key_of
 
 from fedn_py.client.plain_work import OrderMismatch, UnsignedTask, check_plain_work, work_of_plan
@@ -195,9 +196,8 @@ def test_what_the_policy_forbids_while_it_is_worked_on_does_not_leave(tmp_path: 
         await site.settled()
         work: Any = ClientWork(None, site.combiner, None, None, release="client", release_logs=True)  # type: ignore[arg-type]
         work.attach(None, site.side)
-        (tmp_path / "update").write_bytes(b"1234")
         learned = Learned(3, {"loss": 0.5})
-        work._kept = KeptUpdate(tmp_path / "update", "ab" * 16, 4, OTHER, learned)
+        work._kept = KeptUpdate(update_values(tmp_path, np.zeros(3, "<f4")), "ab" * 16, OTHER, learned)
         work._measured = (validation, learned)
         stricter = replace(OPEN, version=10, modes=("pet",), metrics="sum")
         site.hear(PolicyNews(sign(stricter, world.OPERATOR)))

@@ -11,7 +11,7 @@ import masked_world as world
 import numpy as np
 import pytest
 from builders import a_plan
-from masked_site import a_masked_plan, a_state_folder, a_task, an_order, terms_of
+from masked_site import a_masked_plan, a_state_folder, a_task, an_order, terms_of, update_values
 from masked_world import CLIENTS, AClient, a_committee
 from safetensors.numpy import save_file
 
@@ -54,9 +54,7 @@ def the_terms(n: int = 20, **plan: Any) -> CellTerms:
 
 
 def an_update(folder: Path, values: np.ndarray, samples: int = 50, **metrics: Any) -> PlainUpdate:
-    path = folder / "update"
-    path.write_bytes(values.tobytes())
-    return PlainUpdate(path, samples, **metrics)
+    return PlainUpdate(update_values(folder, values), samples, **metrics)
 
 
 def sealed(

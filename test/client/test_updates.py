@@ -36,12 +36,17 @@ def made(folder: UpdateFolder, base: Path, new: Path, **plan: Any) -> KeptUpdate
     return asyncio.run(folder.make(a_plan(**plan), base, new, Learned(7, {"loss": 0.5})))
 
 
+def content_of(kept: KeptUpdate) -> bytes:
+    """What is sent of it."""
+    return b"".join(part for chunk in kept.values.chunks(0) for part in chunk)
+
+
 def test_an_update_is_the_difference_with_its_size_and_hash(tmp_path: Path) -> None:
     kept = made(an_update_folder(tmp_path), *models(tmp_path))
-    content = kept.path.read_bytes()
+    content = content_of(kept)
     assert list(np.frombuffer(content, "<f4")) == [1.0] * 5
-    assert (kept.size, kept.sha256) == (20, hashlib.sha256(content).hexdigest())
     header = kept.header(Generation(3), "mean")
+    assert (header.size, header.sha256) == (20, hashlib.sha256(content).hexdigest())
     assert (header.generation, header.samples, header.metrics, header.release) == (3, 7, {"loss": 0.5}, "mean")
     assert kept.header(Generation(3), "none").metrics == {}
     assert kept.header(Generation(4), "mean").upload_id == header.upload_id
@@ -56,19 +61,19 @@ def test_a_model_in_memory_makes_the_update_and_the_copy_that_its_file_would(tmp
     encoding = Encoding(5, clip=2.0, n_max=8, weight_cap=10)
     kept = asyncio.run(folder.make(a_plan(), base, folder.new_model_path(), in_memory, encoding=encoding))
 
-    assert list(np.frombuffer(kept.path.read_bytes(), "<f4")) == [1.0] * 5
+    assert list(np.frombuffer(content_of(kept), "<f4")) == [1.0] * 5
     assert kept.largest == 1.0
-    assert kept.learned.tensors is None  # the room that they took is free again
+    assert list((tmp_path / "updates").iterdir()) == []  # it takes no room on disk
     (copy,) = (tmp_path / "copies" / "anna").glob("*.safetensors")
     assert {name: values.tolist() for name, values in load_file(copy).items()} == {"w": [1.5] * 5, "steps": [2]}
 
 
 def test_an_update_that_is_to_be_masked_is_hashed_only_for_a_copy_of_it(tmp_path: Path) -> None:
-    base, new = models(tmp_path)
     encoding = Encoding(5, clip=2.0, n_max=8, weight_cap=10)
 
     def sha256(copies: Path | None) -> str | None:
         folder = an_update_folder(tmp_path, copies)
+        base, new = models(tmp_path)
         return asyncio.run(folder.make(a_plan(), base, new, Learned(7, {}), encoding=encoding)).sha256
 
     assert sha256(None) is None
@@ -77,27 +82,29 @@ def test_an_update_that_is_to_be_masked_is_hashed_only_for_a_copy_of_it(tmp_path
 
 def test_one_update_is_kept_and_an_unfit_model_makes_none(tmp_path: Path) -> None:
     folder = an_update_folder(tmp_path)
-    made(folder, *models(tmp_path))
+    first = made(folder, *models(tmp_path))
+    asyncio.run(folder.drop(first))
     second = made(folder, *models(tmp_path, trained=2.5))
-    assert list((tmp_path / "updates").iterdir()) == [second.path]
+    assert [load_file(kept)["w"][0] for kept in (tmp_path / "updates").iterdir()] == [2.5]
     asyncio.run(folder.drop(second))
     with pytest.raises(NotFinite, match="'w'"):
         made(folder, *models(tmp_path, trained=np.nan))
     assert list((tmp_path / "updates").iterdir()) == []
 
 
-def test_the_trained_model_takes_no_room_beside_its_update(tmp_path: Path) -> None:
+def test_an_update_is_the_same_bytes_however_often_and_whatever_became_of_its_models_names(tmp_path: Path) -> None:
     folder = an_update_folder(tmp_path)
     base, new = models(tmp_path)
     kept = made(folder, base, new.rename(folder.new_model_path()))
-    assert list((tmp_path / "updates").iterdir()) == [kept.path]
+    base.unlink()
+    models(tmp_path, trained=9.0)[1].rename(folder.new_model_path())  # another one is trained meanwhile
+    assert content_of(kept) == content_of(kept) == np.ones(5, "<f4").tobytes()
 
 
 def test_the_owner_s_copies_are_whole_and_named_after_their_round(tmp_path: Path) -> None:
     folder = an_update_folder(tmp_path, tmp_path / "copies")
-    base, new = models(tmp_path)
-    kept = made(folder, base, new, round_number=3, attempt=2)
-    made(folder, base, new, round_number=4)
+    kept = made(folder, *models(tmp_path), round_number=3, attempt=2)
+    made(folder, *models(tmp_path), round_number=4)
     stem = tmp_path / "copies" / "anna" / "session-1-round-3-attempt-2"
     assert (load_file(f"{stem}.safetensors")["w"] == 1.5).all()
     assert json.loads(Path(f"{stem}.json").read_text()) == {

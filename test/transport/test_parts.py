@@ -31,6 +31,7 @@ def test_a_chunk_is_written_and_read_as_the_generated_class_does(kind: Any, size
     chunk = bytes(range(256)) * (size // 256) + bytes(size % 256)
     wire = kind(chunk=chunk).SerializeToString()
     assert framed(chunk) == framed(memoryview(chunk)) == FramedChunk(wire, size)
+    assert framed(chunk[:3], memoryview(chunk)[3:]) == FramedChunk(wire, size)
     assert write_part(framed(chunk)) == wire
     assert as_read(kind, wire) == chunk
 
