@@ -104,13 +104,13 @@ def test_an_upload_of_which_more_is_held_than_its_sender_knows_goes_on_there(
 
 
 def test_a_download_that_is_cut_goes_on_from_what_is_on_disk(tmp_path: Path) -> None:
-    data = os.urandom(8 * MIB)
+    data = os.urandom(16 * MIB)
     objects = MemoryObjects(data)
 
     async def story() -> None:
         spool = await a_spool(tmp_path / "spool")
         async with combiner(RecordingCombiner(), spool, objects) as address:
-            proxy = CuttingProxy(address, [3 * MIB, 4 * MIB], upward=False)
+            proxy = CuttingProxy(address, [8 * MIB, 4 * MIB], upward=False)
             async with proxy as through, connected(through) as channel:
                 size = await download(channel, digest_of(data), tmp_path / "model", patience=QUICK)
         assert size == len(data)
