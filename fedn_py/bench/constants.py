@@ -87,10 +87,16 @@ def _error(right: npt.NDArray[np.float32], found: npt.NDArray[np.float32]) -> fl
     return error if math.isfinite(error) else math.inf
 
 
-def exact_terms(clients: int) -> MaskedOptions:
-    """Return terms of masked rounds under which rounding takes nothing away: a scale that is a power of two."""
+def exact_terms(clients: int, slots: int = 0, replicas: int = 0) -> MaskedOptions:
+    """Return terms of masked rounds under which rounding takes nothing away: a scale that is a power of two.
+
+    Args:
+        slots, replicas: of each committee; 0: by the size of its cell.
+    """
     n_max = max(clients, 3)
     largest = Encoding(1, 1.0, n_max, _WEIGHT_CAP).largest
     reach = constant_of(clients - 1, clients) + STEP
     bits = math.floor(math.log2(largest / reach))
-    return MaskedOptions(clip=largest / 2.0**bits, n_max=n_max, weight_cap=_WEIGHT_CAP)
+    return MaskedOptions(
+        clip=largest / 2.0**bits, n_max=n_max, weight_cap=_WEIGHT_CAP, k=slots, r=replicas
+    )

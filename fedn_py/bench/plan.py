@@ -29,6 +29,7 @@ class RoundBench:
 
     Attributes:
         params: float32 weights of the model.
+        slots, replicas: of the committees of masked rounds; 0: by the size of each cell.
         rounds: that are counted; one more is done before them.
         client_processes: that the clients are spread over.
         tls: as in production; without it only to compare.
@@ -40,6 +41,8 @@ class RoundBench:
     combiners: int = 1
     rounds: int = 5
     masking: Masking = "none"
+    slots: int = 2
+    replicas: int = 1
     client_processes: int = 2
     tls: bool = True
     lean: bool = False

@@ -83,6 +83,8 @@ def measure_rounds(bench: RoundBench, folder: Path, tell: Tell, limits: Limits |
         "combiners": bench.combiners,
         "client_processes": bench.crowds,
         "masking": bench.masking,
+        "slots": bench.slots,
+        "replicas": bench.replicas,
         "tls": bench.tls,
         "lean": bench.lean,
         "rounds": bench.rounds,
@@ -165,7 +167,7 @@ def _options(bench: RoundBench, package: Digest, seed: Digest) -> SessionOptions
         validate=False,
         max_attempts=1,
         masking=bench.masking,
-        masked=exact_terms(bench.clients) if bench.masking == "pet" else MaskedOptions(),
+        masked=exact_terms(bench.clients, bench.slots, bench.replicas) if bench.masking == "pet" else MaskedOptions(),
     )
 
 

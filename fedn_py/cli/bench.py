@@ -35,6 +35,12 @@ def time_rounds(
     combiners: Annotated[int, typer.Option(min=1, help="Combiners.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that are timed; one more warms up.")] = 5,
     masking: Annotated[Literal["none", "pet"], typer.Option(help="How updates are hidden.")] = "none",
+    slots: Annotated[
+        int, typer.Option(min=0, metavar="K", help="Masked: parts of each cell's masks; 0: by the cell's size.")
+    ] = 2,
+    replicas: Annotated[
+        int, typer.Option(min=0, metavar="R", help="Masked: clients that hold each part; 0: by the cell's size.")
+    ] = 1,
     client_processes: Annotated[int, typer.Option(min=1, help="Processes that the clients share.")] = 2,
     tls: Annotated[bool, typer.Option("--tls/--no-tls", help="With TLS as in production, or without to compare.")] = (
         True
@@ -58,6 +64,8 @@ def time_rounds(
         combiners=combiners,
         rounds=rounds,
         masking=masking,
+        slots=slots,
+        replicas=replicas,
         client_processes=client_processes,
         tls=tls,
         lean=lean,
