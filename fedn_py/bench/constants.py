@@ -97,6 +97,4 @@ def exact_terms(clients: int, slots: int = 0, replicas: int = 0) -> MaskedOption
     largest = Encoding(1, 1.0, n_max, _WEIGHT_CAP).largest
     reach = constant_of(clients - 1, clients) + STEP
     bits = math.floor(math.log2(largest / reach))
-    return MaskedOptions(
-        clip=largest / 2.0**bits, n_max=n_max, weight_cap=_WEIGHT_CAP, k=slots, r=replicas
-    )
+    return MaskedOptions(clip=largest / 2.0**bits, n_max=n_max, weight_cap=_WEIGHT_CAP, k=slots, r=replicas)

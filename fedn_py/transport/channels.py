@@ -35,6 +35,9 @@ NOTICED_WITHIN_S = (_PING_EVERY_MS + _PING_TIMEOUT_MS) / 1000
 _CONNECT_TIMEOUT_MS = 10_000
 _MOST_HEADER_BYTES = 16 * 1024
 _MOST_STREAMS_PER_CONNECTION = 64
+_READ_BUFFER_BYTES = 128 * 1024
+"""What a connection reads into stays with it; left alone it gets as large as its last bursts, a megabyte and more."""
+
 _IDENTITY_ONLY = 1
 """Bit set of compression algorithms: none, so that no small message unpacks into a large one."""
 
@@ -48,6 +51,7 @@ SHARED_OPTIONS = (
     ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.experimental.tcp_max_read_buffer_size", _READ_BUFFER_BYTES),
 )
 
 Stub = TypeVar("Stub")
