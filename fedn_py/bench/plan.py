@@ -66,8 +66,8 @@ class RoundBench:
     def disk_bytes(self) -> int:
         """The most that lies on disk at one time, about."""
         masked = 1 if self.masking == "pet" else 0
-        # Of a client: two global models, the trained one, the update; lean, all share the models.
-        each = (1 if self.lean else 4) + masked
+        # Of a client: two global models; lean, all share them, and the trained one is on disk instead of in memory.
+        each = (1 if self.lean else 2) + masked
         receiving = LEAN_RECEIVING if self.lean else _RECEIVING
         spool = min(self.combiners * min(self.clients, receiving) * self.model_bytes, self.combiners * _SPOOL_BYTES)
         servers = self.rounds_run + 6 + 3 * self.combiners

@@ -117,7 +117,7 @@ def _timed(running: BenchNetwork, bench: RoundBench, folder: Path, tell: Tell) -
         running.forget_peaks()
         idle, bytes_before = running.usage(), loopback_bytes()
         with MemoryWatch(running.processes) as watch:
-            ended = _run_session(running, bench, _options(bench, package_digest, seed), tell)
+            ended = _run_session(running, bench, options_of(bench, package_digest, seed), tell)
         used, wire_bytes = running.usage(), loopback_bytes() - bytes_before
         if ended.status != "finished" or ended.final_model is None:
             raise BenchFailed(f"the session {ended.status}: {ended.reason}", remedy=running.where_to_look)
@@ -157,7 +157,8 @@ def made_work(scratch: Path, params: int) -> tuple[Path, Path]:
     return package, seed
 
 
-def _options(bench: RoundBench, package: Digest, seed: Digest) -> SessionOptions:
+def options_of(bench: RoundBench, package: Digest, seed: Digest) -> SessionOptions:
+    """Return what session a benchmark starts."""
     return SessionOptions(
         package=package,
         seed_model=seed,

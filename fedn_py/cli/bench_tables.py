@@ -39,9 +39,14 @@ def progressing() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
+def _scheme(found: Mapping[str, Any]) -> str:
+    k, r = (found[name] or "by size" for name in ("slots", "replicas"))
+    return f"{found['masking']}, k {k}, r {r}"
+
+
 def print_rounds(found: Mapping[str, Any]) -> None:
     """Print the figures of ``measure_rounds``."""
-    hidden = "plain" if found["masking"] == "none" else f"masked ({found['masking']})"
+    hidden = "plain" if found["masking"] == "none" else f"masked ({_scheme(found)})"
     tls = "TLS" if found["tls"] else "no TLS"
     print_facts(
         [

@@ -60,7 +60,7 @@ class UpdateValues:
 
     def chunks(self, offset: int) -> Generator[Pieces, None, None]:
         """Yield their bytes from an offset on, in chunks of the size that is sent."""
-        for group in gathered(self.pieces(), CHUNK_BYTES * self.count // self.size):
+        for group in gathered(self.pieces(), CHUNK_BYTES // int(self.dtype[-1])):
             chunk: list[Chunk] = []
             for piece in group:
                 content = piece.data.cast("B")

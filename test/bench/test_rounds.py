@@ -10,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 from fedn_py.bench.constants import STEP, write_seed
 from fedn_py.bench.faults import BenchFailed
 from fedn_py.bench.plan import RoundBench
-from fedn_py.bench.rounds import check_result, measure_rounds
+from fedn_py.bench.rounds import check_result, measure_rounds, options_of
+from fedn_py.identity import Digest
 
 LIMITS = {"grpc_up_mb_per_s": 500.0, "grpc_down_mb_per_s": 1_000.0}
 PLAIN_LIMITS = {"grpc_plain_up_mb_per_s": 500.0, "grpc_plain_down_mb_per_s": 1_000.0}
@@ -46,6 +47,7 @@ def test_masked_rounds_are_measured_and_come_out_to_the_last_bit(tmp_path: Path)
     found, told = measured(tmp_path, RoundBench(clients=3, params=10_000, rounds=1, masking="pet"))
     assert_whole(found)
     assert (found["clients"], found["model_bytes"], found["masking"], found["tls"]) == (3, 40_000, "pet", True)
+    assert (found["slots"], found["replicas"]) == (2, 1)
     assert "unmasking" in found["phases_s"]
     assert told[-1] == "2 of 2 rounds are done"
 
@@ -57,6 +59,13 @@ def test_plain_rounds_are_measured_without_tls_and_with_lean_clients(tmp_path: P
     assert (found["masking"], found["tls"], found["lean"]) == ("none", False, True)
     models = [file.stat().st_nlink for file in (tmp_path / "shared-models").iterdir()]
     assert models == [4]  # of the newest: the shared copy and each client's own link
+
+
+@pytest.mark.parametrize(("slots", "replicas"), [(2, 1), (0, 0), (3, 2)])
+def test_committees_have_the_slots_and_members_that_were_asked_for(slots: int, replicas: int) -> None:
+    bench = RoundBench(clients=100, masking="pet", slots=slots, replicas=replicas)
+    asked = options_of(bench, Digest("a" * 64), Digest("b" * 64))
+    assert (asked.masking, asked.masked.k, asked.masked.r) == ("pet", slots, replicas)
 
 
 def test_a_wrong_model_fails_the_benchmark(tmp_path: Path) -> None:

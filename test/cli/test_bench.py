@@ -62,6 +62,8 @@ def test_people_see_phases_roles_and_limits_of_a_round(capsys: pytest.CaptureFix
             "clients": 10,
             "model_bytes": 1_000_000,
             "masking": "pet",
+            "slots": 2,
+            "replicas": 0,
             "tls": True,
             "combiners": 2,
             "client_processes": 3,
@@ -83,7 +85,7 @@ def test_people_see_phases_roles_and_limits_of_a_round(capsys: pytest.CaptureFix
     )
     printed = capsys.readouterr().out
     for words in (
-        "10 clients x 1 MB, masked (pet), TLS",
+        "10 clients x 1 MB, masked (pet, k 2, r by size), TLS",
         "0.250 s (median of 5; from 0.200 to 0.300)",
         "20 % of the limit",
         "2.0 MiB a round",
