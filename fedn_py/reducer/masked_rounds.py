@@ -41,6 +41,7 @@ from fedn_py.protocol.messages import CellOrder, Exclusion, PolicyNews, WordForC
 from fedn_py.protocol.reducer_work import Effect, Event, Reducer
 from fedn_py.reducer.attempts import AttemptAtHand, Attempts
 from fedn_py.reducer.cell_commits import CellCommits
+from fedn_py.reducer.clients_had import ClientsHad
 from fedn_py.reducer.event_log import EventLog
 from fedn_py.reducer.ledger import Ledger, Superseded
 from fedn_py.reducer.masked_documents import bytes_of, signed_of
@@ -58,6 +59,7 @@ from fedn_py.reducer.state_key import StateKey
 from fedn_py.reducer.work_orders import PlainOrder, with_work_terms
 from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.store.ports import Objects
+from fedn_py.transport.completion import in_thread
 
 
 class MaskedRounds:
@@ -94,6 +96,7 @@ class MaskedRounds:
         self._mailbox = mailbox
         self._clock = clock
         self._sizes: dict[SessionId, int] = {}
+        self._had = ClientsHad()
         self._attempts = Attempts(
             ledger,
             patience,
@@ -207,14 +210,17 @@ class MaskedRounds:
         }
         if plan.session not in self._sizes:
             self._sizes = {plan.session: await n_parameters_of(self._objects, plan.base_model)}
-        return plan_attempt(
+        had = self._had.note(plan, {name: cell.clients for name, cell in effect.cells.items()})
+        # In a thread: of thousands of clients each has a lot for each slot.
+        return await in_thread(
+            plan_attempt,
             effect,
             self._credentials,
             keys,
             n_parameters=self._sizes[plan.session],
             before=await self._before(plan),
             round_secret=round_secret,
-            registered=self._roster.registered,
+            ever_had={name: self._roster.registered(clients) for name, clients in had.items()},
         )
 
     async def _before(self, plan: messages.RoundPlan) -> Before | None:

@@ -100,7 +100,13 @@ def check_policy(terms: SessionTerms, speaker: Speaker, n_parameters: int) -> No
     trial = PlanMasked(plan, Progress(terms, 0, terms.seed_model, 1, Generation(1)), cells)
     try:
         plan_attempt(
-            trial, speaker, {name: bytes(32)}, n_parameters=n_parameters, before=None, round_secret=b"\x01" * 32
+            trial,
+            speaker,
+            {name: bytes(32)},
+            n_parameters=n_parameters,
+            before=None,
+            round_secret=b"\x01" * 32,
+            ever_had={},
         )
     except PeerFault as fault:
         raise BeyondPolicy(f"such a session cannot be masked: {fault.message}", remedy=fault.remedy) from fault

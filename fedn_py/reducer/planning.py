@@ -4,7 +4,7 @@ Everything is decided here from values, and held to the operator's policy before
 client would refuse. The key of the attempt and the model's size come in.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from nacl.bindings import crypto_scalarmult_base
 
 from fedn_py.errors import FednError, PeerFault
-from fedn_py.identity import ClientId, CombinerName, Digest, SessionId
+from fedn_py.identity import CombinerName, Digest, SessionId
 from fedn_py.masking.hashing import tagged_hash
 from fedn_py.model.layout import head_size, parse_layout
 from fedn_py.protocol.masked.certificates import Policy
@@ -176,13 +176,13 @@ def plan_attempt(
     n_parameters: int,
     before: Before | None,
     round_secret: bytes,
-    registered: Callable[[ClientId], Registered | None] = lambda _client: None,
+    ever_had: Mapping[CombinerName, Collection[Registered]],
 ) -> PlannedAttempt:
     """Return an attempt's signed plan and orders.
 
     Args:
         combiner_keys: of the combiners that the operator certified.
-        registered: what is known of a client that the operator vouches for.
+        ever_had: clients that each combiner has had in this session; of none that is not here the lots are looked at.
         n_parameters: floats of an update.
         before: of the round before; None in round 1.
         round_secret: 32 fresh random bytes, the attempt's X25519 secret key.
@@ -220,8 +220,7 @@ def plan_attempt(
     orders: dict[CombinerName, Signed] = {}
     terms: dict[CombinerName, CellTerms] = {}
     for name, cell in ordered.items():
-        known = [client for client in map(registered, sorted(cell.clients)) if client is not None]
-        n_draw = _drawn_for(body.beacon, known, len(cell.clients), parameters[name], speaker.policy)
+        n_draw = _drawn_for(body.beacon, ever_had.get(name, ()), len(cell.clients), parameters[name], speaker.policy)
         order = speaker.sign(_order(plan, keys[name], cell, parameters[name], n_draw))
         made = cell_terms(speaker.trust.deployment, plan.body, order.body)
         try:
@@ -297,10 +296,11 @@ def _ms(seconds: float) -> int:
 def _drawn_for(
     beacon: bytes, known: Collection[Registered], clients: int, parameters: CellParameters, policy: Policy
 ) -> int:
-    fewest = max(policy.n_draw_min, 1)
+    usual = max(clients, policy.n_draw_min, 1)
     if len(known) < clients:
-        return max(clients, fewest)
-    return drawn_for(beacon, parameters.k, parameters.r, known, fewest=max(fewest, parameters.g_min))
+        return usual
+    fewest = max(policy.n_draw_min, parameters.g_min)
+    return drawn_for(beacon, parameters.k, parameters.r, known, usual=usual, fewest=fewest)
 
 
 def _order(plan: Signed, combiner_key: bytes, cell: OrderedCell, parameters: CellParameters, n_draw: int) -> CellOrder:

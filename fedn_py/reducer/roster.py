@@ -11,7 +11,7 @@ Rules it keeps:
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fedn_py.errors import PeerFault
@@ -445,9 +445,10 @@ class Roster:
         """Return the clients that came by a token last."""
         return frozenset(client for client, known in self._known.items() if known.token == token)
 
-    def registered(self, client: ClientId) -> Registered | None:
-        """Return what is known of a client that the operator vouches for."""
-        return self._registrations.registered(client) if self._registrations is not None else None
+    def registered(self, clients: Iterable[ClientId]) -> list[Registered]:
+        """Return what is known of those clients that showed what the operator vouches for them by."""
+        known = map(self._registrations.registered, clients) if self._registrations is not None else ()
+        return [client for client in known if client is not None]
 
     def name_of(self, client: ClientId) -> ClientName:
         """Return what people call a client."""

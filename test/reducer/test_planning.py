@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import masked_attempts as masked
@@ -18,7 +19,7 @@ from fedn_py.protocol.masked.certificates import Policy
 from fedn_py.protocol.masked.committee import CellTooSmall
 from fedn_py.protocol.masked.contexts import commit_hash, order_hash, plan_hash, policy_hash
 from fedn_py.protocol.masked.encoding import Body
-from fedn_py.protocol.masked.lottery import NOTHING_REVEALED, next_beacon, reveals_of
+from fedn_py.protocol.masked.lottery import NOTHING_REVEALED, first_beacon, may_serve, next_beacon, reveals_of
 from fedn_py.protocol.masked.opening import step
 from fedn_py.protocol.masked.opening_work import GivenUp, KeyUnset
 from fedn_py.protocol.masked.options import MaskedOptions
@@ -80,7 +81,7 @@ def a_registered(number: int) -> Registered:
 
 
 def planned(effect: PlanMasked | None = None, policy: Policy = world.POLICY, **changed: Any) -> PlannedAttempt:
-    how: dict[str, Any] = {"n_parameters": 20, "before": None, "round_secret": SECRET}
+    how: dict[str, Any] = {"n_parameters": 20, "before": None, "round_secret": SECRET, "ever_had": {}}
     return plan_attempt(effect or an_effect(), Speaker(policy), changed.pop("keys", KEYS), **{**how, **changed})
 
 
@@ -151,23 +152,22 @@ def test_the_lottery_draws_for_no_fewer_than_the_policy_says() -> None:
     assert made.terms[NORTH].order.n_draw == 50
 
 
-def test_a_cell_whose_lots_lie_badly_is_drawn_for_fewer() -> None:
-    """Every attempt at a round has the same lots: a slot that nobody was drawn for would be empty in each."""
-    people = {ClientId(f"{number:064x}"): a_registered(number) for number in range(100)}
-    effect = an_effect(100, 4)
-    drawn = {}
-    for number in range(1, 300):
-        numbered = replace(effect, plan=replace(effect.plan, session_number=number))
-        made = planned(numbered, registered=people.get)
-        drawn[number] = made.terms[NORTH].order.n_draw
-        assert made.terms[SOUTH].order.n_draw == 5  # of whom nothing is known
-    assert 100 in drawn.values()
-    unlucky = [number for number, n_draw in drawn.items() if n_draw < 100]
-    assert 0 < len(unlucky) < 60
-    floored = world.a_policy(n_draw_min=100)
-    for number in unlucky:
-        numbered = replace(effect, plan=replace(effect.plan, session_number=number))
-        assert planned(numbered, policy=floored, registered=people.get).terms[NORTH].order.n_draw == 100
+def test_where_nobody_was_drawn_for_a_slot_a_cell_is_drawn_for_fewer_within_the_policy() -> None:
+    """Every attempt at a round has the same lots: the slot would be empty in each."""
+    beacon = first_beacon(world.DEPLOYMENT, 1, world.EPOCH_SEED)
+    people = (a_registered(number) for number in range(1_000))
+    unlucky = list(islice((one for one in people if not may_serve(beacon, 0, one, 100)), 100))
+    lucky = [*unlucky[1:], next(one for one in people if may_serve(beacon, 0, one, 100))]
+
+    def drawn(had: list[Registered], policy: Policy = world.POLICY) -> int:
+        made = planned(an_effect(100, 4), policy=policy, ever_had={NORTH: had})
+        assert made.terms[SOUTH].order.n_draw == max(5, policy.n_draw_min)
+        return made.terms[NORTH].order.n_draw
+
+    assert drawn(unlucky) in {50, 32}  # 32 is the fewest that a sum of this cell is opened of
+    assert drawn(lucky) == 100
+    assert drawn(unlucky, world.a_policy(n_draw_min=100)) == 100
+    assert drawn(unlucky[:99]) == 100  # of one client nothing is known
 
 
 @pytest.mark.parametrize(

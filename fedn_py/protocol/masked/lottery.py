@@ -117,16 +117,16 @@ def choose(beacon: bytes, k: int, r: int, candidates: Iterable[Candidate]) -> tu
     return tuple(chosen)
 
 
-def drawn_for(beacon: bytes, k: int, r: int, clients: Collection[Registered], *, fewest: int) -> int:
-    """Return for how many clients a cell's lottery draws: for all of them, or for fewer where the lots lie badly.
+def drawn_for(beacon: bytes, k: int, r: int, clients: Collection[Registered], *, usual: int, fewest: int) -> int:
+    """Return for how many clients a cell's lottery draws: the usual number, or fewer where it drew no committee at all.
 
-    Eight candidates a slot are an average: now and then a slot has none, and would have none in each attempt at the
-    round, whose lots are the same. Whoever orders the cell knows the lots beforehand, and draws for as many fewer as
-    it takes to seat a committee with one member to spare in each slot. No combiner has a say in it.
+    Eight candidates a slot are an average. Now and then a slot has none, and would have none in each attempt at the
+    round, whose lots are the same. Whoever orders the cell knows the lots beforehand, and where these clients could not
+    fill its slots if all of them were there, draws for half as many, and again.
 
     Args:
-        clients: of the cell.
-        fewest: what the operator's policy lets the lottery draw for at least.
+        clients: all that a combiner ever had in the session: it must not make others winners by saying that some left.
+        fewest: what the operator's policy and the cell's own terms let the lottery draw for at least.
     """
     lots = [
         (lot(beacon, slot, client.token_id, client.index), Candidate(slot, client))
@@ -134,22 +134,19 @@ def drawn_for(beacon: bytes, k: int, r: int, clients: Collection[Registered], *,
         for slot in range(k)
     ]
 
-    def seats(n_draw: int, replicas: int) -> int:
-        drawn = [candidate for value, candidate in lots if value < _threshold(n_draw)]
+    def fills(n_draw: int) -> bool:
+        limit = _threshold(n_draw)
         try:
-            return len(choose(beacon, k, replicas, drawn))
+            choose(beacon, k, r, [candidate for value, candidate in lots if value < limit])
         except NoSumParticipant:
-            return 0
+            return False
+        return True
 
-    def seated(n_draw: int) -> tuple[int, int]:
-        return seats(n_draw, r), seats(n_draw, r + 1)
-
-    n_draw, fewest = max(len(clients), fewest), max(fewest, CANDIDATES)
-    if n_draw <= fewest or seated(n_draw) == (k * r, k * (r + 1)):
-        return n_draw
-    most = seated(fewest)
-    while n_draw > fewest and seated(n_draw) < most:
-        n_draw = max(fewest, n_draw * 3 // 4)
+    n_draw = usual
+    while not fills(n_draw):
+        if n_draw <= max(fewest, CANDIDATES):
+            return usual  # it is not for the lots: of other clients, or of other sites, there are too few
+        n_draw = max(fewest, n_draw // 2)
     return n_draw
 
 

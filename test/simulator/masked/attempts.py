@@ -32,6 +32,7 @@ from fedn_py.protocol.messages import (
     WordForClients,
 )
 from fedn_py.reducer.attempts import AttemptAtHand
+from fedn_py.reducer.clients_had import ClientsHad
 from fedn_py.reducer.planning import Before, PlannedAttempt, plan_attempt
 from fedn_py.reducer.records import OrderedCell
 from fedn_py.reducer.round_records import CommittedElsewhere, KeyStillHeld
@@ -51,6 +52,7 @@ class Attempts:
         self._node = node
         self._of: tuple[str, int] = ("", 0)
         self.at_hand: dict[int, AttemptAtHand] = {}
+        self._had = ClientsHad()
 
     def restore(self) -> None:
         """Take up the attempts at the newest round that is written down."""
@@ -96,6 +98,7 @@ class Attempts:
         keys = {name: combiner_key(name) for name in self._node.seats}
         before = self._before(effect.plan)
         size = self._node.world.n_parameters
+        had = self._had.note(effect.plan, {name: cell.clients for name, cell in effect.cells.items()})
         return plan_attempt(
             effect,
             self._node.speaker,
@@ -103,7 +106,9 @@ class Attempts:
             n_parameters=size,
             before=before,
             round_secret=secret,
-            registered=self._node.registered,
+            ever_had={
+                name: [self._node.registered(client) for client in sorted(clients)] for name, clients in had.items()
+            },
         )
 
     def _before(self, plan: RoundPlan) -> Before | None:
