@@ -43,7 +43,6 @@ from fedn_py.transport.transfer import download, upload_object, upload_update
 _BASE_S = 0.5
 _LONGEST_S = 30.0
 _TRIES_AT_ONE_COMBINER = 3
-_LEAVE_WITHIN_S = 1.5
 
 Ending = Literal["refused", "unreachable", "sent away", "lost"]
 Result = TypeVar("Result")
@@ -140,16 +139,8 @@ class CombinerSide:
     async def leave(self, last: FromClient | None) -> None:
         """Take leave of the combiner with a last word, and wait a moment until it has heard."""
         self._leaving.set()
-        link = self._link
-        if link is None:
-            return
-        try:
-            async with asyncio.timeout(_LEAVE_WITHIN_S):
-                if last is not None:
-                    link.send(last)
-                await link.end()
-                await self._over.wait()
-        except TimeoutError:
+        words = () if last is None else (last,)
+        if self._link is not None and not await self._link.take_leave(self._over, *words):
             _log.warning("the combiner did not hear that this client stops")
 
     async def _assigned(self, last: Assignment | None) -> Assignment:

@@ -79,7 +79,8 @@ class Participant:
 
         Returns:
             The new model (same names, shapes and types), the number of samples it was trained on, and metrics. Its
-            arrays are read until the update is in: leave them as they are until you are called again.
+            arrays are read until the round has ended: return copies of those that you write to before the next call
+            of ``train``.
         """
         raise NotImplementedError
 

@@ -118,15 +118,17 @@ class UpdateFolder:
         for older in self._folder.glob("trained-*"):
             older.unlink(missing_ok=True)
         upload_id = secrets.token_hex(16)
-        if learned.tensors is None:
-            model = model.rename(self._place_of(upload_id))  # the next one may be trained while this is still needed
-        values = UpdateValues(base, model if learned.tensors is None else learned.tensors)
+        values: UpdateValues | None = None
         try:
+            if learned.tensors is None:
+                model = model.rename(self._place_of(upload_id))  # the next may be trained while this is still needed
+            values = UpdateValues(base, model if learned.tensors is None else learned.tensors)
             kept = self._looked_through(values, upload_id, learned, before, is_masked=encoding is not None)
             if self._copies is not None:
                 self._copy(self._copies / self._name, plan, model, kept, encoding=encoding, tensors=learned.tensors)
         except BaseException:
-            values.close()
+            if values is not None:
+                values.close()
             self._place_of(upload_id).unlink(missing_ok=True)
             raise
         return kept

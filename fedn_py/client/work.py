@@ -107,12 +107,15 @@ class ClientWork:
                 _log.error("task failed", reason=failure.reason)
                 self._combiner.send(failure)
             case DropUpdate():
-                if self._kept is not None:
-                    await self._updates.drop(self._kept)
-                    self._kept = None
+                await self._drop_kept()
             case TellOutcome(_, receipt):
                 _tell_outcome(receipt)
         return None
+
+    async def _drop_kept(self) -> None:
+        if self._kept is not None:
+            await self._updates.drop(self._kept)
+            self._kept = None
 
     def left_undone(self) -> TaskFailed | None:
         """Return what to say of the work at hand when this client stops, None where it has none."""
@@ -156,6 +159,7 @@ class ClientWork:
         terms = None if self._masked is None else self._masked.terms_of(task)
 
         async def work() -> None:
+            await self._drop_kept()  # one of whose end the machine has not heard: it was stopped at the last moment
             base = await self._model(plan.base_model)
             model = self._updates.new_model_path()
             before = await self._measured_before(base, learning, terms)

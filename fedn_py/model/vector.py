@@ -42,11 +42,16 @@ class NotFinite(PeerFault):
         self.place = place
 
 
-def difference(new: Buffer, base: Buffer, new_layout: ModelLayout, base_layout: ModelLayout) -> Iterator[Elements]:
+def difference(
+    new: Buffer, base: Buffer, new_layout: ModelLayout, base_layout: ModelLayout, *, first: int = 0
+) -> Iterator[Elements]:
     """Return the update that leads from the base model to the new one, in pieces of ``base_layout.update_dtype``.
 
     The two are compared at once, the values as the pieces are drawn. Tensors are found by name: their order in the
     new file does not matter.
+
+    Args:
+        first: element to begin with.
 
     Raises:
         MissingTensor, UnexpectedTensor, WrongDtype, WrongShape: the new model does not have the base's tensors.
@@ -61,14 +66,17 @@ def difference(new: Buffer, base: Buffer, new_layout: ModelLayout, base_layout: 
             return np.subtract(singles(new, place, count), singles(base, base_place, count))
         return _rounded(_read(new, found, start, count) - _read(base, tensor, start, count), base_layout)
 
-    return _difference(change, base_layout)
+    return _difference(change, base_layout, first)
 
 
-def difference_in_memory(new: Mapping[str, Tensor], base: Buffer, base_layout: ModelLayout) -> Iterator[Elements]:
+def difference_in_memory(
+    new: Mapping[str, Tensor], base: Buffer, base_layout: ModelLayout, *, first: int = 0
+) -> Iterator[Elements]:
     """Return the update that leads from the base model to tensors in memory, in pieces; as ``difference`` otherwise.
 
     Args:
         new: tensors as the base has them, which is looked at before (``match_arrays``).
+        first: element to begin with.
 
     Raises:
         NotFinite: names the tensor with a difference that is not finite in the update's type.
@@ -81,17 +89,20 @@ def difference_in_memory(new: Mapping[str, Tensor], base: Buffer, base_layout: M
             return np.subtract(found, singles(base, tensor.begin + 4 * start, count))
         return _rounded(floats_of(found) - _read(base, tensor, start, count), base_layout)
 
-    return _difference(change, base_layout)
+    return _difference(change, base_layout, first)
 
 
-def _difference(change: Callable[[TensorSpec, int, int], Elements], base_layout: ModelLayout) -> Iterator[Elements]:
+def _difference(
+    change: Callable[[TensorSpec, int, int], Elements], base_layout: ModelLayout, first: int
+) -> Iterator[Elements]:
     for tensor in base_layout.float_tensors:
-        for start, count in _pieces(tensor.count):
+        for start, count in _pieces(tensor.count, min(first, tensor.count)):
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 piece = change(tensor, start, count)
             if not all_finite(piece):
                 raise NotFinite(f"tensor {tensor.name!r}")
             yield piece
+        first = max(0, first - tensor.count)
 
 
 def _in_singles(tensor: TensorSpec, base_layout: ModelLayout) -> bool:
@@ -148,8 +159,8 @@ def check_finite(buffer: Buffer, layout: ModelLayout) -> None:
                 raise NotFinite(f"tensor {tensor.name!r}")
 
 
-def _pieces(count: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, count, PIECE):
+def _pieces(count: int, first: int = 0) -> Iterator[tuple[int, int]]:
+    for start in range(first, count, PIECE):
         yield start, min(PIECE, count - start)
 
 

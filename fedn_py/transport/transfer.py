@@ -7,7 +7,8 @@ A transfer is given up after a number of attempts in a row that moved nothing.
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -181,8 +182,9 @@ async def _send(call: Any, start: Any, source: Source, offset: int) -> Any:
         # of a refusal that meets a write.
         if GO_ON not in dict(tuple(await call.initial_metadata())):
             return await call
-        async for chunk in _read(source, offset):
-            await call.write(chunk)
+        async with aclosing(_read(source, offset)) as chunks:
+            async for chunk in chunks:
+                await call.write(chunk)
         await call.done_writing()
     except asyncio.InvalidStateError:
         # The server has answered before all was sent; its answer is what counts.
@@ -203,7 +205,7 @@ async def _size_of(source: Source) -> int:
     return source.size
 
 
-async def _read(source: Source, offset: int) -> AsyncIterator[FramedChunk]:
+async def _read(source: Source, offset: int) -> AsyncGenerator[FramedChunk, None]:
     if isinstance(source, bytes | bytearray | memoryview | tuple):
         for piece in pieces_of(source, offset):
             yield framed(piece)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from fedn_py.client.update_values import UpdateValues
+from fedn_py.client.update_values import TensorsChanged, UpdateValues
 from fedn_py.model.layout import NotAModel
 from fedn_py.transport.chunks import CHUNK_BYTES
 
@@ -37,6 +37,17 @@ def test_chunks_are_full_and_begin_where_they_are_asked_to(tmp_path: Path, dtype
         assert all(len(chunk) == CHUNK_BYTES for chunk in chunks[1:-1])
         assert max(map(len, chunks)) <= CHUNK_BYTES
     values.close()
+
+
+def test_arrays_that_change_after_they_were_looked_through_are_not_sent(tmp_path: Path) -> None:
+    base, trained = models(np.float32)
+    save_file(base, tmp_path / "base")
+    values = UpdateValues(tmp_path / "base", trained)
+    assert list(values.pieces())
+    assert b"".join(part for chunk in values.chunks(0) for part in chunk)
+    trained["b"][400_000] += 1.0
+    with pytest.raises(TensorsChanged):
+        list(values.chunks(0))
 
 
 def test_nothing_of_what_is_no_model_stays_open(tmp_path: Path) -> None:
