@@ -48,8 +48,10 @@ class KeptPoints:
             kept = json.loads(file.read_text(encoding="utf-8"))
             self._points = {point["name"]: point for point in kept["points"]}
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._points
+    def has(self, wanted: Wanted) -> bool:
+        """Say whether this was measured, and as it is measured now."""
+        point = self._points.get(wanted.name, {})
+        return all(point.get(name) == getattr(wanted.bench, name) for name in ("slots", "replicas"))
 
     def of(self, wanted: Sequence[Wanted]) -> list[Point]:
         """Return those of these that have been measured, in this order."""

@@ -8,7 +8,8 @@ from typing import Literal
 
 from fedn_py.bench.faults import ImpossibleBench
 from fedn_py.bench.usage import available_memory_bytes
-from fedn_py.protocol.masked.committee import FEWEST_IN_CELL
+from fedn_py.protocol.masked.committee import FEWEST_IN_CELL, seats_needed
+from fedn_py.protocol.masked.options import MaskedOptions, faults_of
 
 Masking = Literal["none", "pet"]
 
@@ -100,11 +101,21 @@ def _faults(bench: RoundBench) -> Iterator[tuple[str, str]]:
             f"{bench.combiners} combiners have only {bench.clients} clients",
             "Give each combiner a client at least.",
         )
+    if bench.masking == "pet":
+        yield from _masking_faults(bench)
+
+
+def _masking_faults(bench: RoundBench) -> Iterator[tuple[str, str]]:
+    wrong = list(faults_of(MaskedOptions(k=bench.slots, r=bench.replicas)))
+    yield from ((text, "Take other --slots and --replicas.") for text in wrong)
     smallest_cell = bench.clients // bench.combiners
-    if bench.masking == "pet" and smallest_cell < FEWEST_IN_CELL:
+    needed = FEWEST_IN_CELL
+    if bench.slots and bench.replicas and not wrong:
+        needed = max(needed, seats_needed(bench.slots, bench.replicas))
+    if smallest_cell < needed:
         cells = f"{bench.clients} clients over {bench.combiners} combiners are cells of {smallest_cell}"
         yield (
-            f"{cells}, and masked rounds need {FEWEST_IN_CELL} and more in each",
+            f"{cells}, and these masked rounds need {needed} and more in each",
             "Add --clients, take fewer --combiners, or --masking none.",
         )
 

@@ -60,7 +60,7 @@ def measure_scale(only: Sequence[str], out: Path, tell: Tell, *, missing: bool) 
         missing: measure only what the file does not have yet.
     """
     kept = KeptPoints(out / "scaling.json")
-    wanted = {one.name: one for series in only for one in points_of(series) if not (missing and one.name in kept)}
+    wanted = {one.name: one for series in only for one in points_of(series) if not (missing and kept.has(one))}
     for _ in measure_all(list(wanted.values()), kept, tell):
         show(kept, out)
     show(kept, out)

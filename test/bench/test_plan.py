@@ -46,6 +46,15 @@ def test_models_that_fit_neither_disk_nor_memory_are_refused_in_one_go(
     assert "--lean" in caught.value.remedy
 
 
+def test_committees_that_cannot_be_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ImpossibleBench, match="k is 1"):
+        check(RoundBench(clients=10, masking="pet", slots=1), tmp_path)
+    with pytest.raises(ImpossibleBench, match="need 5 and more"):
+        check(RoundBench(clients=4, masking="pet", slots=3, replicas=2), tmp_path)
+    check(RoundBench(clients=5, masking="pet", slots=3, replicas=2), tmp_path)
+    check(RoundBench(clients=4, slots=1), tmp_path)  # plain rounds have none
+
+
 def test_lean_clients_take_less_of_both() -> None:
     usual, lean = RoundBench(clients=40, params=250_000_000), RoundBench(clients=40, params=250_000_000, lean=True)
     assert lean.disk_bytes < 0.6 * usual.disk_bytes

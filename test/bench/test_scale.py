@@ -30,6 +30,8 @@ def figures(bench: RoundBench) -> dict[str, Any]:
         "combiners": bench.combiners,
         "client_processes": bench.crowds,
         "masking": bench.masking,
+        "slots": bench.slots,
+        "replicas": bench.replicas,
         "median_s": seconds,
         "min_s": seconds,
         "max_s": seconds,
@@ -122,10 +124,20 @@ def test_one_that_cannot_be_measured_is_named_and_stops_no_other(
     monkeypatch.setattr(kept, "measure_rounds", too_large)
     with pytest.raises(BenchFailed, match="10 x 10 MB, plain, 10 x 10 MB, masked"):
         measure_scale(["params"], tmp_path, print, missing=False)
-    assert "10 x 100 MB, masked" in KeptPoints(tmp_path / "scaling.json")
+    known = KeptPoints(tmp_path / "scaling.json")
+    assert [point["name"] for point in known.of(points_of("params"))][-1] == "10 x 100 MB, masked"
 
 
-def test_the_targets_are_the_issue_s_sizes_beside_what_was_measured(tmp_path: Path, measured: Measured) -> None:
+def test_what_was_measured_with_other_committees_is_missing(tmp_path: Path, measured: Measured) -> None:
+    measure_scale(["params"], tmp_path, print, missing=False)
+    file = tmp_path / "scaling.json"
+    file.write_text(file.read_text().replace('"replicas": 1', '"replicas": 2', 1))
+    measured.clear()
+    measure_scale(["params"], tmp_path, print, missing=True)
+    assert measured == [points_of("params")[0].bench]
+
+
+def test_the_targets_stand_beside_what_was_measured(tmp_path: Path, measured: Measured) -> None:
     (tmp_path / "performance.md").write_text(PAGE)
     points = measure_targets(["10 x 1 MB", "1000 x 1 MB"], tmp_path, print)
     assert [(point["name"], point["target_s"]) for point in points] == [
