@@ -19,7 +19,6 @@ from fedn_py.transport.reducer_channels import ReducerChannels
 from fedn_py.transport.reducer_link import LONGEST_REST_S, ReducerLink
 
 _BASE_S = 0.5
-_LEAVE_WITHIN_S = 1.5
 
 _log = logger("fedn_py.combiner")
 
@@ -94,15 +93,7 @@ class Joining:
     async def leave(self) -> None:
         """Tell the reducer that this combiner stops, and wait a moment until it has heard."""
         self._leaving.set()
-        link = self._link
-        if link is None:
-            return
-        try:
-            async with asyncio.timeout(_LEAVE_WITHIN_S):
-                link.send(CombinerLeaving())
-                await link.end()
-                await self._over.wait()
-        except TimeoutError:
+        if self._link is not None and not await self._link.take_leave(self._over, CombinerLeaving()):
             _log.warning("the reducer did not hear that this combiner stops")
 
     async def _one_stream(self) -> None:

@@ -18,6 +18,7 @@ from fedn_py.runtime.file_chunks import file_chunks
 from fedn_py.runtime.logging import logger
 from fedn_py.runtime.scratch import disk_faults
 from fedn_py.store.ports import ObjectMissing
+from fedn_py.transport.completion import in_thread
 
 MOST_KEPT = 8
 
@@ -106,9 +107,10 @@ class Shelf:
         spare = [digest for digest in self._sizes if digest not in self._held]
         # All of them in one go, without a wait in between: who asks meanwhile finds an object whole or not at all.
         leaving = [self._put_aside(digest) for digest in spare[: max(0, len(spare) - self._most_kept)]]
-        with disk_faults("letting go of an object"):
-            for path in leaving:
-                await asyncio.to_thread(path.unlink)
+        if leaving:
+            with disk_faults("letting go of an object"):
+                # In one call, which ends whatever becomes of its caller: what is put aside has no owner any more.
+                await in_thread(_remove, leaving)
 
     def _put_aside(self, digest: Digest) -> Path:
         """Take an object's name away: it may be fetched again while the disk is still freeing what is here."""
@@ -117,3 +119,8 @@ class Shelf:
         with disk_faults("letting go of an object"):
             self.path(digest).rename(leaving)
         return leaving
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

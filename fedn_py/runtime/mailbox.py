@@ -80,10 +80,6 @@ class Mailbox(Generic[StateT, EventT, EffectT]):
             self._waiting.append((event, None))
             self._wake.set()
 
-    def post_from_thread(self, event: EventT) -> None:
-        """Put an event at the end of the queue; from any thread."""
-        self._loop.call_soon_threadsafe(self.post, event)
-
     async def deliver(self, event: EventT) -> None:
         """Put an event at the end of the queue and wait until its effects are performed.
 

@@ -12,6 +12,8 @@ from fedn_py.transport.channels import Channel
 from fedn_py.transport.status import PeerUnreachable, restored
 from fedn_py.transport.streams import END, MessageTooLarge, Outbox, bounded
 
+_LEAVE_WITHIN_S = 1.5
+
 Up = TypeVar("Up")
 Down = TypeVar("Down")
 
@@ -68,6 +70,22 @@ class Link(Generic[Up, Down]):
         await asyncio.wait(self._tasks[:1])
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await self._call.done_writing()
+
+    async def take_leave(self, over: asyncio.Event, *last: Up) -> bool:
+        """Say last words, and wait a moment until the server has heard them; return whether it has.
+
+        Args:
+            over: set by whoever reads ``messages``, when they have ended.
+        """
+        try:
+            async with asyncio.timeout(_LEAVE_WITHIN_S):
+                for word in last:
+                    self.send(word)
+                await self.end()
+                await over.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def messages(self) -> AsyncIterator[Down]:
         """Yield what the server says until it ends the stream.

@@ -8,7 +8,6 @@ here.
 from flask import Flask, g, request
 from flask_wtf.csrf import CSRFProtect
 
-from fedn_py.errors import PeerFault
 from fedn_py.reducer.control import Control
 from fedn_py.reducer.control_faults import NotAllowed, NotAuthenticated
 from fedn_py.reducer.shown_tokens import Caller
@@ -60,12 +59,7 @@ def _who_calls(control: Control, bridge: Bridge, csrf: CSRFProtect) -> Caller:
 
 def by_token(control: Control, bridge: Bridge, bearer: str) -> Caller:
     """Return whose token this is, or raise NotAuthenticated."""
-    try:
-        return bridge.call(control.authenticate(bearer))
-    except NotAuthenticated:
-        raise
-    except PeerFault as refused:
-        raise NotAuthenticated(refused.message, remedy=refused.remedy) from refused
+    return bridge.call(control.authenticate(bearer))
 
 
 def shown_bearer() -> str:

@@ -1,6 +1,5 @@
 import asyncio
 import gc
-import threading
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -205,16 +204,6 @@ def test_a_closed_mailbox_drops_its_timers_work_and_waiting_events() -> None:
         assert box.state == ("a",)
 
     asyncio.run(main())
-
-
-def test_events_may_come_from_other_threads() -> None:
-    async def story(box: Box, _: Performed) -> None:
-        thread = threading.Thread(target=box.post_from_thread, args=("from a thread",))
-        thread.start()
-        assert await box.until(bool) == ("from a thread",)
-        thread.join()
-
-    run(story)
 
 
 def test_spawned_work_that_is_cancelled_before_it_begins_is_put_away(recwarn: pytest.WarningsRecorder) -> None:
