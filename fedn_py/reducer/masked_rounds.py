@@ -215,7 +215,7 @@ class MaskedRounds:
         return await in_thread(
             plan_attempt,
             effect,
-            self._credentials,
+            self._credentials.under_one_policy(),
             keys,
             n_parameters=self._sizes[plan.session],
             before=await self._before(plan),

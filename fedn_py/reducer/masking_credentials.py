@@ -5,6 +5,7 @@ The highest policy that was seen is kept in the stores; an older one is refused,
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from nacl.signing import SigningKey
@@ -40,6 +41,16 @@ class WrongServerKey(PeerFault):
             "its secret key is not the one that its certificate names",
             remedy="The file was put together by hand; have the operator make it again: fedn-py operator certify.",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class UnderOnePolicy:
+    """Whoever signs for the reducer, for as long as one piece of work takes; a ``planning.Speaker``."""
+
+    trust: Trust
+    policy: Policy
+    policy_hash: bytes
+    sign: Callable[[Body], Signed]
 
 
 class MaskingCredentials:
@@ -128,6 +139,10 @@ class MaskingCredentials:
     def sign(self, body: Body) -> Signed:
         """Say something as the reducer."""
         return sign(body, self._key)
+
+    def under_one_policy(self) -> "UnderOnePolicy":
+        """Return who speaks under the policy of now, for a worker thread: a newer one may come meanwhile."""
+        return UnderOnePolicy(self.trust, self.policy, self.policy_hash, self.sign)
 
     def combiner_key(self, certificate: Signed) -> bytes:
         """Return the key of a combiner that the operator has certified; raises what ``verify_server`` raises."""

@@ -43,7 +43,7 @@ from fedn_py.runtime.mailbox import Mailbox
 from fedn_py.runtime.scratch import empty_folder
 from fedn_py.runtime.secret_files import write_secret
 from fedn_py.transport.authentication import Caller
-from fedn_py.transport.chunks import UploadStart
+from fedn_py.transport.chunks import InChunks, UploadStart
 from fedn_py.transport.completion import in_thread
 from fedn_py.transport.status import RemoteFault
 from fedn_py.transport.streams import Outbox
@@ -184,15 +184,15 @@ class WholeClient:
         content = b"".join([chunk async for chunk in shelf.get(digest)])
         await in_thread(into.write_bytes, content)
 
-    async def upload(self, header: UpdateHeader, path: Path) -> UpdateReceipt:
-        return await self._apart(self._upload(header, path))
+    async def upload(self, header: UpdateHeader, source: Path | InChunks) -> UpdateReceipt:
+        return await self._apart(self._upload(header, source))
 
     async def upload_object(self, upload_id: str, digest: Digest, path: Path) -> None:
         await self._apart(self._upload_object(upload_id, digest, path))
 
-    async def _upload(self, header: UpdateHeader, path: Path) -> UpdateReceipt:
+    async def _upload(self, header: UpdateHeader, source: Path | InChunks) -> UpdateReceipt:
         receipt: list[UpdateReceipt] = []
-        header, content = self.network.vector_changes(self.id, header, await in_thread(path.read_bytes))
+        header, content = self.network.vector_changes(self.id, header, await in_thread(_content, source))
 
         async def door(wire: bytes) -> None:
             said = UPLOADING.value_of(wire)
@@ -207,7 +207,7 @@ class WholeClient:
                 self._told("combiner", fault.code)
                 if fault.code not in _TRY_AGAIN:
                     raise RemoteFault(fault.code, fault.message, remedy=fault.remedy) from fault
-                content = await in_thread(path.read_bytes)
+                content = await in_thread(_content, source)
         self.receipts += receipt
         if not receipt[0].accepted:
             self._told("combiner", receipt[0].reason.split(":")[0].split(" ")[0])
@@ -348,3 +348,11 @@ class WholeClient:
     @property
     def values(self) -> np.ndarray:
         return world.the_values(self.client, self.network.n_parameters)
+
+
+def _content(source: Path | InChunks) -> bytes:
+    return (
+        source.read_bytes()
+        if isinstance(source, Path)
+        else b"".join(part for chunk in source.chunks(0) for part in chunk)
+    )
