@@ -18,19 +18,22 @@ def client_bound(model_bytes: int) -> int:
 
 
 def servers_memory(point: Mapping[str, Any]) -> str:
-    """Say by how much a reducer and a combiner grew, and their bound."""
-    return f"{_grown(point, 'reducer')}, {_grown(point, 'combiner')}; {_mb(server_bound(point['model_bytes']))}"
+    """Say by how much a reducer and a combiner grew, and their bound; in bold where it is more."""
+    bound = server_bound(point["model_bytes"])
+    return f"{_grown(point, 'reducer', bound)}, {_grown(point, 'combiner', bound)}; {_mb(bound)}"
 
 
 def client_memory(point: Mapping[str, Any]) -> str:
     """Say by how much a client grew, and its bound; nothing where several share a process."""
     if point["client_processes"] < point["clients"]:
         return ""
-    return f"{_grown(point, 'clients')}; {_mb(client_bound(point['model_bytes']))}"
+    bound = client_bound(point["model_bytes"])
+    return f"{_grown(point, 'clients', bound)}; {_mb(bound)}"
 
 
-def _grown(point: Mapping[str, Any], role: str) -> str:
-    return _mb(max(0, int(point["peak_rss_bytes"][role]) - int(point["idle_rss_bytes"][role])))
+def _grown(point: Mapping[str, Any], role: str, bound: int) -> str:
+    grown = max(0, int(point["peak_rss_bytes"][role]) - int(point["idle_rss_bytes"][role]))
+    return _mb(grown) if grown <= bound else f"**{_mb(grown)}**"
 
 
 def _mb(count: int) -> str:

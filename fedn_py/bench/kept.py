@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ class KeptPoints:
     def has(self, wanted: Wanted) -> bool:
         """Say whether this was measured, and as it is measured now."""
         point = self._points.get(wanted.name, {})
-        return all(point.get(name) == getattr(wanted.bench, name) for name in ("slots", "replicas"))
+        asked = asdict(wanted.bench) | {"client_processes": wanted.bench.crowds}
+        return all(point.get(name) == value for name, value in asked.items())
 
     def of(self, wanted: Sequence[Wanted]) -> list[Point]:
         """Return those of these that have been measured, in this order."""

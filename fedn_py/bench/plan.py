@@ -1,9 +1,10 @@
 """What a benchmark of rounds is asked to be, and whether this machine has room for it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from fedn_py.bench.faults import ImpossibleBench
@@ -12,6 +13,9 @@ from fedn_py.protocol.masked.committee import FEWEST_IN_CELL, seats_needed
 from fedn_py.protocol.masked.options import MaskedOptions, faults_of
 
 Masking = Literal["none", "pet"]
+
+WORDS: Mapping[Masking, str] = MappingProxyType({"none": "plain", "pet": "masked"})
+"""What tables and curves call it."""
 
 WARM_UP_ROUNDS = 1
 LEAN_RECEIVING = 4

@@ -11,7 +11,7 @@ from fedn_py.bench.bounds import client_memory, servers_memory
 from fedn_py.bench.kept import KeptPoints, Point, Wanted, measure_all
 from fedn_py.bench.network import Tell
 from fedn_py.bench.page import markdown_table, measured_on, refresh
-from fedn_py.bench.plan import Masking, RoundBench
+from fedn_py.bench.plan import WORDS, Masking, RoundBench
 from fedn_py.bench.plot import Curve, Panel, svg_of
 
 _CURVES = ("clients", "params", "combiners")
@@ -20,7 +20,6 @@ USUAL = (*_CURVES, "memory")
 
 SERIES = (*USUAL, "large")
 _MASKINGS: tuple[Masking, ...] = ("none", "pet")
-_WORDS: dict[Masking, str] = {"none": "plain", "pet": "masked"}
 _MB = 250_000
 """Weights of a model of 1 MB."""
 
@@ -92,7 +91,7 @@ def _wanted(bench: RoundBench) -> Wanted:
     how = "" if bench.combiners == 1 else f", {bench.combiners} combiners"
     how += ", a process each" if bench.crowds == bench.clients else ""
     how += ", lean" if bench.lean else ""
-    return Wanted(f"{bench.clients} x {size}{how}, {_WORDS[bench.masking]}", bench, {})
+    return Wanted(f"{bench.clients} x {size}{how}, {WORDS[bench.masking]}", bench, {})
 
 
 def _x(series: str, point: Point) -> float:
@@ -102,7 +101,7 @@ def _x(series: str, point: Point) -> float:
 def _panel(series: str, points: Sequence[Point]) -> Panel:
     curves = [
         Curve(
-            _WORDS[masking],
+            WORDS[masking],
             tuple((_x(series, one), float(one["median_s"])) for one in points if one["masking"] == masking),
             place,
         )
@@ -115,15 +114,24 @@ def _panel(series: str, points: Sequence[Point]) -> Panel:
 
 
 def _table(series: str, points: Sequence[Point]) -> str:
-    columns = (_TITLES[series][1], "", "round, s", "limit, s", "ratio", "CPU s: reducer, combiners, clients")
+    columns = (
+        _TITLES[series][1],
+        "",
+        "round, s",
+        "limit, s",
+        "ratio",
+        "CPU s: reducer, combiners, clients",
+        "memory above idle: reducer, combiner; bound",
+    )
     rows = [
         (
             f"{_x(series, one):,g}",
-            _WORDS[one["masking"]],
+            WORDS[one["masking"]],
             f"{one['median_s']:.3f} ({one['min_s']:.3f} to {one['max_s']:.3f})",
             f"{one['limit_s']:.3f}",
             f"{100 * one['ratio_to_limit']:.0f} %",
             ", ".join(f"{one['cpu_s'][role]:.2f}" for role in ("reducer", "combiner", "clients")),
+            servers_memory(one),
         )
         for one in points
     ]

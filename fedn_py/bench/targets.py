@@ -8,7 +8,7 @@ from fedn_py.bench.bounds import servers_memory
 from fedn_py.bench.kept import KeptPoints, Point, Wanted, measure_all
 from fedn_py.bench.network import Tell
 from fedn_py.bench.page import markdown_table, measured_on, refresh
-from fedn_py.bench.plan import RoundBench
+from fedn_py.bench.plan import WORDS, Masking, RoundBench
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ TARGETS = (
     Target("1000 x 1 MB", RoundBench(clients=1_000, params=250_000, combiners=2, rounds=3), 8.0, 14.0),
 )
 
+_MASKINGS: tuple[Masking, ...] = ("none", "pet")
+
 NAMES = tuple(target.name for target in TARGETS)
 
 
@@ -40,13 +42,13 @@ def wanted(names: Sequence[str] = NAMES) -> list[Wanted]:
     """Return what is measured, for the sizes of these names."""
     return [
         Wanted(
-            f"{target.name}, {'plain' if masking == 'none' else 'masked'}",
+            f"{target.name}, {WORDS[masking]}",
             replace(target.bench, masking=masking),
             {"work": target.name, "target_s": target.plain_s if masking == "none" else target.masked_s},
         )
         for target in TARGETS
         if target.name in names
-        for masking in ("none", "pet")
+        for masking in _MASKINGS
     ]
 
 
@@ -68,7 +70,7 @@ def show(kept: KeptPoints, out: Path) -> None:
     """Put the points into the page."""
     points = kept.of(wanted())
     if points:
-        refresh(out / "performance.md", f"{measured_on(points)}\n\n{_table(points)}")
+        refresh(out / "performance.md", f"{measured_on(points)}\n\n{_table(points)}\n{_phases(points)}")
 
 
 def _table(points: Sequence[Point]) -> str:
@@ -76,7 +78,7 @@ def _table(points: Sequence[Point]) -> str:
     rows = [
         (
             one["work"],
-            "plain" if one["masking"] == "none" else "masked",
+            WORDS[one["masking"]],
             f"{one['target_s']:g}",
             f"{one['median_s']:.3f} ({one['min_s']:.3f} to {one['max_s']:.3f})",
             f"{one['limit_s']:.3f}",
@@ -86,3 +88,21 @@ def _table(points: Sequence[Point]) -> str:
         for one in points
     ]
     return markdown_table(columns, rows)
+
+
+def _phases(points: Sequence[Point]) -> str:
+    by_length = sorted(points, key=lambda one: len(one["phases_s"]), reverse=True)  # masked rounds have most phases
+    names = list(dict.fromkeys(phase for one in by_length for phase in one["phases_s"]))
+    roles = ("reducer", "combiner", "clients")
+    rows = [
+        (
+            one["work"],
+            WORDS[one["masking"]],
+            *(f"{one['phases_s'][phase]:.3f}" if phase in one["phases_s"] else "" for phase in names),
+            *(f"{one['cpu_s'][role]:.2f}" for role in roles),
+        )
+        for one in points
+    ]
+    columns = ("work", "", *(f"{phase}, s" for phase in names), *(f"CPU s: {role}" for role in roles))
+    words = "Where the time goes: medians of the phases, and the CPU of all processes of a role."
+    return f"{words}\n\n{markdown_table(columns, rows)}"

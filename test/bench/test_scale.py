@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fedn_py.bench import kept
+from fedn_py.bench.bounds import client_memory, servers_memory
 from fedn_py.bench.faults import BenchFailed, ImpossibleBench
 from fedn_py.bench.kept import KeptPoints
 from fedn_py.bench.page import BEGIN, END, refresh
@@ -30,8 +31,13 @@ def figures(bench: RoundBench) -> dict[str, Any]:
         "combiners": bench.combiners,
         "client_processes": bench.crowds,
         "masking": bench.masking,
+        "params": bench.params,
+        "rounds": bench.rounds,
+        "tls": bench.tls,
+        "lean": bench.lean,
         "slots": bench.slots,
         "replicas": bench.replicas,
+        "phases_s": {"updating": seconds} | ({"sum2": 0.5} if bench.masking == "pet" else {}),
         "median_s": seconds,
         "min_s": seconds,
         "max_s": seconds,
@@ -84,7 +90,9 @@ def test_the_page_gets_a_picture_and_tables_and_keeps_its_words(tmp_path: Path, 
     assert text.startswith("# Scaling\n")
     assert text.endswith(f"{END}\n\nThe rest.\n")
     assert "Not measured yet" not in text
-    assert "| 1,000 | masked | 10.000 (10.000 to 10.000) | 5.000 | 50 % | 1.00, 1.00, 1.00 |" in text
+    assert (
+        "| 1,000 | masked | 10.000 (10.000 to 10.000) | 5.000 | 50 % | 1.00, 1.00, 1.00 | 2 MB, 2 MB; 70 MB |" in text
+    )
     assert "| 4 x 100 MB, a process each, masked | 4.000 | 2.000 | 50 % | 2 MB, 2 MB; 367 MB | 2 MB; 300 MB |" in text
     assert "| 40 x 1000 MB, lean, plain | 400.000 | 200.000 | 50 % | 2 MB, 2 MB; 3,067 MB |  |" in text
     assert "](images/scaling.svg)" in text
@@ -149,7 +157,16 @@ def test_the_targets_stand_beside_what_was_measured(tmp_path: Path, measured: Me
     assert measured[-1].combiners == 2
     text = (tmp_path / "performance.md").read_text()
     assert "| 10 x 1 MB | plain | 0.1 | 0.100 (0.100 to 0.100) | 0.050 | 50 % | 2 MB, 2 MB; 70 MB |" in text
+    assert "| work |  | updating, s | sum2, s | CPU s: reducer | CPU s: combiner | CPU s: clients |" in text
+    assert "| 10 x 1 MB | masked | 0.100 | 0.500 | 1.00 | 1.00 | 1.00 |" in text
     assert len(TARGETS) == 5
+
+
+def test_what_is_beyond_its_bound_stands_out() -> None:
+    point = figures(RoundBench(clients=4, params=250_000, client_processes=4))
+    point["peak_rss_bytes"] = {"reducer": 3_000_000, "combiner": 72_000_000, "clients": 5_000_000}
+    assert servers_memory(point) == "2 MB, **71 MB**; 70 MB"
+    assert client_memory(point) == "**4 MB**; 3 MB"
 
 
 def test_a_page_without_a_place_for_figures_is_left_alone(tmp_path: Path) -> None:
