@@ -49,7 +49,7 @@ from fedn_py.sandbox.seeding import make_seed
 from fedn_py.settings import ReducerSettings, load_settings
 from fedn_py.store.opening import open_reading
 
-LOOK_EVERY_S = 0.25
+LOOK_EVERY_S = 0.05
 _LONGEST_PATH = 100
 """Bytes of a Unix socket's path, for which systems leave some 104."""
 

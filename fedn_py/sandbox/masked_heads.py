@@ -1,7 +1,8 @@
 """What left the clients in masked rounds: the beginning of each one's last masked update, to be looked at.
 
-The files are in the clients' own folders for as long as they may have to be sent again, which is a second or two: so
-they are looked for all the time. What is kept is what every server saw, and says nothing to who has no mask.
+The files are in the clients' own folders for as long as they may have to be sent again, which of a small model is a
+tenth of a second: so they are looked for all the time. What is kept is what every server saw, and says nothing to who
+has no mask.
 """
 
 import itertools
