@@ -19,7 +19,7 @@ USUAL = (*_CURVES, "memory")
 """What is measured unless something else is asked for."""
 
 SERIES = (*USUAL, "large")
-_MASKINGS: tuple[Masking, ...] = ("none", "pet")
+_MASKINGS = tuple(WORDS)
 _MB = 250_000
 """Weights of a model of 1 MB."""
 

@@ -8,7 +8,7 @@ from fedn_py.bench.bounds import servers_memory
 from fedn_py.bench.kept import KeptPoints, Point, Wanted, measure_all
 from fedn_py.bench.network import Tell
 from fedn_py.bench.page import markdown_table, measured_on, refresh
-from fedn_py.bench.plan import WORDS, Masking, RoundBench
+from fedn_py.bench.plan import WORDS, RoundBench
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,6 @@ TARGETS = (
     Target("1000 x 1 MB", RoundBench(clients=1_000, params=250_000, combiners=2, rounds=3), 8.0, 14.0),
 )
 
-_MASKINGS: tuple[Masking, ...] = ("none", "pet")
-
 NAMES = tuple(target.name for target in TARGETS)
 
 
@@ -48,7 +46,7 @@ def wanted(names: Sequence[str] = NAMES) -> list[Wanted]:
         )
         for target in TARGETS
         if target.name in names
-        for masking in _MASKINGS
+        for masking in WORDS
     ]
 
 

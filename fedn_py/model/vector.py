@@ -96,7 +96,7 @@ def _difference(
     change: Callable[[TensorSpec, int, int], Elements], base_layout: ModelLayout, first: int
 ) -> Iterator[Elements]:
     for tensor in base_layout.float_tensors:
-        for start, count in _pieces(tensor.count, min(first, tensor.count)):
+        for start, count in _pieces(tensor.count, first):
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 piece = change(tensor, start, count)
             if not all_finite(piece):
