@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from grpc._cython import cygrpc
 from grpc_network import (
     ANNA,
     AUTHORITY,
@@ -23,7 +24,7 @@ from fedn_py.identity import ClientName
 from fedn_py.protocol.messages import AssignRequest
 from fedn_py.transport.authentication import UnknownToken
 from fedn_py.transport.certificates import CertificateProblem, issue_server_certificate, make_authority
-from fedn_py.transport.channels import AddressInUse, is_loopback, secure_channel, serve
+from fedn_py.transport.channels import SHARED_OPTIONS, AddressInUse, is_loopback, secure_channel, serve
 from fedn_py.transport.reducer_link import assign
 from fedn_py.transport.reducer_server import ReducerService
 from fedn_py.transport.status import PeerUnreachable, RemoteFault
@@ -211,3 +212,10 @@ def test_the_committed_wire_files_are_what_the_proto_files_give() -> None:
         [sys.executable, str(root / "proto" / "generate.py"), "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_connection_reads_into_is_bounded_and_every_option_is_one_that_grpc_knows() -> None:
+    """An option that gRPC does not know is passed over without a word."""
+    library = Path(cygrpc.__file__).read_bytes()
+    assert [name for name, _ in SHARED_OPTIONS if name.encode() not in library] == []
+    assert dict(SHARED_OPTIONS)["grpc.experimental.tcp_max_read_buffer_size"] == 128 * 1024
