@@ -20,6 +20,14 @@ from fedn_py.transport.chunks import CHUNK_BYTES
 _SERVICE = "fedn_py.bench.Echo"
 UP, DOWN = f"/{_SERVICE}/Up", f"/{_SERVICE}/Down"
 
+_CHANNEL_OPTIONS = (
+    *SHARED_OPTIONS,
+    # Each channel has a connection of its own, as each client has.
+    ("grpc.use_local_subchannel_pool", 1),
+    # The server is about to start: left alone a channel tries again after a second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class EchoPlan:
@@ -51,11 +59,11 @@ def read_plan(file: Path) -> EchoPlan:
 
 
 def open_echo_channel(plan: EchoPlan) -> grpc.aio.Channel:
-    """Return a channel to the server."""
+    """Return a channel to the server, over a connection of its own."""
     if not plan.tls:
-        return grpc.aio.insecure_channel(plan.address, SHARED_OPTIONS)
+        return grpc.aio.insecure_channel(plan.address, _CHANNEL_OPTIONS)
     return grpc.aio.secure_channel(
-        plan.address, grpc.ssl_channel_credentials(root_certificates=plan.authority_pem), SHARED_OPTIONS
+        plan.address, grpc.ssl_channel_credentials(root_certificates=plan.authority_pem), _CHANNEL_OPTIONS
     )
 
 

@@ -9,7 +9,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ from fedn_py.api.faults import ReducerUnreachable
 from fedn_py.bench.constants import exact_terms, largest_error, write_seed
 from fedn_py.bench.crowd import CrowdPlan, write_plan
 from fedn_py.bench.faults import BenchFailed
-from fedn_py.bench.limits import Limits, measure_limits, transport_limit_s
+from fedn_py.bench.limits import Limits, better_of, measure_limits, transport_limit_s
 from fedn_py.bench.network import BenchNetwork, Tell, running_network
 from fedn_py.bench.plan import LEAN_RECEIVING, WARM_UP_ROUNDS, RoundBench, check
 from fedn_py.bench.usage import MemoryWatch, Usage, loopback_bytes
@@ -44,38 +44,42 @@ _PACKAGE = {
 """The clients are participants: they run none of it."""
 
 
-def measure_rounds(bench: RoundBench, folder: Path, tell: Tell, limits: Limits | None = None) -> dict[str, Any]:
+def measure_rounds(
+    bench: RoundBench, folder: Path, tell: Tell, limits: Callable[[], Limits] = measure_limits
+) -> dict[str, Any]:
     """Run the rounds and return the figures.
 
     Args:
         folder: empty; holds all state while the network runs.
-        limits: of this machine; measured first where None.
+        limits: measures those of this machine, while no network runs.
 
     Returns:
         What was asked for, and:
         ``median_s, min_s, max_s`` of the rounds; ``phases_s``, phase to median seconds; ``cpu_s``, role to CPU
         seconds a round, of all its processes together; ``wire_bytes``, what crossed loopback in a round;
         ``peak_rss_bytes``, role to the kernel's peak of its largest process in the session, mapped files included, and
-        ``idle_rss_bytes``, what that held before; ``peak_anonymous_bytes`` and ``idle_anonymous_bytes``, the
-        same without files; ``growth_models``, how far the first peak rose above idle, in sizes of the model, and
+        ``idle_rss_bytes``, what that held before, with all clients attached; ``peak_anonymous_bytes``
+        and ``idle_anonymous_bytes``, the same without files; ``growth_models``, how far the first peak rose above
+        idle, in sizes of the model, and
         ``anonymous_growth_models`` (a process of several clients grows by what they all hold: one client's growth is
-        that of a process with one client); ``limits``; ``limit_s``, what gRPC alone needs for the models and
-        updates of a round; ``ratio_to_limit``, limit_s / median_s.
+        that of a process with one client); ``limits_before`` and ``limits_after`` the rounds, and
+        ``limits``, the better of both; ``limit_s``, what gRPC alone needs for the models and updates of a round;
+        ``ratio_to_limit``, limit_s / median_s.
 
     Raises:
         ImpossibleBench: it cannot be run here.
         BenchFailed: a round failed, or the last model is not what it must be.
     """
     check(bench, folder)
-    if limits is None:
-        tell("measuring the limits of this machine")
-        limits = measure_limits()
+    tell("measuring the limits of this machine")
+    before = limits()
     with running_network(folder, bench.combiners, tls=bench.tls) as running:
         tell("starting the reducer and the combiners")
         running.start_servers(bench.clients, **({"spool": {"receiving": LEAN_RECEIVING}} if bench.lean else {}))
         _start_clients(running, bench, tell)
         figures = _timed(running, bench, folder, tell)
-    limit_s = transport_limit_s(limits, bench.model_bytes, bench.clients, tls=bench.tls)
+    tell("measuring the limits of this machine once more")
+    after = limits()
     return {
         "clients": bench.clients,
         "params": bench.params,
@@ -89,9 +93,19 @@ def measure_rounds(bench: RoundBench, folder: Path, tell: Tell, limits: Limits |
         "lean": bench.lean,
         "rounds": bench.rounds,
         **figures,
+        **_limited(bench, figures["median_s"], before, after),
+    }
+
+
+def _limited(bench: RoundBench, median_s: float, before: Limits, after: Limits) -> dict[str, Any]:
+    limits = better_of(before, after)
+    limit_s = transport_limit_s(limits, bench.model_bytes, bench.clients, tls=bench.tls)
+    return {
         "limits": limits,
+        "limits_before": before,
+        "limits_after": after,
         "limit_s": round(limit_s, 4),
-        "ratio_to_limit": round(limit_s / figures["median_s"], 3),
+        "ratio_to_limit": round(limit_s / median_s, 3),
     }
 
 

@@ -67,16 +67,20 @@ def print_rounds(found: Mapping[str, Any]) -> None:
         empty="nothing ran",
     )
     note("peak: of the role's largest process; above idle: in sizes of the model, of all clients in that process")
-    print_limits(found["limits"])
+    print_limits(found["limits"], before=found["limits_before"], after=found["limits_after"])
 
 
-def print_limits(limits: Mapping[str, float]) -> None:
-    """Print what a machine can do at best."""
+def print_limits(limits: Mapping[str, float], **beside: Mapping[str, float]) -> None:
+    """Print what a machine can do at best, and beside it the measurements that it is the best of."""
     rows = [
-        (name.removesuffix("_mb_per_s").removesuffix("_ms").replace("_", " "), _measured(name, value), _unit(name))
-        for name, value in limits.items()
+        (
+            name.removesuffix("_mb_per_s").removesuffix("_ms").replace("_", " "),
+            *(_measured(name, found[name]) for found in (limits, *beside.values())),
+            _unit(name),
+        )
+        for name in limits
     ]
-    print_table(("limit", "measured", ""), rows, empty="nothing was measured")
+    print_table(("limit", "best" if beside else "measured", *beside, ""), rows, empty="nothing was measured")
 
 
 def print_idle(found: Mapping[str, Any]) -> None:

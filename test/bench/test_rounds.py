@@ -1,61 +1,90 @@
 """The benchmark of rounds, at a tiny size: it runs, its numbers are whole, and a wrong model does not pass."""
 
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
 
+from fedn_py.bench import rounds
 from fedn_py.bench.constants import STEP, write_seed
 from fedn_py.bench.faults import BenchFailed
+from fedn_py.bench.limits import better_of, measure_limits, transport_limit_s
 from fedn_py.bench.plan import RoundBench
 from fedn_py.bench.rounds import check_result, measure_rounds, options_of
+from fedn_py.cli.main import build
 from fedn_py.identity import Digest
 
-LIMITS = {"grpc_up_mb_per_s": 500.0, "grpc_down_mb_per_s": 1_000.0}
-PLAIN_LIMITS = {"grpc_plain_up_mb_per_s": 500.0, "grpc_plain_down_mb_per_s": 1_000.0}
 ROLES = {"reducer", "combiner", "clients"}
-
-
-def measured(folder: Path, bench: RoundBench) -> tuple[dict[str, Any], list[str]]:
-    told: list[str] = []
-    return measure_rounds(bench, folder, told.append, LIMITS if bench.tls else PLAIN_LIMITS), told
+BEFORE = {"grpc_plain_up_mb_per_s": 500.0, "grpc_plain_down_mb_per_s": 900.0}
+AFTER = {"grpc_plain_up_mb_per_s": 400.0, "grpc_plain_down_mb_per_s": 1_000.0}
 
 
 def assert_whole(found: dict[str, Any]) -> None:
+    """All that is promised is there, and what follows from other figures does."""
+    assert all(isinstance(found[name], float) for name in ("median_s", "min_s", "max_s", "limit_s", "ratio_to_limit"))
     assert 0 < found["min_s"] <= found["median_s"] <= found["max_s"]
     assert all(isinstance(seconds, float) and seconds >= 0 for seconds in found["phases_s"].values())
     assert 0 < sum(found["phases_s"].values()) < 10 * found["max_s"]
     for name in ("cpu_s", "peak_rss_bytes", "idle_rss_bytes", "growth_models", "anonymous_growth_models"):
         assert set(found[name]) == ROLES, name
-    assert all(0 <= seconds < 60 for seconds in found["cpu_s"].values())
+    assert all(isinstance(seconds, float) and 0 <= seconds < 60 for seconds in found["cpu_s"].values())
+    assert_memory_whole(found)
+    # Each client gets the model and sends an update as large.
+    assert isinstance(found["wire_bytes"], int)
+    assert found["wire_bytes"] > 2 * found["clients"] * found["model_bytes"]
+    assert_limits_whole(found)
+
+
+def assert_memory_whole(found: dict[str, Any]) -> None:
     for role in ROLES:
         assert 10_000_000 < found["idle_rss_bytes"][role] <= found["peak_rss_bytes"][role]
         assert 0 < found["peak_anonymous_bytes"][role] <= found["peak_rss_bytes"][role]
         grown = found["peak_rss_bytes"][role] - found["idle_rss_bytes"][role]
         assert found["growth_models"][role] == pytest.approx(grown / found["model_bytes"], abs=0.01)
-    # Each client gets the model and sends an update as large.
-    assert found["wire_bytes"] > 2 * found["clients"] * found["model_bytes"]
-    megabytes = found["clients"] * found["model_bytes"] / 1e6
-    assert found["limit_s"] == pytest.approx(megabytes / 500 + megabytes / 1_000, abs=0.0001)
-    assert found["ratio_to_limit"] == pytest.approx(found["limit_s"] / found["median_s"], abs=0.01)
+
+
+def assert_limits_whole(found: dict[str, Any]) -> None:
+    assert all(isinstance(value, float) and value > 0 for value in found["limits"].values())
+    assert found["limits"] == better_of(found["limits_before"], found["limits_after"])
+    limit_s = transport_limit_s(found["limits"], found["model_bytes"], found["clients"], tls=found["tls"])
+    assert found["limit_s"] == pytest.approx(limit_s, abs=0.0001)
+    assert found["limit_s"] > 0
+    assert found["ratio_to_limit"] == pytest.approx(limit_s / found["median_s"], abs=0.001)
 
 
 @pytest.mark.system
-def test_masked_rounds_are_measured_and_come_out_to_the_last_bit(tmp_path: Path) -> None:
-    found, told = measured(tmp_path, RoundBench(clients=3, params=10_000, rounds=1, masking="pet"))
+def test_the_command_tells_all_of_masked_rounds_which_come_out_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = partial(measure_limits, megabytes=8, repeats=1)
+    monkeypatch.setattr(rounds, "measure_rounds", partial(measure_rounds, limits=small))
+    size = ("--clients", "3", "--params", "100000", "--rounds", "2")
+    ended = CliRunner().invoke(build(), ["bench", "round", *size, "--masking", "pet", "--json"])
+    assert ended.exit_code == 0, ended.output
+    found = json.loads(ended.stdout)["data"]
     assert_whole(found)
-    assert (found["clients"], found["model_bytes"], found["masking"], found["tls"]) == (3, 40_000, "pet", True)
-    assert (found["slots"], found["replicas"]) == (2, 1)
+    assert len(found["limits"]) == len(found["limits_before"]) == len(found["limits_after"]) == 9
+    assert (found["clients"], found["model_bytes"], found["masking"], found["tls"]) == (3, 400_000, "pet", True)
+    assert (found["slots"], found["replicas"], found["rounds"]) == (2, 1, 2)
+    assert found["ratio_to_limit"] > 0
     assert "unmasking" in found["phases_s"]
-    assert told[-1] == "2 of 2 rounds are done"
+    assert ended.stderr.splitlines()[-2:] == [
+        "3 of 3 rounds are done",
+        "measuring the limits of this machine once more",
+    ]
 
 
 @pytest.mark.system
 def test_plain_rounds_are_measured_without_tls_and_with_lean_clients(tmp_path: Path) -> None:
-    found, _ = measured(tmp_path, RoundBench(clients=3, params=10_000, rounds=2, tls=False, lean=True))
+    limits = iter([BEFORE, AFTER])
+    bench = RoundBench(clients=3, params=10_000, rounds=1, tls=False, lean=True)
+    found = measure_rounds(bench, tmp_path, print, lambda: next(limits))
     assert_whole(found)
+    assert found["limits"] == {"grpc_plain_up_mb_per_s": 500.0, "grpc_plain_down_mb_per_s": 1_000.0}
+    assert found["limit_s"] == pytest.approx(0.12 / 500 + 0.12 / 1_000, abs=0.0001)
     assert (found["masking"], found["tls"], found["lean"]) == ("none", False, True)
     models = [file.stat().st_nlink for file in (tmp_path / "shared-models").iterdir()]
     assert models == [4]  # of the newest: the shared copy and each client's own link

@@ -81,6 +81,8 @@ def test_people_see_phases_roles_and_limits_of_a_round(capsys: pytest.CaptureFix
             "peak_anonymous_bytes": dict.fromkeys(roles, 2 << 20),
             "anonymous_growth_models": dict.fromkeys(roles, 0.75),
             "limits": {"grpc_up_mb_per_s": 1234.5, "fsync_ms": 0.125},
+            "limits_before": {"grpc_up_mb_per_s": 1000.0, "fsync_ms": 0.125},
+            "limits_after": {"grpc_up_mb_per_s": 1234.5, "fsync_ms": 0.25},
         }
     )
     printed = capsys.readouterr().out
@@ -91,7 +93,12 @@ def test_people_see_phases_roles_and_limits_of_a_round(capsys: pytest.CaptureFix
         "2.0 MiB a round",
     ):
         assert words in printed
-    for row in (r"updating +0\.125", r"reducer +0\.500 +3\.0 MiB +1\.50 +2\.0 MiB +0\.75", r"grpc up +1,23[45] +MB/s"):
+    for row in (
+        r"updating +0\.125",
+        r"reducer +0\.500 +3\.0 MiB +1\.50 +2\.0 MiB +0\.75",
+        r"grpc up +1,23[45] +1,000 +1,23[45] +MB/s",
+        r"fsync +0\.125 +0\.125 +0\.250 +ms",
+    ):
         assert re.search(row, printed), row
 
 
@@ -128,7 +135,7 @@ from fedn_py.cli.bench_tables import progressing, stopped_in_order
 folder = Path(sys.argv[1])
 folder.mkdir()
 with stopped_in_order(), progressing() as tell:
-    measure_rounds(RoundBench(clients=2, params=10, rounds=100_000), folder, tell, limits={})
+    measure_rounds(RoundBench(clients=2, params=10, rounds=100_000), folder, tell, limits=dict)
 """
 
 
