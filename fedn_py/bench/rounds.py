@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from fedn_py.api.faults import ReducerUnreachable
+from fedn_py.bench.bounds import memory_bounds, within_bounds
 from fedn_py.bench.constants import exact_terms, largest_error, write_seed
 from fedn_py.bench.crowd import CrowdPlan, write_plan
 from fedn_py.bench.faults import BenchFailed
@@ -58,11 +59,12 @@ def measure_rounds(
         ``median_s, min_s, max_s`` of the rounds; ``phases_s``, phase to median seconds; ``cpu_s``, role to CPU
         seconds a round, of all its processes together; ``wire_bytes``, what crossed loopback in a round;
         ``peak_rss_bytes``, role to the kernel's peak of its largest process in the session, mapped files included, and
-        ``idle_rss_bytes``, what that held before, with all clients attached; ``peak_anonymous_bytes``
-        and ``idle_anonymous_bytes``, the same without files; ``growth_models``, how far the first peak rose above
-        idle, in sizes of the model, and
+        ``idle_rss_bytes``, what that held before, with all clients attached; ``empty_rss_bytes``, what a reducer and
+        a combiner held when no client had come yet; ``peak_anonymous_bytes`` and ``idle_anonymous_bytes``, peak and
+        idle without files; ``growth_models``, how far the first peak rose above idle, in sizes of the model, and
         ``anonymous_growth_models`` (a process of several clients grows by what they all hold: one client's growth is
-        that of a process with one client); ``limits_before`` and ``limits_after`` the rounds, and
+        that of a process with one client); ``memory_bound_bytes``, by how much the first peak may rise above idle, and
+        ``within_bound``, whether it rose no further; ``limits_before`` and ``limits_after`` the rounds, and
         ``limits``, the better of both; ``limit_s``, what gRPC alone needs for the models and updates of a round;
         ``ratio_to_limit``, limit_s / median_s.
 
@@ -76,11 +78,12 @@ def measure_rounds(
     with running_network(folder, bench.combiners, tls=bench.tls) as running:
         tell("starting the reducer and the combiners")
         running.start_servers(bench.clients, **({"spool": {"receiving": LEAN_RECEIVING}} if bench.lean else {}))
+        empty = running.usage()
         _start_clients(running, bench, tell)
         figures = _timed(running, bench, folder, tell)
     tell("measuring the limits of this machine once more")
     after = limits()
-    return {
+    found = {
         "clients": bench.clients,
         "params": bench.params,
         "model_bytes": bench.model_bytes,
@@ -93,6 +96,12 @@ def measure_rounds(
         "lean": bench.lean,
         "rounds": bench.rounds,
         **figures,
+        "empty_rss_bytes": {role: usage.rss_bytes for role, usage in empty.items()},
+    }
+    return {
+        **found,
+        "memory_bound_bytes": memory_bounds(found),
+        "within_bound": within_bounds(found),
         **_limited(bench, figures["median_s"], before, after),
     }
 

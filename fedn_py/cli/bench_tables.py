@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from fedn_py.bench.bounds import grown_bytes
 from fedn_py.cli.output import note, print_facts, print_table, size
 
 _ROLES = ("reducer", "combiner", "clients")
@@ -67,6 +68,12 @@ def print_rounds(found: Mapping[str, Any]) -> None:
         empty="nothing ran",
     )
     note("peak: of the role's largest process; above idle: in sizes of the model, of all clients in that process")
+    print_table(
+        ("role", "empty", "idle", "above idle", "bound", ""),
+        [_bounded(found, role) for role in _ROLES if role in found["cpu_s"]],
+        empty="nothing ran",
+    )
+    note("empty: with no client yet; idle: with all of them attached; the bound: of what is above idle")
     print_limits(found["limits"], before=found["limits_before"], after=found["limits_after"])
 
 
@@ -129,6 +136,18 @@ def _role(found: Mapping[str, Any], role: str) -> tuple[str, ...]:
         f"{found['growth_models'][role]:.2f}",
         size(found["peak_anonymous_bytes"][role]),
         f"{found['anonymous_growth_models'][role]:.2f}",
+    )
+
+
+def _bounded(found: Mapping[str, Any], role: str) -> tuple[str, ...]:
+    empty = found["empty_rss_bytes"]
+    return (
+        role,
+        size(empty[role]) if role in empty else "",
+        size(found["idle_rss_bytes"][role]),
+        size(grown_bytes(found, role)),
+        size(found["memory_bound_bytes"][role]),
+        "" if found["within_bound"][role] else "over its bound",
     )
 
 

@@ -46,6 +46,12 @@ def assert_memory_whole(found: dict[str, Any]) -> None:
         assert 0 < found["peak_anonymous_bytes"][role] <= found["peak_rss_bytes"][role]
         grown = found["peak_rss_bytes"][role] - found["idle_rss_bytes"][role]
         assert found["growth_models"][role] == pytest.approx(grown / found["model_bytes"], abs=0.01)
+        assert found["within_bound"][role] is (grown <= found["memory_bound_bytes"][role])
+    assert set(found["empty_rss_bytes"]) == {"reducer", "combiner"}
+    assert all(10_000_000 < held < 1e9 for held in found["empty_rss_bytes"].values())
+    server = 3 * found["model_bytes"] + 64 * 1024**2
+    two_clients = 2 * 3 * found["model_bytes"]  # of three in two processes
+    assert found["memory_bound_bytes"] == {"reducer": server, "combiner": server, "clients": two_clients}
 
 
 def assert_limits_whole(found: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from fedn_py.bench import kept
-from fedn_py.bench.bounds import client_memory, servers_memory
 from fedn_py.bench.faults import BenchFailed, ImpossibleBench
 from fedn_py.bench.kept import KeptPoints
 from fedn_py.bench.page import BEGIN, END, refresh
@@ -160,13 +159,6 @@ def test_the_targets_stand_beside_what_was_measured(tmp_path: Path, measured: Me
     assert "| work |  | updating, s | sum2, s | CPU s: reducer | CPU s: combiner | CPU s: clients |" in text
     assert "| 10 x 1 MB | masked | 0.100 | 0.500 | 1.00 | 1.00 | 1.00 |" in text
     assert len(TARGETS) == 5
-
-
-def test_what_is_beyond_its_bound_stands_out() -> None:
-    point = figures(RoundBench(clients=4, params=250_000, client_processes=4))
-    point["peak_rss_bytes"] = {"reducer": 3_000_000, "combiner": 72_000_000, "clients": 5_000_000}
-    assert servers_memory(point) == "2 MB, **71 MB**; 70 MB"
-    assert client_memory(point) == "**4 MB**; 3 MB"
 
 
 def test_a_page_without_a_place_for_figures_is_left_alone(tmp_path: Path) -> None:

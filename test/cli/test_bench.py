@@ -80,6 +80,10 @@ def test_people_see_phases_roles_and_limits_of_a_round(capsys: pytest.CaptureFix
             "growth_models": dict.fromkeys(roles, 1.5),
             "peak_anonymous_bytes": dict.fromkeys(roles, 2 << 20),
             "anonymous_growth_models": dict.fromkeys(roles, 0.75),
+            "idle_rss_bytes": dict.fromkeys(roles, 1 << 20),
+            "empty_rss_bytes": dict.fromkeys(roles[:2], 1 << 19),
+            "memory_bound_bytes": dict.fromkeys(roles, 4 << 20) | {"combiner": 1 << 20},
+            "within_bound": dict.fromkeys(roles, True) | {"combiner": False},
             "limits": {"grpc_up_mb_per_s": 1234.5, "fsync_ms": 0.125},
             "limits_before": {"grpc_up_mb_per_s": 1000.0, "fsync_ms": 0.125},
             "limits_after": {"grpc_up_mb_per_s": 1234.5, "fsync_ms": 0.25},
@@ -96,6 +100,9 @@ def test_people_see_phases_roles_and_limits_of_a_round(capsys: pytest.CaptureFix
     for row in (
         r"updating +0\.125",
         r"reducer +0\.500 +3\.0 MiB +1\.50 +2\.0 MiB +0\.75",
+        r"reducer +512\.0 KiB +1\.0 MiB +2\.0 MiB +4\.0 MiB *\n",
+        r"combiner +512\.0 KiB +1\.0 MiB +2\.0 MiB +1\.0 MiB +over its bound",
+        r"clients +1\.0 MiB +2\.0 MiB +4\.0 MiB *\n",
         r"grpc up +1,23[45] +1,000 +1,23[45] +MB/s",
         r"fsync +0\.125 +0\.125 +0\.250 +ms",
     ):
