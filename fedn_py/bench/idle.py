@@ -40,6 +40,11 @@ class IdleBench:
     client_processes: int = 4
     heartbeat_s: float = 10.0
 
+    @property
+    def crowds(self) -> int:
+        """Processes that clients run in: never more than there are clients."""
+        return min(self.client_processes, self.clients)
+
 
 def measure_idle(bench: IdleBench, folder: Path, tell: Tell) -> dict[str, Any]:
     """Attach the clients, give all of them a task, and return the figures.
@@ -81,7 +86,7 @@ def measure_idle(bench: IdleBench, folder: Path, tell: Tell) -> dict[str, Any]:
     last = max(report.last_task for report in told)
     return {
         "clients": bench.clients,
-        "client_processes": len(reports),
+        "client_processes": bench.crowds,
         "heartbeat_s": bench.heartbeat_s,
         "attached_s": round(attached_s, 1),
         "tasked_s": round(last - round_.started_at, 3),
@@ -99,9 +104,9 @@ def _reported(running: BenchNetwork, file: Path) -> IdleReport:
 
 def _start_clients(running: BenchNetwork, bench: IdleBench) -> list[Path]:
     token, _ = running.api.create_token("client", "idle-site")
-    processes, first, reports = min(bench.client_processes, bench.clients), 1, []
-    for place in range(processes):
-        count = bench.clients // processes + (place < bench.clients % processes)
+    first, reports = 1, []
+    for place in range(bench.crowds):
+        count = bench.clients // bench.crowds + (place < bench.clients % bench.crowds)
         report, plan = running.folder / f"report-{place}.json", running.folder / f"idle-{place}.json"
         write_plan(
             plan, IdlePlan(first, count, running.reducer_address, str(running.authority_file), token, str(report))

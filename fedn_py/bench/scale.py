@@ -1,13 +1,15 @@
 """How the time of a round grows: with the clients, with the model, with the combiners; plain and masked.
 
-Beside these curves: memory where each client has a process of its own, and the largest work that is claimed.
+Beside these curves: memory where each client has a process of its own, very many clients that are attached and idle,
+and the largest work that is claimed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fedn_py.bench.bounds import client_memory, servers_memory
+from fedn_py.bench.idle import IdleBench
 from fedn_py.bench.kept import KeptPoints, Point, Wanted, measure_all
 from fedn_py.bench.network import Tell
 from fedn_py.bench.page import markdown_table, measured_on, refresh
@@ -15,7 +17,7 @@ from fedn_py.bench.plan import WORDS, Masking, RoundBench
 from fedn_py.bench.plot import Curve, Panel, svg_of
 
 _CURVES = ("clients", "params", "combiners")
-USUAL = (*_CURVES, "memory")
+USUAL = (*_CURVES, "memory", "idle")
 """What is measured unless something else is asked for."""
 
 SERIES = (*USUAL, "large")
@@ -28,11 +30,17 @@ _SWEPT: dict[str, tuple[RoundBench, ...]] = {
         RoundBench(clients=clients, params=_MB, rounds=3 if clients > 100 else 5)
         for clients in (10, 30, 100, 300, 1_000)
     ),
-    "params": tuple(RoundBench(clients=10, params=size * _MB, rounds=3 if size > 10 else 5) for size in (1, 10, 100)),
+    "params": tuple(
+        RoundBench(clients=10, params=size * _MB, rounds=3 if size > 10 else 5) for size in (1, 10, 100, 500)
+    ),
     "combiners": tuple(RoundBench(clients=100, params=_MB, combiners=combiners) for combiners in (1, 2, 4)),
-    "memory": (RoundBench(clients=4, params=100 * _MB, rounds=3, client_processes=4),),
+    "memory": tuple(
+        RoundBench(clients=4, params=size * _MB, rounds=3 if size > 10 else 5, client_processes=4)
+        for size in (1, 100, 500)
+    ),
     "large": (RoundBench(clients=40, params=1_000 * _MB, rounds=1, lean=True),),
 }
+_IDLE = tuple(IdleBench(clients=clients) for clients in (1_000, 3_000, 10_000))
 _PLAIN_ONLY = frozenset({"large"})
 """Masked it would take more disk than most machines have."""
 
@@ -41,11 +49,17 @@ _TITLES: dict[str, tuple[str, str]] = {
     "params": ("model, 10 clients", "model, MB"),
     "combiners": ("combiners, 100 clients x 1 MB", "combiners"),
 }
-_WORK_TITLES = {"memory": "Each client in a process of its own", "large": "The largest work"}
+_WORK_TITLES = {
+    "memory": "Each client in a process of its own",
+    "idle": "Clients that are attached to one combiner and idle",
+    "large": "The largest work",
+}
 
 
 def points_of(series: str) -> list[Wanted]:
     """Return what is measured for one series; what two series share has one name."""
+    if series == "idle":
+        return [Wanted(f"{bench.clients} idle clients", bench, {}) for bench in _IDLE]
     maskings: tuple[Masking, ...] = ("none",) if series in _PLAIN_ONLY else _MASKINGS
     return [_wanted(replace(bench, masking=masking)) for bench in _SWEPT[series] for masking in maskings]
 
@@ -71,19 +85,29 @@ def show(kept: KeptPoints, out: Path) -> None:
     known = {series: kept.of(points_of(series)) for series in SERIES}
     if not any(known.values()):
         return
+    everything = [point for points in known.values() for point in points]
+    text = f"{_picture(known, out)}{measured_on(everything)}\n"
+    text += "".join(f"\n{_section(series, points)}" for series, points in known.items() if points)
+    refresh(out / "scaling.md", text)
+
+
+def _picture(known: Mapping[str, Sequence[Point]], out: Path) -> str:
+    """Draw the curves and return the words that show them; nothing where no curve has a point."""
+    panels = [_panel(series, known[series]) for series in _CURVES if known[series]]
+    if not panels:
+        return ""
     images = out / "images"
     images.mkdir(parents=True, exist_ok=True)
-    panels = [_panel(series, known[series]) for series in _CURVES if known[series]]
     (images / "scaling.svg").write_text(svg_of(panels), encoding="utf-8")
-    everything = [point for points in known.values() for point in points]
     text = "![Seconds a round over the number of clients, the size of the model and the number of combiners, plain and "
-    text += f"masked, beside what gRPC alone would take](images/scaling.svg)\n\n{measured_on(everything)}\n"
-    for series, points in known.items():
-        if points and series in _CURVES:
-            text += f"\nBy {_TITLES[series][0]}:\n\n{_table(series, points)}"
-        elif points:
-            text += f"\n{_WORK_TITLES[series]}:\n\n{_memory_table(points)}"
-    refresh(out / "scaling.md", text)
+    return text + "masked, beside what gRPC alone would take](images/scaling.svg)\n\n"
+
+
+def _section(series: str, points: Sequence[Point]) -> str:
+    if series in _CURVES:
+        return f"By {_TITLES[series][0]}:\n\n{_table(series, points)}"
+    table = _idle_table(points) if series == "idle" else _memory_table(points)
+    return f"{_WORK_TITLES[series]}:\n\n{table}"
 
 
 def _wanted(bench: RoundBench) -> Wanted:
@@ -155,6 +179,29 @@ def _memory_table(points: Sequence[Point]) -> str:
             f"{100 * one['ratio_to_limit']:.0f} %",
             servers_memory(one),
             client_memory(one),
+        )
+        for one in points
+    ]
+    return markdown_table(columns, rows)
+
+
+def _idle_table(points: Sequence[Point]) -> str:
+    columns = (
+        "clients",
+        "until all are attached, s",
+        "until the last has its task, s",
+        "until all have acknowledged, s",
+        "combiner, KiB a client",
+        "combiner at rest, % of a core",
+    )
+    rows = [
+        (
+            f"{one['clients']:,}",
+            f"{one['attached_s']:.1f}",
+            f"{one['tasked_s']:.3f}",
+            f"{one['acknowledged_s']:.3f}",
+            f"{one['combiner_bytes_a_client'] / 1024:.0f}",
+            f"{100 * one['combiner_cpu_idle']:.0f}",
         )
         for one in points
     ]

@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from fedn_py.cli.bench_tables import print_idle, print_limits, print_points, print_rounds, progressing, stopped_in_order
+from fedn_py.cli.bench_tables import (
+    print_idle,
+    print_limits,
+    print_points,
+    print_rounds,
+    print_scale,
+    progressing,
+    stopped_in_order,
+)
 from fedn_py.cli.options import JsonOption, group
 from fedn_py.cli.output import hint, print_data, print_facts, print_table
 
@@ -163,7 +171,7 @@ def scale(
         list[str] | None,
         typer.Option(
             metavar="SERIES",
-            help="clients, params, combiners, memory or large; again for more. Default: all but large.",
+            help="clients, params, combiners, memory, idle or large; again for more. Default: all but large.",
         ),
     ] = None,
     missing: Annotated[bool, typer.Option("--missing", help="Measure only what the folder has no figures of.")] = False,
@@ -172,8 +180,8 @@ def scale(
 ) -> None:
     """Measure how a round's time grows with clients, model and combiners; keep each point, draw all.
 
-    Beside these: memory with each client in a process of its own, and when asked for, 40 clients x 1 GB: a quarter of
-    an hour and 55 GB of disk.
+    Beside these: memory with each client in a process of its own, thousands of idle clients on one combiner, and when
+    asked for, 40 clients x 1 GB: a quarter of an hour and 55 GB of disk.
 
     Example: fedn-py bench scale --only clients
     """
@@ -182,7 +190,7 @@ def scale(
     chosen = _chosen(only, SERIES, USUAL)
     with stopped_in_order(), progressing() as tell:
         found = measure_scale(chosen, out, tell, missing=missing)
-    print_data(found, lambda: print_points(found), as_json=as_json)
+    print_data(found, lambda: print_scale(found), as_json=as_json)
 
 
 @benches.command("web")

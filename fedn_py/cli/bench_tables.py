@@ -128,6 +128,30 @@ def print_points(points: Iterable[Mapping[str, Any]]) -> None:
     )
 
 
+def print_scale(points: Iterable[Mapping[str, Any]]) -> None:
+    """Print benchmarks of rounds in one table, and those of idle clients in another."""
+    listed = list(points)
+    idle = [one for one in listed if "tasked_s" in one]
+    if len(idle) < len(listed) or not idle:
+        print_points(one for one in listed if "tasked_s" not in one)
+    if idle:
+        print_table(
+            ("work", "attached s", "tasked s", "acknowledged s", "combiner, each", "at rest, of a core"),
+            [
+                (
+                    one["name"],
+                    f"{one['attached_s']:.1f}",
+                    f"{one['tasked_s']:.3f}",
+                    f"{one['acknowledged_s']:.3f}",
+                    size(one["combiner_bytes_a_client"]),
+                    f"{100 * one['combiner_cpu_idle']:.0f} %",
+                )
+                for one in idle
+            ],
+            empty="nothing was measured",
+        )
+
+
 def _role(found: Mapping[str, Any], role: str) -> tuple[str, ...]:
     return (
         role,

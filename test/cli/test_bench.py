@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fedn_py.cli.bench_tables import print_rounds
+from fedn_py.cli.bench_tables import print_rounds, print_scale
 from fedn_py.cli.main import build
 
 PARTS = {"mask", "expand_add", "aggregate", "unmask", "decode"}
@@ -107,6 +107,19 @@ def test_people_see_phases_roles_and_limits_of_a_round(capsys: pytest.CaptureFix
         r"fsync +0\.125 +0\.125 +0\.250 +ms",
     ):
         assert re.search(row, printed), row
+
+
+def test_people_see_rounds_and_idle_clients_in_a_table_each(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = {"median_s": 0.25, "min_s": 0.2, "max_s": 0.3, "limit_s": 0.05, "ratio_to_limit": 0.2}
+    idle = {"attached_s": 5.0, "tasked_s": 0.25, "acknowledged_s": 0.5, "combiner_bytes_a_client": 98 << 10}
+    print_scale(
+        [{"name": "10 x 1 MB, plain", **seconds}, {"name": "1000 idle clients", **idle, "combiner_cpu_idle": 0.1}]
+    )
+    printed = capsys.readouterr().out
+    assert re.search(r"10 x 1 MB, plain +0\.250 +0\.200 +0\.300 +0\.050 +20 %", printed)
+    assert re.search(r"1000 idle clients +5\.0 +0\.250 +0\.500 +98\.0 KiB +10 %", printed)
+    print_scale([])
+    assert "nothing was measured" in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_something_is_not_taken(tmp_path: Path) -> None:
