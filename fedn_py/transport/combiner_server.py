@@ -20,9 +20,10 @@ from fedn_py.transport import codec, reading
 from fedn_py.transport.attendance import Attendance, first_message, present
 from fedn_py.transport.authentication import Caller, Role, current_caller
 from fedn_py.transport.chunks import UploadStart, WrongOffset
+from fedn_py.transport.held_upload import UploadDropped, UploadIncomplete, UploadTakenOver
 from fedn_py.transport.judgements import Judgements
 from fedn_py.transport.parts import part_reader
-from fedn_py.transport.spool import Spool, SpooledUpload, UploadDropped, UploadIncomplete, UploadTakenOver
+from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.status import refusals
 from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, PeerTooSlow, converse, open_for_answers
 from fedn_py.transport.transfer_server import STALL_S, TransferPlaces, add_handlers, owner_of, read_start, receive

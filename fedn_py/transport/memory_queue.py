@@ -1,4 +1,7 @@
-"""Who waits for memory, first come first served: not without end, and not for long without a word in the log."""
+"""Who waits for memory, first come first served: not without end, and not for long without a word in the log.
+
+Where one has waited in vain, who comes later does not wait at all until some memory was freed.
+"""
 
 import asyncio
 import contextlib
@@ -34,7 +37,7 @@ class MemoryQueue:
         fits: says whether so many bytes are free.
         is_vain: says whether to give up waiting for so many bytes, when for ``wait_s`` none were freed; it is told how
             many came in since.
-        received: bytes that came in so far.
+        received: bytes that came into memory so far.
         taken: what room is taken, in words.
         wait_s: 0 for no wait.
     """
@@ -51,7 +54,7 @@ class MemoryQueue:
         self._wait_s = wait_s
         self._waiting: deque[_Waiting] = deque()
         self._times_freed = 0
-        self._is_told = False
+        self._is_told = self._in_vain = False
 
     @contextlib.asynccontextmanager
     async def room_for(self, size: int, is_needless: Callable[[], bool]) -> AsyncIterator[bool]:
@@ -66,14 +69,15 @@ class MemoryQueue:
             self._go_on()
 
     def freed(self) -> None:
-        """Learn that memory may have been freed."""
+        """Learn that memory was freed."""
         self._times_freed += 1
+        self._in_vain = False
         self._go_on()
 
     async def _come(self, size: int, is_needless: Callable[[], bool]) -> bool:
         if not self._waiting and self._fits(size):
             return True
-        if not self._wait_s:
+        if not self._wait_s or (self._in_vain and self._is_vain(size, 0)):
             return False
         loop = asyncio.get_running_loop()
         waiting = _Waiting(size, loop.create_future(), is_needless, loop.time())
@@ -93,6 +97,7 @@ class MemoryQueue:
             freed, received = self._times_freed, self._received()
             await asyncio.wait({waiting.turn}, timeout=min(self._wait_s, _LONGEST_S - waited_s))
             if self._times_freed == freed and self._is_vain(waiting.size, self._received() - received):
+                self._in_vain = True
                 return
 
     def _tell(self, waited_s: float) -> None:

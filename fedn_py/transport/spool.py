@@ -9,15 +9,16 @@ one writer at a time, the newest; one that cannot go on is freed at once and the
 the process left behind is removed at start.
 """
 
-import asyncio
+import contextlib
 import errno
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from fedn_py.errors import OwnFault, PeerFault
+from fedn_py.errors import OwnFault
 from fedn_py.transport.chunks import CHUNK_BYTES, DigestMismatch, UploadMismatch, UploadStart, WrongOffset
 from fedn_py.transport.completion import in_thread
+from fedn_py.transport.held_upload import HeldUpload
 from fedn_py.transport.memory_queue import MemoryQueue
 from fedn_py.transport.parts import Chunk, Pieces
 from fedn_py.transport.spooled import DiskBytes, HeldBytes, MemoryBytes
@@ -35,28 +36,12 @@ _QUICK_BYTES_A_SECOND = 32 * 1024 * 1024
 """Where uploads come in as quickly as this, what waits for memory would not come in sooner on disk."""
 
 
-_FREED_QUICKLY_BYTES = 16 * 1024 * 1024
-"""Memory that is given back in a millisecond or two; with more of it the event loop would stand still."""
-
-
 class SpoolFull(OwnFault):
     """There is no room for this upload now; those that are under way go on."""
 
 
 class SpoolBroken(OwnFault):
     """The spool's folder cannot be written or read."""
-
-
-class UploadTakenOver(PeerFault):
-    """A newer stream of the same upload has taken over from this one."""
-
-
-class UploadDropped(PeerFault):
-    """An upload is no longer wanted; its bytes are gone."""
-
-
-class UploadIncomplete(PeerFault):
-    """A sender ended before all declared bytes were there; what came is kept for it to go on."""
 
 
 class Spool:
@@ -97,15 +82,15 @@ class Spool:
     ) -> None:
         self._folder = folder
         self.turns = Turns(min(QUICK, most_receiving), most=most_receiving)
-        self.received_bytes = 0
+        self.received_bytes = self._received_in_memory = 0
         self._alone_bytes = alone_bytes
         self._quick_bytes = int(memory_wait_s * _QUICK_BYTES_A_SECOND)
         self._memory_queue = MemoryQueue(
-            self._fits_in_memory, self._goes_to_disk, lambda: self.received_bytes, self._room_taken, memory_wait_s
+            self._fits_in_memory, self._goes_to_disk, lambda: self._received_in_memory, self._room_taken, memory_wait_s
         )
         self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
         self._most_uploads, self._idle_s, self._clock = most_uploads, idle_s, clock
-        self._uploads: dict[tuple[str, str], _Upload] = {}
+        self._uploads: dict[tuple[str, str], HeldUpload] = {}
 
     @property
     def uploads(self) -> int:
@@ -115,12 +100,12 @@ class Spool:
     @property
     def memory_held(self) -> int:
         """Bytes of memory set aside for the uploads held."""
-        return sum(upload.size for upload in self._uploads.values() if isinstance(upload.bytes, MemoryBytes))
+        return sum(upload.size for upload in self._uploads.values() if upload.in_memory)
 
     @property
     def disk_held(self) -> int:
         """Bytes of disk set aside for the uploads held."""
-        return sum(upload.size for upload in self._uploads.values() if isinstance(upload.bytes, DiskBytes))
+        return sum(upload.size for upload in self._uploads.values() if upload.on_disk)
 
     def held(self, owner: str, upload_id: str) -> int:
         """Return how many bytes of an upload are here, 0 for one that is not known."""
@@ -139,6 +124,7 @@ class Spool:
         if key not in self._uploads:
             if start.offset != 0:
                 raise WrongOffset(start.offset, 0)
+            await self._take_memory_back(start.size)
             async with self._memory_queue.room_for(start.size, lambda: key in self._uploads) as in_memory:
                 if key not in self._uploads:  # a newer stream of it may have been quicker
                     self._add(key, start, in_memory=in_memory)
@@ -159,14 +145,22 @@ class Spool:
         if upload is not None:
             await self.drop(upload)
 
-    async def drop(self, upload: "_Upload") -> None:
+    async def drop(self, upload: HeldUpload) -> None:
         """Free one upload's bytes and place."""
         if self._uploads.get(upload.key) is upload:
             del self._uploads[upload.key]
+        in_memory = upload.in_memory
         try:
             await upload.free()
         finally:
-            self._memory_queue.freed()
+            if in_memory:
+                self._memory_queue.freed()
+
+    def count(self, size: int, upload: HeldUpload) -> None:
+        """Count bytes that came in for an upload."""
+        self.received_bytes += size
+        if upload.in_memory:
+            self._received_in_memory += size
 
     async def drop_unfinished(self) -> None:
         """Free the uploads that are not whole: nobody wants them any more."""
@@ -184,10 +178,27 @@ class Spool:
         if in_memory:
             held: HeldBytes = MemoryBytes()
         elif self.disk_held + start.size <= self._disk_bytes:
-            held = DiskBytes(self._folder / f"{secrets.token_hex(16)}{_PART}")
+            held = DiskBytes(self._new_file())
         else:
             raise self._full(start.size)
-        self._uploads[key] = _Upload(key, start, held, self._clock)
+        self._uploads[key] = HeldUpload(key, start, held, self._clock)
+
+    def _new_file(self) -> Path:
+        return self._folder / f"{secrets.token_hex(16)}{_PART}"
+
+    async def _take_memory_back(self, size: int) -> None:
+        """Move what streams that were cut have left in memory to disk, until an upload of this size has a place.
+
+        Their senders may be back in a second or never; what comes in now should not have to wait for that.
+        """
+        for upload in [one for one in self._uploads.values() if one.is_left and one.in_memory]:
+            if self._fits_in_memory(size):
+                return
+            if self.disk_held + upload.size <= self._disk_bytes:
+                with contextlib.suppress(OSError):  # then it stays where it is
+                    await upload.move_to(self._new_file())
+            if not upload.in_memory:
+                self._memory_queue.freed()
 
     def _make_room(self, size: int) -> None:
         self._let_idle_go(size)
@@ -205,7 +216,8 @@ class Spool:
                 return
             del self._uploads[upload.key]
             upload.forget()
-            self._memory_queue.freed()
+            if upload.in_memory:
+                self._memory_queue.freed()
 
     def _has_room(self, size: int) -> bool:
         fits = self._fits_in_memory(size) or self.disk_held + size <= self._disk_bytes
@@ -276,7 +288,7 @@ async def open_spool(
 class Incoming:
     """One stream's hold on one upload: it appends until it ends, is cut, or a newer stream takes over."""
 
-    def __init__(self, spool: Spool, upload: "_Upload") -> None:
+    def __init__(self, spool: Spool, upload: HeldUpload) -> None:
         self._spool = spool
         self._upload = upload
 
@@ -296,7 +308,11 @@ class Incoming:
         except OSError as fault:
             await self._spool.drop(self._upload)
             raise _disk_fault(fault) from fault
-        self._spool.received_bytes += sum(map(len, chunks))
+        self._spool.count(sum(map(len, chunks)), self._upload)
+
+    def leave(self) -> None:
+        """End the hold; what is not whole stays for a newer stream to go on with, on disk if others need the memory."""
+        self._upload.leave(self)
 
     async def finish(self) -> "SpooledUpload":
         """Return the whole upload.
@@ -324,7 +340,7 @@ class SpooledUpload:
         sha256: of them.
     """
 
-    def __init__(self, spool: Spool, upload: "_Upload") -> None:
+    def __init__(self, spool: Spool, upload: HeldUpload) -> None:
         self._spool = spool
         self._upload = upload
         self.size = upload.size
@@ -369,87 +385,6 @@ class _Blocks(Iterator[Chunk]):
 
     def close(self) -> None:
         getattr(self._source, "close", lambda: None)()
-
-
-class _Upload:
-    """What is held of one upload; its lock lets one change happen at a time."""
-
-    def __init__(self, key: tuple[str, str], start: UploadStart, held: HeldBytes, clock: Callable[[], float]) -> None:
-        self.key, self.size, self.sha256 = key, start.size, start.sha256
-        self.bytes = held
-        self.received = 0
-        self.touched = clock()
-        self._clock = clock
-        self._lock = asyncio.Lock()
-        self._holder: Incoming | None = None
-        self._dropped = False
-        self.whole = False
-
-    def idle_since(self, instant: float) -> bool:
-        """Say whether bytes are missing and none came since an instant: a whole upload waits for us, not we for it."""
-        return self.touched < instant and not self.whole and not self._lock.locked()
-
-    async def hand_to(self, holder: Incoming, offset: int) -> None:
-        async with self._lock:
-            self._check_kept()
-            if offset != self.received:
-                raise WrongOffset(offset, self.received)
-            self._holder = holder
-            self.touched = self._clock()
-
-    async def append(self, holder: Incoming, chunks: Sequence[Chunk]) -> None:
-        async with self._lock:
-            self._check_holder(holder)
-            if self.received + sum(map(len, chunks)) > self.size:
-                raise UploadMismatch(
-                    f"upload {self.key[1]} brings more than its {self.size} bytes",
-                    remedy="Declare the size of all bytes that follow.",
-                )
-            self.touched = self._clock()
-            await in_thread(self._store, chunks)
-
-    async def finish(self, holder: Incoming) -> None:
-        async with self._lock:
-            self._check_holder(holder)
-            if self.received < self.size:
-                raise UploadIncomplete(
-                    f"upload {self.key[1]} ended at {self.received} of {self.size} bytes", remedy="Go on from there."
-                )
-            found = self.bytes.sha256()
-            if found != self.sha256:
-                raise DigestMismatch(self.sha256, found)
-            if isinstance(self.bytes, DiskBytes):
-                await in_thread(self.bytes.flush)
-            self.whole = True
-
-    async def free(self) -> None:
-        # Marked before the lock is waited for: a stream between two chunks learns at its next one.
-        self._dropped = True
-        async with self._lock:
-            if isinstance(self.bytes, MemoryBytes) and self.received <= _FREED_QUICKLY_BYTES:
-                self.bytes.remove()
-            else:
-                await in_thread(self.bytes.remove)
-
-    def forget(self) -> None:
-        """Free an idle upload, from a place that cannot wait: nobody writes it."""
-        self._dropped = True
-        asyncio.get_running_loop().run_in_executor(None, self.bytes.remove)
-
-    def _store(self, chunks: Sequence[Chunk]) -> None:
-        for chunk in chunks:
-            # Counted in the same breath as stored, so that the count is right even if the stream dies here.
-            self.bytes.append(chunk)
-            self.received += len(chunk)
-
-    def _check_holder(self, holder: Incoming) -> None:
-        self._check_kept()
-        if self._holder is not holder:
-            raise UploadTakenOver(f"upload {self.key[1]} goes on in a newer stream")
-
-    def _check_kept(self) -> None:
-        if self._dropped:
-            raise UploadDropped(f"upload {self.key[1]} is no longer wanted")
 
 
 def _prepare(folder: Path) -> None:

@@ -26,10 +26,11 @@ from fedn_py.transport.chunks import (
     WrongOffset,
 )
 from fedn_py.transport.codec_fields import raw_digest
+from fedn_py.transport.held_upload import UploadDropped
 from fedn_py.transport.overlap import store_as_they_come
 from fedn_py.transport.parts import Chunk, FramedChunk, part_reader, write_part
 from fedn_py.transport.shared_reads import SharedReads
-from fedn_py.transport.spool import Spool, SpooledUpload, UploadDropped
+from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.status import refusals
 from fedn_py.transport.storings import Storings
 from fedn_py.transport.streams import END, PeerTooSlow, open_for_answers
@@ -258,14 +259,17 @@ async def receive(
     # Room is taken with the turn and not before: what queues holds nothing, and cannot be taken for an idle upload.
     async with spool.turns.taken() as turn:
         incoming = await spool.begin(owner, start)
-        await context.send_initial_metadata(((GO_ON, "1"),))
 
         async def store(*chunks: Chunk) -> None:
             await incoming.append(*chunks)
             turn.moved(sum(map(len, chunks)))
 
-        await store_as_they_come(_chunks(context, stall_s), store)
-        return await incoming.finish()
+        try:
+            await context.send_initial_metadata(((GO_ON, "1"),))
+            await store_as_they_come(_chunks(context, stall_s), store)
+            return await incoming.finish()
+        finally:
+            incoming.leave()
 
 
 async def read_start(context: Context, stall_s: float, what: str) -> Any:

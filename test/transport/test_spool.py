@@ -15,15 +15,14 @@ from grpc_network import a_spool, digest_of
 from structlog.testing import capture_logs
 
 from fedn_py.transport.chunks import DigestMismatch, UploadMismatch, UploadStart, WrongOffset
+from fedn_py.transport.held_upload import UploadDropped, UploadIncomplete, UploadTakenOver
+from fedn_py.transport.memory_queue import MemoryQueue
 from fedn_py.transport.parts import framed, part_reader
 from fedn_py.transport.spool import (
     Spool,
     SpoolBroken,
     SpooledUpload,
     SpoolFull,
-    UploadDropped,
-    UploadIncomplete,
-    UploadTakenOver,
 )
 from fedn_py.transport.transfer_server import receive
 from fedn_py.wire.v1 import network_pb2
@@ -108,6 +107,121 @@ def test_what_waited_for_memory_in_vain_goes_to_disk(tmp_path: Path) -> None:
         assert (spool.memory_held, spool.disk_held) == (len(DATA), len(DATA))
 
     run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=0.01)
+
+
+def test_once_one_has_waited_in_vain_nobody_waits_until_memory_is_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+    wait = MemoryQueue._wait
+
+    async def counted(queue: MemoryQueue, waiting: Any) -> None:
+        waits.append(waiting.size)
+        await wait(queue, waiting)
+
+    monkeypatch.setattr(MemoryQueue, "_wait", counted)
+
+    async def story(spool: Spool) -> None:
+        in_memory = await received(spool, upload_id="01" * 8)
+        for number in range(2, 20):
+            # What goes to disk and leaves it frees no memory, and makes nobody wait again.
+            await (await received(spool, upload_id=f"{number:02}" * 8)).discard()
+        assert len(waits) == 1
+        await in_memory.discard()
+        await received(spool, upload_id="20" * 8)
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), 0)
+        await received(spool, upload_id="21" * 8)
+        assert len(waits) == 2
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), len(DATA))
+
+    run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=0.01)
+
+
+def test_what_goes_to_disk_and_leaves_it_keeps_nobody_waiting_for_memory(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        first = await received(spool, upload_id="01" * 8)
+        on_disk = [await received(spool, upload_id=f"{number:02}" * 8) for number in range(2, 40)]
+        await first.discard()
+        await received(spool, upload_id="40" * 8)
+        waiting = asyncio.ensure_future(received(spool, upload_id="41" * 8))
+        while not waiting.done():
+            await on_disk.pop().discard()  # five times and more while memory is waited for once
+            await asyncio.wait({waiting}, timeout=0.02)
+        assert (await waiting).file is not None
+
+    run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=0.1, most_uploads=64)
+
+
+def test_what_a_cut_stream_left_in_memory_goes_to_disk_when_another_needs_the_room(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        cut = await spool.begin("anna", start(upload_id="01" * 8))
+        await cut.append(DATA[:60_000])
+        cut.leave()
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), 0)  # as long as nobody needs it
+        other = await received(spool, upload_id="02" * 8)
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), len(DATA))
+        assert other.file is None
+        with pytest.raises(WrongOffset, match="60000"):
+            await spool.begin("anna", start(upload_id="01" * 8))
+        goes_on = await spool.begin("anna", start(upload_id="01" * 8, offset=60_000))
+        await goes_on.append(DATA[60_000:])
+        assert b"".join((await goes_on.finish()).blocks()) == DATA
+        await spool.close()
+        assert names(tmp_path) == []
+
+    run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=5.0)
+
+
+def test_what_a_stream_still_writes_stays_in_memory(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        older = await spool.begin("anna", start(upload_id="01" * 8))
+        newer = await spool.begin("anna", start(upload_id="01" * 8))
+        older.leave()  # it was cut off; the newer one goes on
+        await received(spool, upload_id="02" * 8)
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), len(DATA))
+        await newer.append(DATA)
+        assert (await newer.finish()).file is None
+
+    run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=0.01)
+
+
+def test_what_was_left_in_memory_stays_there_where_the_disk_takes_nothing(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        cut = await spool.begin("anna", start(upload_id="01" * 8))
+        await cut.append(DATA[:60_000])
+        cut.leave()
+        with files_end_at(10_000):
+            waiting = asyncio.ensure_future(received(spool, upload_id="02" * 8))
+            goes_on = await spool.begin("anna", start(upload_id="01" * 8, offset=60_000))
+            await goes_on.append(DATA[60_000:])
+            first = await goes_on.finish()
+            assert b"".join(first.blocks()) == DATA
+            await first.discard()
+            assert (await waiting).file is None
+        assert names(tmp_path) == []
+
+    run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=5.0)
+
+
+@pytest.mark.parametrize("cut_at", ["the word to go on", "the first chunk"])
+def test_a_stream_that_is_cut_lets_its_upload_go(tmp_path: Path, cut_at: str) -> None:
+    class Gone(Silent):
+        async def send_initial_metadata(self, _: object) -> None:
+            self.goes_on.set()
+            if cut_at == "the word to go on":
+                await asyncio.Event().wait()
+
+    async def story(spool: Spool) -> None:
+        context = Gone()
+        stream = asyncio.ensure_future(receive(spool, "anna", start(upload_id="01" * 8), context))
+        await context.goes_on.wait()
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), 0)
+        stream.cancel()
+        await asyncio.wait({stream})
+        assert (await received(spool, upload_id="02" * 8)).file is None
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), len(DATA))
+
+    run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=5.0)
 
 
 def test_what_finds_room_neither_in_memory_nor_on_disk_waits_for_either_to_be_free(tmp_path: Path) -> None:
@@ -418,7 +532,7 @@ def test_what_is_held_in_memory_is_the_message_that_came_and_no_copy_of_it(tmp_p
 def test_much_memory_is_given_back_in_a_worker_thread_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedn_py.transport.spool._FREED_QUICKLY_BYTES", len(DATA))
+    monkeypatch.setattr("fedn_py.transport.held_upload._FREED_QUICKLY_BYTES", len(DATA))
     freed: list[tuple[int, int]] = []
 
     class Piece(bytearray):
@@ -457,19 +571,23 @@ def test_bytes_that_come_one_by_one_take_no_more_memory_than_others(tmp_path: Pa
     run(tmp_path, story)
 
 
+class Silent:
+    """A stream whose start was read, and that brings nothing yet."""
+
+    def __init__(self) -> None:
+        self.goes_on = asyncio.Event()
+
+    async def send_initial_metadata(self, _: object) -> None:
+        self.goes_on.set()
+
+    async def read(self) -> Any:
+        return await asyncio.Event().wait()
+
+
 def test_who_waits_for_a_turn_holds_no_room(tmp_path: Path) -> None:
-    class Context:
-        """A stream whose start was read, and that brings nothing yet."""
-
-        async def send_initial_metadata(self, _: object) -> None:
-            pass
-
-        async def read(self) -> Any:
-            return await asyncio.Event().wait()
-
     async def story(spool: Spool) -> None:
         ids = [f"{number:02}" * 8 for number in range(3)]
-        tasks = [asyncio.ensure_future(receive(spool, "anna", start(upload_id=one), Context())) for one in ids]
+        tasks = [asyncio.ensure_future(receive(spool, "anna", start(upload_id=one), Silent())) for one in ids]
         await asyncio.sleep(0.01)
         assert spool.uploads == 1
         for task in tasks:
