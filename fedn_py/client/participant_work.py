@@ -193,9 +193,7 @@ class ParticipantWork:
                     return UpdateGone(generation)
                 await self.mailbox.deliver(work.TrainingEnded(under.work))
             case work.Checking(under) if under.ctx0 == terms.ctx0:
-                if not committee.done():
-                    _log.info("the update is ready; waiting for the cell's committee")
-                formed = await asyncio.shield(committee)
+                formed = await _formed(committee)
                 await self.mailbox.deliver(work.CommitteeChecked(formed, under))
             case work.Sealing(under, formed, tries) if under.ctx0 == terms.ctx0:
                 if plain is None:
@@ -282,6 +280,18 @@ class ParticipantWork:
         if self._drawn is not None:
             self._drawn.erase()
             self._drawn = None
+
+
+async def _formed(committee: "asyncio.Future[Committee]") -> Committee:
+    """Wait for a cell's committee, and tell how long an update that was ready had to."""
+    if committee.done():
+        return committee.result()
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    _log.info("the update is ready; waiting for the cell's committee")
+    formed = await asyncio.shield(committee)
+    _log.info("the cell's committee is there", waited_s=round(clock() - began, 3))
+    return formed
 
 
 class NoLongerWanted(PeerFault):
