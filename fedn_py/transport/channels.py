@@ -35,7 +35,7 @@ NOTICED_WITHIN_S = (_PING_EVERY_MS + _PING_TIMEOUT_MS) / 1000
 _CONNECT_TIMEOUT_MS = 10_000
 _MOST_HEADER_BYTES = 16 * 1024
 _MOST_STREAMS_PER_CONNECTION = 64
-_READ_BUFFER_BYTES = 128 * 1024
+_READ_BUFFER_BYTES = 64 * 1024
 """What a connection reads into stays with it; left alone it gets as large as its last bursts, a megabyte and more."""
 
 _IDENTITY_ONLY = 1
