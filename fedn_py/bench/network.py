@@ -21,6 +21,9 @@ from fedn_py.sandbox.reaching import reached
 Tell = Callable[[str], None]
 Found = TypeVar("Found")
 
+_OF_A_SANDBOX = frozenset({"heartbeat_s", "reconnect_grace_s"})
+"""Settings by which a sandbox notices soon what somebody has killed; here they are those of a deployment."""
+
 _UP_WITHIN_S = 600.0
 _LOOK_EVERY_S = 0.1
 _TELL_EVERY_S = 5.0
@@ -169,7 +172,9 @@ class BenchNetwork:
 
     def _start(self, role: str, name: str, /, **changes: Any) -> None:
         file = self._folder.settings(name)
-        settings = {**yaml.safe_load(file.read_text(encoding="utf-8")), **changes, "logging": {"level": "warning"}}
+        written = yaml.safe_load(file.read_text(encoding="utf-8"))
+        deployed = {name: value for name, value in written.items() if name not in _OF_A_SANDBOX}
+        settings = {**deployed, **changes, "logging": {"level": "warning"}}
         file.write_text(yaml.safe_dump(settings), encoding="utf-8")
         module = "fedn_py" if self._tls else "fedn_py.bench.plaintext"
         command = [sys.executable, "-m", module, "run", role, "-c", str(file)]
