@@ -82,12 +82,15 @@ class HeldUpload:
         if self._holder is holder:
             self._left = True
 
+    def begin_move(self) -> None:
+        """Take room on disk from now on, as ``move_to`` follows."""
+        self._moves = True
+
     async def move_to(self, path: Path) -> None:
         """Move what a stream has left here from memory into a file; raises OSError, and then nothing has changed.
 
         What another stream goes on with in the meantime stays where it is.
         """
-        self._moves = True  # from now on: nobody else may be promised the room on the disk
         try:
             async with self._lock:
                 if self.is_left and self.in_memory:

@@ -1,6 +1,6 @@
 """Who waits for memory, first come first served: not without end, and not for long without a word in the log.
 
-Where one has waited in vain, who comes later does not wait at all until some memory was freed.
+Where one has waited in vain, who comes soon after it does not wait at all, unless memory is freed.
 """
 
 import asyncio
@@ -54,7 +54,13 @@ class MemoryQueue:
         self._wait_s = wait_s
         self._waiting: deque[_Waiting] = deque()
         self._times_freed = 0
-        self._is_told = self._in_vain = False
+        self._is_told = False
+        self._vain_until = 0.0
+
+    @property
+    def next_size(self) -> int | None:
+        """The bytes that the first in the queue waits for; None where nobody waits."""
+        return self._waiting[0].size if self._waiting else None
 
     @contextlib.asynccontextmanager
     async def room_for(self, size: int, is_needless: Callable[[], bool]) -> AsyncIterator[bool]:
@@ -71,15 +77,15 @@ class MemoryQueue:
     def freed(self) -> None:
         """Learn that memory was freed."""
         self._times_freed += 1
-        self._in_vain = False
+        self._vain_until = 0.0
         self._go_on()
 
     async def _come(self, size: int, is_needless: Callable[[], bool]) -> bool:
         if not self._waiting and self._fits(size):
             return True
-        if not self._wait_s or (self._in_vain and self._is_vain(size, 0)):
-            return False
         loop = asyncio.get_running_loop()
+        if not self._wait_s or (loop.time() < self._vain_until and self._is_vain(size, 0)):
+            return False
         waiting = _Waiting(size, loop.create_future(), is_needless, loop.time())
         self._waiting.append(waiting)
         try:
@@ -96,8 +102,11 @@ class MemoryQueue:
             self._tell(waited_s)
             freed, received = self._times_freed, self._received()
             await asyncio.wait({waiting.turn}, timeout=min(self._wait_s, _LONGEST_S - waited_s))
-            if self._times_freed == freed and self._is_vain(waiting.size, self._received() - received):
-                self._in_vain = True
+            if waiting.turn.done() or self._times_freed != freed:
+                continue
+            if self._is_vain(waiting.size, self._received() - received):
+                if self._times_freed == freed:
+                    self._vain_until = clock() + self._wait_s
                 return
 
     def _tell(self, waited_s: float) -> None:

@@ -9,7 +9,6 @@ one writer at a time, the newest; one that cannot go on is freed at once and the
 the process left behind is removed at start.
 """
 
-import contextlib
 import errno
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,6 +18,7 @@ from fedn_py.errors import OwnFault
 from fedn_py.transport.chunks import CHUNK_BYTES, DigestMismatch, UploadMismatch, UploadStart, WrongOffset
 from fedn_py.transport.completion import in_thread
 from fedn_py.transport.held_upload import HeldUpload
+from fedn_py.transport.left_uploads import LeftUploads
 from fedn_py.transport.memory_queue import MemoryQueue
 from fedn_py.transport.parts import Chunk, Pieces
 from fedn_py.transport.spooled import DiskBytes, HeldBytes, MemoryBytes
@@ -91,6 +91,13 @@ class Spool:
         self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
         self._most_uploads, self._idle_s, self._clock = most_uploads, idle_s, clock
         self._uploads: dict[tuple[str, str], HeldUpload] = {}
+        self._left = LeftUploads(
+            self._uploads.values,
+            self._fits_beside,
+            lambda: self._disk_bytes - self.disk_held,
+            self._new_file,
+            self._memory_queue.freed,
+        )
 
     @property
     def uploads(self) -> int:
@@ -124,7 +131,8 @@ class Spool:
         if key not in self._uploads:
             if start.offset != 0:
                 raise WrongOffset(start.offset, 0)
-            await self._take_memory_back(start.size)
+            if not self._fits_in_memory(start.size):
+                self._left.make_room(start.size)
             async with self._memory_queue.room_for(start.size, lambda: key in self._uploads) as in_memory:
                 if key not in self._uploads:  # a newer stream of it may have been quicker
                     self._add(key, start, in_memory=in_memory)
@@ -162,6 +170,12 @@ class Spool:
         if upload.in_memory:
             self._received_in_memory += size
 
+    def leave(self, upload: HeldUpload, holder: object) -> None:
+        """Learn that a stream writes an upload no more; it makes room for those who wait."""
+        upload.leave(holder)
+        if self._memory_queue.next_size is not None:
+            self._left.make_room(self._memory_queue.next_size)
+
     async def drop_unfinished(self) -> None:
         """Free the uploads that are not whole: nobody wants them any more."""
         for upload in list(self._uploads.values()):
@@ -172,6 +186,7 @@ class Spool:
         """Free everything."""
         for upload in list(self._uploads.values()):
             await self.drop(upload)
+        await self._left.close()
 
     def _add(self, key: tuple[str, str], start: UploadStart, *, in_memory: bool) -> None:
         self._make_room(start.size)
@@ -185,20 +200,6 @@ class Spool:
 
     def _new_file(self) -> Path:
         return self._folder / f"{secrets.token_hex(16)}{_PART}"
-
-    async def _take_memory_back(self, size: int) -> None:
-        """Move what streams that were cut have left in memory to disk, until an upload of this size has a place.
-
-        Their senders may be back in a second or never; what comes in now should not have to wait for that.
-        """
-        for upload in [one for one in self._uploads.values() if one.is_left and one.in_memory]:
-            if self._fits_in_memory(size):
-                return
-            if self.disk_held + upload.size <= self._disk_bytes:
-                with contextlib.suppress(OSError):  # then it stays where it is
-                    await upload.move_to(self._new_file())
-            if not upload.in_memory:
-                self._memory_queue.freed()
 
     def _make_room(self, size: int) -> None:
         self._let_idle_go(size)
@@ -235,7 +236,9 @@ class Spool:
         return self.disk_held + size <= self._disk_bytes and came < self._quick_bytes
 
     def _fits_in_memory(self, size: int) -> bool:
-        held = self.memory_held
+        return self._fits_beside(self.memory_held, size)
+
+    def _fits_beside(self, held: int, size: int) -> bool:
         return held + size <= self._memory_bytes or (not held and size <= self._alone_bytes)
 
     def _full(self, size: int) -> SpoolFull:
@@ -312,7 +315,7 @@ class Incoming:
 
     def leave(self) -> None:
         """End the hold; what is not whole stays for a newer stream to go on with, on disk if others need the memory."""
-        self._upload.leave(self)
+        self._spool.leave(self._upload, self)
 
     async def finish(self) -> "SpooledUpload":
         """Return the whole upload.

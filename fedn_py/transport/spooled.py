@@ -48,17 +48,23 @@ class MemoryBytes:
 
     def __init__(self) -> None:
         self._pieces: list[Chunk | bytearray] = []
+        self._read_pieces = 0
         self._hash = hashlib.sha256()
 
     def append(self, chunk: Chunk) -> None:
         """Add bytes."""
-        self._hash.update(chunk)
         if len(chunk) >= _OF_ITS_OWN_BYTES:
             self._pieces.append(chunk)
-        elif self._pieces and isinstance(self._pieces[-1], bytearray) and len(self._pieces[-1]) < _JOINED_BYTES:
-            self._pieces[-1] += chunk
+        elif self._can_grow():
+            self._pieces[-1] += chunk  # type: ignore[operator]  # it is a bytearray
         else:
             self._pieces.append(bytearray(chunk))
+        self._hash.update(chunk)
+
+    def _can_grow(self) -> bool:
+        # A reader may still have a view of a piece that it was given, and then that cannot be resized.
+        last = self._pieces[-1] if len(self._pieces) > self._read_pieces else None
+        return isinstance(last, bytearray) and len(last) < _JOINED_BYTES
 
     def flush(self) -> None:
         """Do nothing: they are readable."""
@@ -69,6 +75,7 @@ class MemoryBytes:
 
     def read(self, most: int) -> Iterator[Chunk]:
         """Read everything back in pieces of at most ``most`` bytes."""
+        self._read_pieces = len(self._pieces)
         for piece in list(self._pieces):
             for start in range(0, len(piece), most):
                 yield memoryview(piece)[start : start + most]

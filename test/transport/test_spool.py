@@ -109,7 +109,7 @@ def test_what_waited_for_memory_in_vain_goes_to_disk(tmp_path: Path) -> None:
     run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=0.01)
 
 
-def test_once_one_has_waited_in_vain_nobody_waits_until_memory_is_freed(
+def test_once_one_has_waited_in_vain_those_who_come_soon_after_do_not_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[int] = []
@@ -134,7 +134,7 @@ def test_once_one_has_waited_in_vain_nobody_waits_until_memory_is_freed(
         assert len(waits) == 2
         assert (spool.memory_held, spool.disk_held) == (len(DATA), len(DATA))
 
-    run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=0.01)
+    run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=0.5)
 
 
 def test_what_goes_to_disk_and_leaves_it_keeps_nobody_waiting_for_memory(tmp_path: Path) -> None:
@@ -185,13 +185,15 @@ def test_what_a_stream_still_writes_stays_in_memory(tmp_path: Path) -> None:
     run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=0.01)
 
 
-def test_what_was_left_in_memory_stays_there_where_the_disk_takes_nothing(tmp_path: Path) -> None:
+def test_what_was_left_in_memory_stays_there_and_goes_on_where_the_disk_takes_nothing(tmp_path: Path) -> None:
     async def story(spool: Spool) -> None:
         cut = await spool.begin("anna", start(upload_id="01" * 8))
         await cut.append(DATA[:60_000])
         cut.leave()
         with files_end_at(10_000):
             waiting = asyncio.ensure_future(received(spool, upload_id="02" * 8))
+            await a_failed_move(spool)
+            assert (spool.memory_held, spool.disk_held, names(tmp_path)) == (len(DATA), 0, [])
             goes_on = await spool.begin("anna", start(upload_id="01" * 8, offset=60_000))
             await goes_on.append(DATA[60_000:])
             first = await goes_on.finish()
@@ -200,7 +202,53 @@ def test_what_was_left_in_memory_stays_there_where_the_disk_takes_nothing(tmp_pa
             assert (await waiting).file is None
         assert names(tmp_path) == []
 
+    async def a_failed_move(spool: Spool) -> None:
+        await asyncio.sleep(0)
+        assert len(spool._left._moves) == 1
+        await spool._left.close()
+
     run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=5.0)
+
+
+def test_a_stream_that_is_cut_while_others_wait_makes_room_for_them(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        cut = await spool.begin("anna", start(upload_id="01" * 8))
+        await cut.append(DATA[:60_000])
+        waiting = asyncio.ensure_future(received(spool, upload_id="02" * 8))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        cut.leave()
+        assert (await waiting).file is None
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), len(DATA))
+
+    run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=5.0)
+
+
+def test_what_was_left_in_memory_is_not_moved_for_what_does_not_fit_there_anyhow(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        cut = await spool.begin("anna", start(upload_id="01" * 8))
+        await cut.append(DATA[:60_000])
+        cut.leave()
+        await received(spool, DATA + DATA, upload_id="02" * 8)  # the disk has room for this one alone
+        assert (spool.memory_held, spool.disk_held) == (len(DATA), 2 * len(DATA))
+
+    run(tmp_path, story, memory_bytes=len(DATA), disk_bytes=2 * len(DATA), memory_wait_s=0.01)
+
+
+def test_who_gets_memory_when_one_before_it_gives_up_has_not_waited_in_vain(tmp_path: Path) -> None:
+    async def story(spool: Spool) -> None:
+        await received(spool, upload_id="01" * 8)
+        large = asyncio.ensure_future(received(spool, DATA, upload_id="02" * 8))
+        small = asyncio.ensure_future(received(spool, DATA[:10], upload_id="03" * 8))
+        await asyncio.sleep(0.01)
+        large.cancel()
+        assert (await small).file is None
+        waiting = asyncio.ensure_future(received(spool, DATA[:20], upload_id="04" * 8))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        waiting.cancel()
+
+    run(tmp_path, story, memory_bytes=len(DATA) + 10, memory_wait_s=5.0)
 
 
 @pytest.mark.parametrize("cut_at", ["the word to go on", "the first chunk"])
