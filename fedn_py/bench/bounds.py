@@ -13,7 +13,7 @@ _SERVER_BYTES = 64 * 1024**2
 
 
 def memory_bounds(point: Mapping[str, Any]) -> dict[str, int]:
-    """Return, by role, by how many bytes its largest process may grow."""
+    """Return, by role, by how many bytes a process may grow."""
     models = _MODELS * int(point["model_bytes"])
     clients_in_a_process = math.ceil(point["clients"] / point["client_processes"])
     return {
@@ -24,7 +24,7 @@ def memory_bounds(point: Mapping[str, Any]) -> dict[str, int]:
 
 
 def grown_bytes(point: Mapping[str, Any], role: str) -> int:
-    """Return by how many bytes the largest process of a role grew."""
+    """Return by how many bytes that process of a role grew which grew most."""
     return max(0, int(point["peak_rss_bytes"][role]) - int(point["idle_rss_bytes"][role]))
 
 

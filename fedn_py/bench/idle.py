@@ -16,7 +16,7 @@ from fedn_py.bench.faults import BenchFailed, ImpossibleBench
 from fedn_py.bench.idle_crowd import ACKNOWLEDGED, IdlePlan, IdleReport, read_report, write_plan
 from fedn_py.bench.network import BenchNetwork, Tell, running_network
 from fedn_py.bench.rounds import made_work
-from fedn_py.bench.usage import available_memory_bytes
+from fedn_py.bench.usage import Usage, available_memory_bytes
 from fedn_py.identity import SessionId
 from fedn_py.reducer.shown_rounds import RoundView
 from fedn_py.reducer.shown_sessions import SessionOptions
@@ -71,14 +71,14 @@ def measure_idle(bench: IdleBench, folder: Path, tell: Tell) -> dict[str, Any]:
     with running_network(folder, 1) as running:
         tell("starting the reducer and the combiner")
         running.start_servers(bench.clients, heartbeat_s=bench.heartbeat_s)
-        empty, began = running.usage()["combiner"], time.monotonic()
+        empty, began = _combiner(running), time.monotonic()
         reports = _start_clients(running, bench)
         running.await_clients(bench.clients, tell)
         attached_s = time.monotonic() - began
-        full = running.usage()["combiner"]
+        full = _combiner(running)
         tell("all are attached; looking at the combiner for one heartbeat")
         time.sleep(bench.heartbeat_s)
-        resting = running.usage()["combiner"].cpu_s - full.cpu_s
+        resting = _combiner(running).cpu_s - full.cpu_s
         tell("giving all of them a task")
         session = _given_a_task(running, bench, folder)
         told = [_reported(running, file) for file in reports]
@@ -96,6 +96,11 @@ def measure_idle(bench: IdleBench, folder: Path, tell: Tell) -> dict[str, Any]:
         "combiner_cpu_idle": round(resting / bench.heartbeat_s, 3),
         "reconnected": sum(report.lost for report in told),
     }
+
+
+def _combiner(running: BenchNetwork) -> Usage:
+    (usage,) = running.usage()["combiner"].values()
+    return usage
 
 
 def _reported(running: BenchNetwork, file: Path) -> IdleReport:

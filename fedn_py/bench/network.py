@@ -150,20 +150,12 @@ class BenchNetwork:
         for _, pid in self.processes():
             forget_peak(pid)
 
-    def usage(self) -> dict[str, Usage]:
-        """Return, by role, the CPU time of all its processes and the memory of the largest."""
-        used: dict[str, list[Usage]] = defaultdict(list)
+    def usage(self) -> dict[str, dict[int, Usage]]:
+        """Return what each process has used, by role and process id."""
+        used: dict[str, dict[int, Usage]] = defaultdict(dict)
         for role, pid in self.processes():
-            used[role].append(usage_of(pid))
-        return {
-            role: Usage(
-                sum(one.cpu_s for one in each),
-                max(one.peak_rss_bytes for one in each),
-                max(one.rss_bytes for one in each),
-                max(one.anonymous_bytes for one in each),
-            )
-            for role, each in used.items()
-        }
+            used[role][pid] = usage_of(pid)
+        return used
 
     def awaited(self, what: str, look: Callable[[], Found | None], every_s: float = _LOOK_EVERY_S) -> Found:
         """Look until there is something to see; raises BenchFailed when a process ends, or that takes too long."""

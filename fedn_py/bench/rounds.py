@@ -25,7 +25,7 @@ from fedn_py.bench.faults import BenchFailed
 from fedn_py.bench.limits import Limits, better_of, measure_limits, transport_limit_s
 from fedn_py.bench.network import BenchNetwork, Tell, running_network
 from fedn_py.bench.plan import LEAN_RECEIVING, WARM_UP_ROUNDS, RoundBench, check
-from fedn_py.bench.usage import MemoryWatch, Usage, loopback_bytes
+from fedn_py.bench.usage import MemoryWatch, Usage, cpu_s, loopback_bytes, most_grown
 from fedn_py.execution.packing import create_package
 from fedn_py.identity import Digest
 from fedn_py.protocol.masked.options import MaskedOptions
@@ -58,7 +58,7 @@ def measure_rounds(
         What was asked for, and:
         ``median_s, min_s, max_s`` of the rounds; ``phases_s``, phase to median seconds; ``cpu_s``, role to CPU
         seconds a round, of all its processes together; ``wire_bytes``, what crossed loopback in a round;
-        ``peak_rss_bytes``, role to the kernel's peak of its largest process in the session, mapped files included, and
+        ``peak_rss_bytes``, role to the kernel's peak of that of its processes which grew most, with mapped files, and
         ``idle_rss_bytes``, what that held before, with all clients attached; ``empty_rss_bytes``, what a reducer and
         a combiner held when no client had come yet; ``peak_anonymous_bytes`` and ``idle_anonymous_bytes``, peak and
         idle without files; ``growth_models``, how far the first peak rose above idle, in sizes of the model, and
@@ -96,7 +96,7 @@ def measure_rounds(
         "lean": bench.lean,
         "rounds": bench.rounds,
         **figures,
-        "empty_rss_bytes": {role: usage.rss_bytes for role, usage in empty.items()},
+        "empty_rss_bytes": {role: max(one.rss_bytes for one in each.values()) for role, each in empty.items()},
     }
     return {
         **found,
@@ -148,26 +148,32 @@ def _timed(running: BenchNetwork, bench: RoundBench, folder: Path, tell: Tell) -
         rounds = running.api.rounds(ended.id)
     return {
         **_times(rounds),
-        "cpu_s": {role: round((used[role].cpu_s - idle[role].cpu_s) / bench.rounds_run, 4) for role in used},
+        "cpu_s": {role: round((cpu_s(used[role]) - cpu_s(idle[role])) / bench.rounds_run, 4) for role in used},
         "wire_bytes": wire_bytes // bench.rounds_run,
         **_memory(idle, used, watch.peaks, bench.model_bytes),
     }
 
 
 def _memory(
-    idle: Mapping[str, Usage], used: Mapping[str, Usage], anonymous: Mapping[str, int], model_bytes: int
+    idle: Mapping[str, Mapping[int, Usage]],
+    used: Mapping[str, Mapping[int, Usage]],
+    anonymous: Mapping[int, int],
+    model_bytes: int,
 ) -> dict[str, Any]:
     def growth(before: int, peak: int) -> float:
         return round(max(0, peak - before) / model_bytes, 2)
 
-    return {
-        "peak_rss_bytes": {role: usage.peak_rss_bytes for role, usage in used.items()},
-        "idle_rss_bytes": {role: usage.rss_bytes for role, usage in idle.items()},
-        "peak_anonymous_bytes": dict(anonymous),
-        "idle_anonymous_bytes": {role: usage.anonymous_bytes for role, usage in idle.items()},
-        "growth_models": {role: growth(idle[role].rss_bytes, used[role].peak_rss_bytes) for role in used},
-        "anonymous_growth_models": {role: growth(idle[role].anonymous_bytes, anonymous[role]) for role in used},
-    }
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for role, processes in used.items():
+        pid = most_grown(idle[role], processes)
+        before, peak = idle[role][pid], processes[pid].peak_rss_bytes
+        found["peak_rss_bytes"][role] = peak
+        found["idle_rss_bytes"][role] = before.rss_bytes
+        found["peak_anonymous_bytes"][role] = anonymous[pid]
+        found["idle_anonymous_bytes"][role] = before.anonymous_bytes
+        found["growth_models"][role] = growth(before.rss_bytes, peak)
+        found["anonymous_growth_models"][role] = growth(before.anonymous_bytes, anonymous[pid])
+    return found
 
 
 def made_work(scratch: Path, params: int) -> tuple[Path, Path]:

@@ -47,6 +47,16 @@ def usage_of(pid: int) -> Usage:
     return Usage(cpu_s, memory["VmHWM"], memory["VmRSS"], memory["RssAnon"])
 
 
+def cpu_s(processes: Mapping[int, Usage]) -> float:
+    """Return the CPU time of all of them."""
+    return sum(usage.cpu_s for usage in processes.values())
+
+
+def most_grown(before: Mapping[int, Usage], after: Mapping[int, Usage]) -> int:
+    """Return the id of the process whose peak is furthest above what it held before."""
+    return max(after, key=lambda pid: after[pid].peak_rss_bytes - before[pid].rss_bytes)
+
+
 def forget_peak(pid: int) -> None:
     """Have the kernel count a process's peak memory from now on; only its owner may, and of some only root."""
     with suppress(OSError):
@@ -79,13 +89,13 @@ class MemoryWatch:
 
     def __init__(self, processes: Callable[[], Iterable[tuple[str, int]]]) -> None:
         self._processes = processes
-        self._peaks: dict[str, int] = {}
+        self._peaks: dict[int, int] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory watch", daemon=True)
 
     @property
-    def peaks(self) -> Mapping[str, int]:
-        """Role to the most bytes that one of its processes was seen to hold."""
+    def peaks(self) -> Mapping[int, int]:
+        """Process id to the most bytes that it was seen to hold."""
         return dict(self._peaks)
 
     def __enter__(self) -> Self:
@@ -100,10 +110,10 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         while True:
-            for role, pid in self._processes():
+            for _, pid in self._processes():
                 with suppress(OSError):
                     held = _status_kib(pid, ("RssAnon",))["RssAnon"] * _KIB
-                    self._peaks[role] = max(self._peaks.get(role, 0), held)
+                    self._peaks[pid] = max(self._peaks.get(pid, 0), held)
             if self._over.wait(_LOOK_EVERY_S):
                 return
 

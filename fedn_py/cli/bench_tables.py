@@ -67,7 +67,7 @@ def print_rounds(found: Mapping[str, Any]) -> None:
         [_role(found, role) for role in _ROLES if role in found["cpu_s"]],
         empty="nothing ran",
     )
-    note("peak: of the role's largest process; above idle: in sizes of the model, of all clients in that process")
+    note("peak: of that process of the role which grew most; above idle: in sizes of the model, of all clients in it")
     print_table(
         ("role", "empty", "idle", "above idle", "bound", ""),
         [_bounded(found, role) for role in _ROLES if role in found["cpu_s"]],
