@@ -37,6 +37,9 @@ _MOST_HEADER_BYTES = 16 * 1024
 _MOST_STREAMS_PER_CONNECTION = 64
 _READ_BUFFER_BYTES = 64 * 1024
 """What a connection reads into stays with it; left alone it gets as large as its last bursts, a megabyte and more."""
+_WINDOW_BYTES = 4 * 1024 * 1024
+"""What a peer may send of a stream before it is read: 40 MB/s at 100 ms. Left alone gRPC takes what the line could
+hold, which on a busy machine is tens of MB for each stream."""
 
 _IDENTITY_ONLY = 1
 """Bit set of compression algorithms: none, so that no small message unpacks into a large one."""
@@ -52,6 +55,8 @@ SHARED_OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.experimental.tcp_max_read_buffer_size", _READ_BUFFER_BYTES),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
 )
 
 Stub = TypeVar("Stub")

@@ -35,11 +35,11 @@ class MemoryQueue:
 
     Args:
         fits: says whether so many bytes are free.
-        is_vain: says whether to give up waiting for so many bytes, when for ``wait_s`` none were freed; it is told how
-            many came in since.
+        is_vain: says whether to give up waiting for so many bytes, when none were freed in the time for that; it is
+            told how many came in since.
         received: bytes that came into memory so far.
         taken: what room is taken, in words.
-        wait_s: 0 for no wait.
+        wait_s: the time for that, for so many bytes; 0 for no wait.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class MemoryQueue:
         is_vain: Callable[[int, int], bool],
         received: Callable[[], int],
         taken: Callable[[], str],
-        wait_s: float,
+        wait_s: Callable[[int], float],
     ) -> None:
         self._fits, self._is_vain, self._received, self._taken = fits, is_vain, received, taken
         self._wait_s = wait_s
@@ -84,7 +84,7 @@ class MemoryQueue:
         if not self._waiting and self._fits(size):
             return True
         loop = asyncio.get_running_loop()
-        if not self._wait_s or (loop.time() < self._vain_until and self._is_vain(size, 0)):
+        if not self._wait_s(size) or (loop.time() < self._vain_until and self._is_vain(size, 0)):
             return False
         waiting = _Waiting(size, loop.create_future(), is_needless, loop.time())
         self._waiting.append(waiting)
@@ -97,16 +97,16 @@ class MemoryQueue:
 
     async def _wait(self, waiting: _Waiting) -> None:
         """Wait for a turn, or until it is of no use to wait on."""
-        clock = asyncio.get_running_loop().time
+        clock, wait_s = asyncio.get_running_loop().time, self._wait_s(waiting.size)
         while not waiting.turn.done() and (waited_s := clock() - waiting.since) < _LONGEST_S:
             self._tell(waited_s)
             freed, received = self._times_freed, self._received()
-            await asyncio.wait({waiting.turn}, timeout=min(self._wait_s, _LONGEST_S - waited_s))
+            await asyncio.wait({waiting.turn}, timeout=min(wait_s, _LONGEST_S - waited_s))
             if waiting.turn.done() or self._times_freed != freed:
                 continue
             if self._is_vain(waiting.size, self._received() - received):
                 if self._times_freed == freed:
-                    self._vain_until = clock() + self._wait_s
+                    self._vain_until = clock() + wait_s
                 return
 
     def _tell(self, waited_s: float) -> None:

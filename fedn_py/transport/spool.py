@@ -36,6 +36,10 @@ _QUICK_BYTES_A_SECOND = 32 * 1024 * 1024
 """Where uploads come in as quickly as this, what waits for memory would not come in sooner on disk."""
 
 
+_ADDED_BYTES_A_SECOND = 32 * 1024 * 1024
+"""An upload that is not quicker than this, from its first byte until it is added, is not waited for."""
+
+
 class SpoolFull(OwnFault):
     """There is no room for this upload now; those that are under way go on."""
 
@@ -56,9 +60,9 @@ class Spool:
         most_receiving: how many are received at once; a further one waits before its first byte, since each costs
             some MiB of buffers on its way. Quick ones wait for each other sooner.
         alone_bytes: an upload of at most so many bytes is held in memory, whatever the budget, when no other is.
-        memory_wait_s: memory that is taken is waited for while some of it is given back at least this often, while
-            what is in it comes in quickly, and while the disk has no room either, for two minutes at most. 0 for no
-            wait.
+        memory_wait_s: memory that is taken is waited for while some of it is given back at least this often (of large
+            uploads less often: such a one takes longer itself), while what is in it comes in quickly, and while the
+            disk has no room either, for two minutes at most. 0 for no wait.
         idle_s: an upload without a writer for so long gives way when room is needed.
         clock: seconds, monotonic.
 
@@ -84,9 +88,9 @@ class Spool:
         self.turns = Turns(min(QUICK, most_receiving), most=most_receiving)
         self.received_bytes = self._received_in_memory = 0
         self._alone_bytes = alone_bytes
-        self._quick_bytes = int(memory_wait_s * _QUICK_BYTES_A_SECOND)
+        self._memory_wait_s = memory_wait_s
         self._memory_queue = MemoryQueue(
-            self._fits_in_memory, self._goes_to_disk, lambda: self._received_in_memory, self._room_taken, memory_wait_s
+            self._fits_in_memory, self._goes_to_disk, lambda: self._received_in_memory, self._room_taken, self._wait_s
         )
         self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
         self._most_uploads, self._idle_s, self._clock = most_uploads, idle_s, clock
@@ -233,7 +237,11 @@ class Spool:
         self._let_idle_go(size)
         if self._memory_bytes < size > self._alone_bytes and size > self._disk_bytes:
             return True
-        return self.disk_held + size <= self._disk_bytes and came < self._quick_bytes
+        return self.disk_held + size <= self._disk_bytes and came < self._wait_s(size) * _QUICK_BYTES_A_SECOND
+
+    def _wait_s(self, size: int) -> float:
+        """Return how long memory is waited for without any being freed; 0 for no wait."""
+        return self._memory_wait_s + size / _ADDED_BYTES_A_SECOND if self._memory_wait_s else 0.0
 
     def _fits_in_memory(self, size: int) -> bool:
         return self._fits_beside(self.memory_held, size)

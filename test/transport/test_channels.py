@@ -214,8 +214,10 @@ def test_the_committed_wire_files_are_what_the_proto_files_give() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_what_a_connection_reads_into_is_bounded_and_every_option_is_one_that_grpc_knows() -> None:
+def test_what_a_connection_holds_is_bounded_and_every_option_is_one_that_grpc_knows() -> None:
     """An option that gRPC does not know is passed over without a word."""
     library = Path(cygrpc.__file__).read_bytes()
     assert [name for name, _ in SHARED_OPTIONS if name.encode() not in library] == []
     assert dict(SHARED_OPTIONS)["grpc.experimental.tcp_max_read_buffer_size"] == 64 * 1024
+    assert dict(SHARED_OPTIONS)["grpc.http2.bdp_probe"] == 0
+    assert dict(SHARED_OPTIONS)["grpc.http2.lookahead_bytes"] == 4 * 1024 * 1024

@@ -332,6 +332,22 @@ def test_while_others_come_in_quickly_what_waits_for_memory_is_not_sent_to_disk(
     run(tmp_path, story, memory_bytes=len(DATA), memory_wait_s=0.5)
 
 
+def test_a_large_upload_has_more_time_to_be_added_before_others_go_to_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedn_py.transport.spool._ADDED_BYTES_A_SECOND", len(DATA))
+
+    async def story(spool: Spool) -> None:
+        large = await received(spool, upload_id="01" * 8)
+        waiting = asyncio.ensure_future(received(spool, upload_id="02" * 8))
+        await asyncio.wait({waiting}, timeout=0.3)  # many times what a small one waits
+        assert not waiting.done()
+        await large.discard()
+        assert (await waiting).file is None
+
+    run(tmp_path, story, memory_bytes=10, alone_bytes=len(DATA), memory_wait_s=0.01)
+
+
 def test_who_gives_up_waiting_for_memory_is_in_nobody_s_way(tmp_path: Path) -> None:
     async def story(spool: Spool) -> None:
         first = await received(spool, upload_id="01" * 8)
