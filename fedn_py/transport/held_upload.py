@@ -46,7 +46,7 @@ class HeldUpload:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._holder: object | None = None
-        self._left, self._moves, self._dropped = True, False, False
+        self._moves = self._dropped = False
         self.whole = False
 
     @property
@@ -62,7 +62,7 @@ class HeldUpload:
     @property
     def is_left(self) -> bool:
         """Whether its stream has ended before it was whole, and no newer one goes on with it."""
-        return self._left and not self.whole and not self._dropped
+        return self._holder is None and not self.whole and not self._dropped
 
     def idle_since(self, instant: float) -> bool:
         """Say whether bytes are missing and none came since an instant: a whole upload waits for us, not we for it."""
@@ -74,13 +74,13 @@ class HeldUpload:
             self._check_kept()
             if offset != self.received:
                 raise WrongOffset(offset, self.received)
-            self._holder, self._left = holder, False
+            self._holder = holder
             self.touched = self._clock()
 
     def leave(self, holder: object) -> None:
         """Learn that a stream writes it no more."""
         if self._holder is holder:
-            self._left = True
+            self._holder = None
 
     def begin_move(self) -> None:
         """Take room on disk from now on, as ``move_to`` follows."""
