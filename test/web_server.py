@@ -23,6 +23,9 @@ from fedn_py.transport.certificates import issue_server_certificate, make_author
 from fedn_py.web import create_app, serve_web
 from fedn_py.web.surroundings import Surroundings
 
+_ending: list[threading.Thread] = []
+"""Of servers that have been told to stop."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -71,15 +74,18 @@ class Served:
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateSettings:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CertificateSettings]:
     folder = tmp_path_factory.mktemp("certificates")
     authority = make_authority("test")
     issued = issue_server_certificate(authority, "reducer", ["localhost", "127.0.0.1"])
     write_pair(issued.certificate_pem, issued.key_pem, folder / "reducer.pem", folder / "reducer.key")
     (folder / "authority.pem").write_bytes(authority.certificate_pem)
-    return CertificateSettings.model_validate(
+    yield CertificateSettings.model_validate(
         {"certificate_file": folder / "reducer.pem", "key_file": folder / "reducer.key"}
     )
+    for thread in _ending:
+        thread.join(20)
+    assert not [thread for thread in _ending if thread.is_alive()]
 
 
 _schema_of = cache(utils.get_model_schema)
@@ -100,7 +106,10 @@ def schemas_made_once() -> Iterator[None]:
 
 @contextmanager
 def serving(make: Callable[[asyncio.AbstractEventLoop], OpenAPI], certificate: CertificateSettings) -> Iterator[int]:
-    """Serve an application in an event loop of a thread of its own; gives its port."""
+    """Serve an application in an event loop of a thread of its own; gives its port.
+
+    It ends behind the next tests, by the end of them all: to wait for each would be a third of their time.
+    """
     box: list[tuple[int, asyncio.Event, asyncio.AbstractEventLoop]] = []
     up = threading.Event()
 
@@ -123,7 +132,7 @@ def serving(make: Callable[[asyncio.AbstractEventLoop], OpenAPI], certificate: C
         yield port
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
+        _ending.append(thread)
 
 
 @contextmanager

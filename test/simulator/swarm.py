@@ -152,6 +152,11 @@ def be_quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 
+def seeds_from(begin: int, seeds: int) -> list[int]:
+    """Return so many seeds, from one of them on and round to it again."""
+    return [*range(begin, seeds), *range(begin)]
+
+
 def first_broken(seeds: Iterable[int], world: Callable[[int], Any]) -> tuple[int, InvariantBroken] | None:
     """Return the first seed in which a rule breaks, and the rule."""
     for seed in seeds:

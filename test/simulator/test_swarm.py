@@ -25,6 +25,7 @@ from simulator.swarm import (
     replay_command,
     run_swarm,
     run_swarms,
+    seeds_from,
     traced,
 )
 
@@ -71,11 +72,11 @@ def commands_of(swarm: Swarm, kind: Kind) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_caught_by_the_rule_that_it_breaks(bug: str) -> None:
-    found = first_broken(range(PLANTED[bug].seeds), PLANTED[bug].world)
+    found = first_broken(seeds_from(PLANTED[bug].begin, PLANTED[bug].seeds), PLANTED[bug].world)
 
     assert found is not None, f"{PLANTED[bug].seeds} seeds did not find that {bug}"
     seed, broken = found
-    sys.stdout.write(f"{bug}: found by {broken.rule!r} after {seed + 1} seeds\n")
+    sys.stdout.write(f"{bug}: found by {broken.rule!r} in seed {seed}\n")
     assert broken.rule in PLANTED[bug].caught_by
 
 
@@ -87,11 +88,11 @@ def test_the_canary_dies_at_once() -> None:
 
 @pytest.mark.parametrize("bug", PLANTED_IN_MASKED)
 def test_a_bug_planted_in_masked_rounds_is_caught_by_the_rule_that_it_breaks(bug: str) -> None:
-    found = first_broken(SEEDS, PLANTED_IN_MASKED[bug].world)
+    found = first_broken(seeds_from(PLANTED_IN_MASKED[bug].begin, len(SEEDS)), PLANTED_IN_MASKED[bug].world)
 
-    assert found is not None, f"200 seeds did not find that {bug}"
+    assert found is not None, f"{len(SEEDS)} seeds did not find that {bug}"
     seed, broken = found
-    sys.stdout.write(f"{bug}: found by {broken.rule!r} after {seed + 1} seeds\n")
+    sys.stdout.write(f"{bug}: found by {broken.rule!r} in seed {seed}\n")
     assert broken.rule in PLANTED_IN_MASKED[bug].caught_by
 
 
@@ -163,13 +164,13 @@ def test_a_seed_gives_the_same_trace_again(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_trace_does_not_depend_on_the_process(kind: str) -> None:
-    digests = {_digests(kind, hash_seed) for hash_seed in ("0", "1", "2")}
+    digests = {_digests(kind, hash_seed) for hash_seed in ("0", "1")}
 
     assert len(digests) == 1
-    assert digests.pop().splitlines()[3] == f"3 {traced(3, KINDS[kind]).digest}"
+    assert digests.pop().splitlines()[3] == f"3 {traced(3, KINDS[kind]).digest}"  # in this process's order, a third one
 
 
 def _digests(kind: str, hash_seed: str) -> str:
-    command = [sys.executable, "-m", "simulator.swarm", "--only", kind, "--digest", "--seeds", "5"]
+    command = [sys.executable, "-m", "simulator.swarm", "--only", kind, "--digest", "--seeds", "4"]
     environment = {**os.environ, "PYTHONPATH": str(TEST), "PYTHONHASHSEED": hash_seed}
     return subprocess.run(command, env=environment, cwd=TEST.parent, check=True, capture_output=True, text=True).stdout

@@ -57,11 +57,13 @@ class PlantedBug:
     Attributes:
         caught_by: the names of the invariants that may find it.
         harder: makes the network one in which the rule is needed.
+        begin: the seed that is tried first, where few seeds find it; those before it come last.
     """
 
     machines: MaskedMachines
     caught_by: frozenset[str]
     harder: Harder = lambda sizes, faults: (sizes, faults)
+    begin: int = 0
 
     def world(self, seed: int, trace: Trace | None = None) -> MaskedWorld:
         """Return the run that a seed stands for, with the bug."""
@@ -256,13 +258,15 @@ def _forget_what_was_changed(started: SessionStarted | None) -> SessionStarted |
     return replace(started, progress=replace(started.progress, changed=None), found=found)
 
 
-def _bug(*caught_by: str, harder: Harder = lambda sizes, faults: (sizes, faults), **machines: Any) -> PlantedBug:
-    return PlantedBug(MaskedMachines(**machines), frozenset(caught_by), harder)
+def _bug(
+    *caught_by: str, harder: Harder = lambda sizes, faults: (sizes, faults), begin: int = 0, **machines: Any
+) -> PlantedBug:
+    return PlantedBug(MaskedMachines(**machines), frozenset(caught_by), harder, begin)
 
 
 PLANTED = {
     "a member forgets its promises at a restart": _bug(
-        ghosts.P3_MEMBER, ghosts.P3, remember=_without_promises, harder=_one_work_again_and_again
+        ghosts.P3_MEMBER, ghosts.P3, remember=_without_promises, harder=_one_work_again_and_again, begin=13
     ),
     "a client forgets at a restart what it sent": _bug(
         ghosts.P3_CLIENT, ghosts.P3, remember=Disk.without_sent, harder=_often_cut_off
@@ -307,6 +311,6 @@ PLANTED = {
         ghosts.P3_RETRY, reducer=_draw_stranded_clients, harder=_often_cut_off
     ),
     "cells are opened before that is written down": _bug(
-        ghosts.SAVED, reducer=_open_before_saving, harder=_slow_stores
+        ghosts.SAVED, reducer=_open_before_saving, harder=_slow_stores, begin=108
     ),
 }
