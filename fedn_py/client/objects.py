@@ -1,8 +1,8 @@
 """Objects from the combiner in a bounded folder of this client: each is what its name says, or is fetched anew."""
 
 import hashlib
+import itertools
 import os
-import time
 from pathlib import Path
 
 from fedn_py.client.ports import Fetch
@@ -23,6 +23,8 @@ class ObjectFolder:
         self._folder = folder
         self._suffix = suffix
         self._most_kept = most_kept
+        self._used: dict[str, int] = {}
+        self._uses = itertools.count(1)
         folder.mkdir(parents=True, exist_ok=True)
 
     async def have(self, digest: Digest, fetch: Fetch) -> Path:
@@ -32,21 +34,32 @@ class ObjectFolder:
             FednError: of the download.
         """
         file = self._folder / f"{digest}{self._suffix}"
-        # Looked at whole each time: a package may have written into it, or a disk may have failed, since the last use.
-        if not await in_thread(hashes_to, file, digest):
-            await in_thread(file.unlink, missing_ok=True)
+        self._used[file.name] = next(self._uses)
+        # In one call, to change to a thread but once; and before the download, which finds room then.
+        if not await in_thread(self._look, file, digest):
             await fetch(digest, file)
-        await in_thread(self._tidy, file)
         return file
 
-    def _tidy(self, newest: Path) -> None:
-        now = time.time_ns()  # a file system's own clock is too coarse to tell which was used last
-        os.utime(newest, ns=(now, now))
-        others = [file for file in self._folder.glob(f"*{self._suffix}") if file != newest]
-        others.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
-        # Beside the oldest go the beginnings of downloads that were given up: none is under way now.
-        for file in [*others[self._most_kept - 1 :], *self._folder.glob(".*.part")]:
+    def _look(self, file: Path, digest: Digest) -> bool:
+        """Say whether an object is here, and let go of those that were not used for longest."""
+        # Looked at whole each time: a package may have written into it, or a disk may have failed, since the last use.
+        is_here = hashes_to(file, digest)
+        if is_here:
+            os.utime(file)  # for the next life of this process
+        else:
             file.unlink(missing_ok=True)
+        others = [other for other in self._folder.glob(f"*{self._suffix}") if other != file]
+        others.sort(key=self._last_use, reverse=True)
+        # Beside the oldest go the beginnings of downloads that were given up, unless it is this one that goes on.
+        begun = [part for part in self._folder.glob(".*.part") if not part.name.startswith(f".{file.name}.")]
+        for old in [*others[self._most_kept - 1 :], *begun]:
+            old.unlink(missing_ok=True)
+            self._used.pop(old.name, None)
+        return is_here
+
+    def _last_use(self, file: Path) -> tuple[int, int]:
+        """Return when it was used; a file system's own clock is too coarse for what this process has done itself."""
+        return self._used.get(file.name, 0), file.stat().st_mtime_ns
 
 
 def hashes_to(file: Path, digest: Digest) -> bool:

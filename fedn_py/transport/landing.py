@@ -41,6 +41,7 @@ class Landing:
         self._part = into.with_name(f".{into.name}.{digest[:16]}.part")
         self._file: BinaryIO | None = None
         self._hash = hashlib.sha256()
+        self._found = ""
 
     async def open(self) -> None:
         """Take up what an earlier download left, or start an empty file."""
@@ -56,7 +57,7 @@ class Landing:
         self.size = size
 
     async def append(self, *chunks: Chunk) -> None:
-        """Add the next bytes."""
+        """Add the next bytes; with the last of them the file gets its name, if they are right."""
         if self.received + sum(map(len, chunks)) > self.size:
             await self.remove()
             raise reading.malformed("a download", f"brings more than its {self.size} bytes")
@@ -66,22 +67,21 @@ class Landing:
         """Give the file its name if it is whole and right, and return its size; wrong bytes are deleted."""
         if self.received < self.size:
             raise reading.malformed("a download", f"ended at {self.received} of {self.size} bytes")
-        found = self._hash.hexdigest()
-        if found != self.digest:
-            await self.remove()
-            raise DigestMismatch(self.digest, found)
-        await self._on_disk(self._finish)
+        if not self._found:  # nothing has come, as all was here before or as there is nothing
+            await self._on_disk(self._complete)
+        if self._found != self.digest:
+            raise DigestMismatch(self.digest, self._found)
         return self.size
 
     async def remove(self) -> None:
         """Delete what is here."""
         await self.close()
-        await self._on_disk(functools.partial(self._part.unlink, missing_ok=True))
+        await self._on_disk(self._remove)
 
     async def restart(self) -> None:
         """Delete what is here and begin with an empty file."""
         await self.remove()
-        self.received, self._hash = 0, hashlib.sha256()
+        self.received, self._hash, self._found = 0, hashlib.sha256(), ""
         await self.open()
 
     async def close(self) -> None:
@@ -106,13 +106,25 @@ class Landing:
             self._file.write(chunk)
             self._hash.update(chunk)
             self.received += len(chunk)
+        # Here and not in another call: to change to a thread once more costs more than all of this for a small object.
+        if self.received == self.size:
+            self._complete()
 
-    def _finish(self) -> None:
+    def _complete(self) -> None:
         assert self._file is not None
         # Not synced: whoever reads the file in a later life checks its digest first, and fetches it anew.
         self._file.close()
         self._file = None
-        self._part.replace(self._into)
+        self._found = self._hash.hexdigest()
+        if self._found == self.digest:
+            self._part.replace(self._into)
+        else:
+            self._part.unlink(missing_ok=True)
+
+    def _remove(self) -> None:
+        self._part.unlink(missing_ok=True)
+        if self._found == self.digest:
+            self._into.unlink(missing_ok=True)
 
     async def _on_disk(self, work: Callable[[], None]) -> None:
         try:

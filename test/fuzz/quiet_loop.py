@@ -9,6 +9,8 @@ import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
+from fedn_py.transport.completion import Call, use_workers
+
 Result = TypeVar("Result")
 
 
@@ -43,6 +45,13 @@ class _Selector(selectors.BaseSelector):
         return []
 
 
+class _AtOnce:
+    """Does what belongs in a worker thread here and now: nobody is kept waiting by it, and the order is the same."""
+
+    def do(self, call: Call) -> None:
+        call.make_at_once()
+
+
 class QuietLoop(asyncio.SelectorEventLoop):
     """See the module."""
 
@@ -50,13 +59,14 @@ class QuietLoop(asyncio.SelectorEventLoop):
         self._now = 0.0
         self._waiting: list[asyncio.Future[None]] = []
         super().__init__(_Selector(self._when_idle))
+        use_workers(self, _AtOnce())
 
     def time(self) -> float:
         """Return the time, which only timers move."""
         return self._now
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
-        """Do what belongs in a worker thread here and now: nobody is kept waiting by it, and the order is the same."""
+        """Do what another executor would do here and now, too."""
         future = self.create_future()
         try:
             future.set_result(func(*args))
