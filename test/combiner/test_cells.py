@@ -20,6 +20,7 @@ from fedn_py.protocol.messages import (
     CellFailed,
     CellOrder,
     Exclusion,
+    PartialAggregate,
     RoundCommitted,
     TaskCancelled,
     TaskFailed,
@@ -81,23 +82,54 @@ def test_the_report_has_the_weighted_sum_and_the_samples_and_bytes_of_everybody_
     story(tmp_path, told, grace_s=30.0)
 
 
+def any_update() -> bytes:
+    values = np.frombuffer(os.urandom(6 * 4), "<f4")
+    return np.nan_to_num(values, nan=1.0, posinf=1.0, neginf=1.0).astype("<f4").tobytes()
+
+
+def chunks_of(update: bytes) -> list[bytes]:
+    return [update[start : start + 4] for start in range(0, len(update), 4)]
+
+
+async def cut_beside_another(rig: Rig, update: bytes, chunks: list[bytes], generation: int) -> PartialAggregate:
+    """Return the partial aggregate of a cell with an update whose stream was cut, and another."""
+    await rig.order(ANNA, BERT, generation=generation, round_number=generation)
+    await rig.collecting(generation)
+    await cut_upload(rig, update, chunks, generation=generation, upload_id=f"{generation:08x}")
+    assert (await rig.upload(BERT, ONES, generation=generation, samples=3)).accepted
+    async with rig.attached(ANNA) as anna:
+        anna.link.send(TaskFailed(Generation(generation), "GaveUp: a test", ""))
+        return await rig.partial(generation)
+
+
 def test_an_upload_cut_at_any_chunk_leaves_the_sum_as_if_it_never_came(tmp_path: Path) -> None:
-    update = os.urandom(6 * 4)
-    update = np.nan_to_num(np.frombuffer(update, "<f4"), nan=1.0, posinf=1.0, neginf=1.0).astype("<f4").tobytes()
-    chunks = [update[start : start + 4] for start in range(0, len(update), 4)]
+    update = any_update()
+    chunks = chunks_of(update)
 
     async def told(rig: Rig) -> None:
-        for generation, cut in enumerate(range(len(chunks) + 1), start=1):
-            await rig.order(ANNA, BERT, generation=generation, round_number=generation)
-            await rig.collecting(generation)
-            await cut_upload(rig, update, chunks[:cut], generation=generation, upload_id=f"{generation:08x}")
-            assert (await rig.upload(BERT, ONES, generation=generation, samples=3)).accepted
-            async with rig.attached(ANNA) as anna:
-                anna.link.send(TaskFailed(Generation(generation), "GaveUp: a test", ""))
-                partial = await rig.partial(generation)
+        for cut in range(len(chunks)):
+            partial = await cut_beside_another(rig, update, chunks[:cut], cut + 1)
             assert rig.sum_of(partial) == [3.0] * 6, f"cut after {cut} chunks"
             assert [one.client for one in partial.included] == [BERT]
             assert [one.client for one in partial.excluded] == [ANNA]
+
+    story(tmp_path, told, grace_s=30.0)
+
+
+def test_an_upload_cut_behind_its_last_byte_is_in_whole_or_as_if_it_never_came(tmp_path: Path) -> None:
+    update = any_update()
+    whole = [10.0 * float(value) + 3.0 for value in np.frombuffer(update, "<f4")]
+
+    async def told(rig: Rig) -> None:
+        for generation in range(1, 6):
+            partial = await cut_beside_another(rig, update, chunks_of(update), generation)
+            # Its end and its cut come one after the other: which the combiner meets first is for nobody to say.
+            both = (whole, [ANNA, BERT], [])
+            assert (
+                rig.sum_of(partial),
+                [one.client for one in partial.included],
+                [one.client for one in partial.excluded],
+            ) in (both, ([3.0] * 6, [BERT], [ANNA]))
 
     story(tmp_path, told, grace_s=30.0)
 
