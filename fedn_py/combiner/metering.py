@@ -91,7 +91,8 @@ class CombinerMetrics:
             for effect in effects:
                 self._count(effect)
             self._phase.enter(phase_of(after.work))
-            self._clients.set(len(after.attached))
+            if after.attached is not state.attached:
+                self._clients.set(len(after.attached))
             return after, effects
 
         return stepped

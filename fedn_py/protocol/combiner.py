@@ -365,14 +365,14 @@ def _being_added(work: Collecting, event: UpdateAdded | UpdateNotAdded) -> tuple
 
 def _included(state: Combiner, work: Collecting, event: UpdateAdded) -> Result:
     contribution, work = _being_added(work, event)
-    work = replace(work, included=(*work.included, contribution))
+    work = replace(work, included=work.included.and_(contribution))
     state, effects = _settle(replace(state, work=work))
     return state, [AnswerUpload(event.upload_id, UpdateReceipt(accepted=True)), *effects]
 
 
 def _not_added(state: Combiner, work: Collecting, event: UpdateNotAdded) -> Result:
     contribution, work = _being_added(work, event)
-    work = replace(work, excluded=(*work.excluded, Exclusion(contribution.client, event.reason)))
+    work = replace(work, excluded=work.excluded.and_(Exclusion(contribution.client, event.reason)))
     state, effects = _settle(replace(state, work=work))
     return state, [AnswerUpload(event.upload_id, UpdateReceipt(accepted=False, reason=event.reason)), *effects]
 
@@ -388,11 +388,11 @@ def _task_not_done(state: Combiner, event: TaskNotDone) -> Result:
                 work,
                 training=training - {client},
                 gone=gone - {client},
-                excluded=(*work.excluded, exclusion),
+                excluded=work.excluded.and_(exclusion),
             )
             return _settle(replace(state, work=work))
         case Validating(waiting=waiting, gone=gone) if client in waiting or client in gone:
-            return _validated(state, replace(work, excluded=(*work.excluded, exclusion)), client)
+            return _validated(state, replace(work, excluded=work.excluded.and_(exclusion)), client)
         case _:
             raise UnexpectedEvent(work, event)
 
@@ -407,9 +407,9 @@ def _bar(state: Combiner, client: ClientId, reason: str) -> Result:
     match state.work:
         case Collecting(training=training, gone=gone) as work if client in training or client in gone:
             work = replace(work, training=training - {client}, gone=gone - {client})
-            return _settle(replace(state, work=replace(work, excluded=(*work.excluded, Exclusion(client, reason)))))
+            return _settle(replace(state, work=replace(work, excluded=work.excluded.and_(Exclusion(client, reason)))))
         case Validating(waiting=waiting, gone=gone) as validating if client in waiting or client in gone:
-            excluded = (*validating.excluded, Exclusion(client, reason))
+            excluded = validating.excluded.and_(Exclusion(client, reason))
             return _validated(state, replace(validating, excluded=excluded), client)
         case _:
             return state, []
@@ -483,9 +483,10 @@ def _report(state: Combiner, work: Collecting) -> Result:
     )
     cancelled = TaskCancelled(generation, "the round is closed")
     effects: list[Effect] = [CancelTask(client, cancelled) for client in sorted(work.training)]
-    told = CellProgress(generation=generation, phase="reporting", contributions=work.included, excluded=excluded)
-    effects += [ReportProgress(told), StorePartialAggregate(generation, work.included, excluded)]
-    return replace(state, work=Reporting(work.order, work.included)), effects
+    included = tuple(work.included)
+    told = CellProgress(generation=generation, phase="reporting", contributions=included, excluded=excluded)
+    effects += [ReportProgress(told), StorePartialAggregate(generation, included, excluded)]
+    return replace(state, work=Reporting(work.order, included)), effects
 
 
 def _report_validation(state: Combiner, work: Validating) -> Result:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fedn_py.identity import ClientId, Digest, Generation
 from fedn_py.protocol.cell_progress import CellProgress
 from fedn_py.protocol.crowd import Crowd
+from fedn_py.protocol.grown import Grown
 from fedn_py.protocol.machine import StartTimer
 from fedn_py.protocol.masked.cell_work import CellEffect, CellEvent, CollectingKeys, CollectingUpdates, ReportingSum
 from fedn_py.protocol.messages import (
@@ -68,8 +69,8 @@ class Collecting:
     training: Set[ClientId]
     gone: Set[ClientId] = Crowd()
     adding: tuple[tuple[str, Contribution], ...] = ()
-    included: tuple[Contribution, ...] = ()
-    excluded: tuple[Exclusion, ...] = ()
+    included: Grown[Contribution] = field(default_factory=Grown)
+    excluded: Grown[Exclusion] = field(default_factory=Grown)
     closing: bool = False
 
 
@@ -89,7 +90,7 @@ class Validating:
     waiting: Set[ClientId]
     gone: Set[ClientId] = Crowd()
     validated: Set[ClientId] = Crowd()
-    excluded: tuple[Exclusion, ...] = ()
+    excluded: Grown[Exclusion] = field(default_factory=Grown)
 
 
 Work = NoWork | Preparing | Collecting | Reporting | Validating | CollectingKeys | CollectingUpdates | ReportingSum

@@ -25,7 +25,7 @@ from fedn_py.transport.judgements import Judgements
 from fedn_py.transport.parts import part_reader
 from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.status import refusals
-from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, PeerTooSlow, converse, open_for_answers
+from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, PeerTooSlow, bounded, converse, open_for_answers
 from fedn_py.transport.transfer_server import STALL_S, TransferPlaces, add_handlers, owner_of, read_start, receive
 from fedn_py.wire.v1 import network_pb2 as pb
 
@@ -83,8 +83,8 @@ class CombinerService:
         self._places = places or TransferPlaces()
         self._attendance: Attendance[ToClient] = Attendance()
         self._judgements = Judgements()
-        beat = Heartbeat()
-        self._last_sent: tuple[object, pb.ToClient] = (beat, codec.write_to_client(beat))
+        self._beat: bytes = codec.write_to_client(Heartbeat()).SerializeToString()
+        self._last_sent: tuple[object, bytes] = (None, b"")
 
     @property
     def roles(self) -> Mapping[str, frozenset[Role]]:
@@ -98,7 +98,7 @@ class CombinerService:
         """Add the handlers."""
         handlers = {
             "Attach": grpc.stream_stream_rpc_method_handler(
-                self.Attach, pb.FromClient.FromString, response_serializer=pb.ToClient.SerializeToString
+                self.Attach, pb.FromClient.FromString, response_serializer=None
             ),
             "SendUpdate": grpc.stream_unary_rpc_method_handler(
                 self.SendUpdate, part_reader(pb.UpdatePart), response_serializer=pb.UpdateReceipt.SerializeToString
@@ -155,11 +155,13 @@ class CombinerService:
             idle_message=Heartbeat(),
         )
 
-    def _encoded(self, message: ToClient) -> pb.ToClient:
-        """Put a message into words; one that goes to all clients, one after the other, once for all."""
+    def _encoded(self, message: ToClient) -> bytes:
+        """Put a message into bytes; one that goes to all clients, one after the other, once for all."""
+        if isinstance(message, Heartbeat):
+            return self._beat
         said = message.word if isinstance(message, SaidToClient) else message
         if said is not self._last_sent[0]:
-            self._last_sent = (said, codec.write_to_client(message))
+            self._last_sent = (said, bounded(codec.write_to_client(message)).SerializeToString())
         return self._last_sent[1]
 
     async def _take(self, caller: Caller, context: Context) -> UpdateReceipt:

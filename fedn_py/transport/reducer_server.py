@@ -11,7 +11,7 @@ from fedn_py.transport import codec, reading
 from fedn_py.transport.attendance import Attendance, first_message, present
 from fedn_py.transport.authentication import Caller, Role, current_caller
 from fedn_py.transport.status import refusals
-from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, converse, open_for_answers
+from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, bounded, converse, open_for_answers
 from fedn_py.wire.v1 import network_pb2 as pb
 from fedn_py.wire.v1 import network_pb2_grpc
 
@@ -97,7 +97,7 @@ class ReducerService(network_pb2_grpc.ReducerServicer):
             read=context.read,
             write=context.write,
             decode=codec.read_from_combiner,
-            encode=codec.write_to_combiner,
+            encode=lambda message: bounded(codec.write_to_combiner(message)),
             outbox=outbox,
             said=said,
             silence_s=HEARTBEATS_MISSED * self._heartbeat_s,

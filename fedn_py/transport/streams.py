@@ -186,6 +186,7 @@ async def converse(
     """Serve one stream at its server until the peer ends it or the outbox is closed.
 
     Args:
+        encode: puts a message into what ``write`` takes; raises MessageTooLarge.
         said: called with each message, one at a time.
         silence_s: the longest wait for a message.
         idle_s: after so long without anything to send, idle_message is sent; 0 for never.
@@ -221,7 +222,7 @@ async def converse(
 
     async def speak() -> None:
         while (message := await outbox.next()) is not None:
-            await write(bounded(encode(message)))
+            await write(encode(message))
             idleness.end()
 
     with silence, idleness:

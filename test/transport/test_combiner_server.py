@@ -1,4 +1,4 @@
-"""What a combiner says to all of its clients is put into words once."""
+"""What a combiner says to all of its clients is put into bytes once."""
 
 import asyncio
 from pathlib import Path
@@ -19,6 +19,7 @@ def test_what_is_said_to_one_client_after_the_other_is_written_once(tmp_path: Pa
         assert written[0] is written[1]
         assert written[2] is written[3]
         assert written[4] is not written[3]
-        assert written == [codec.write_to_client(message) for message in (word, word, same, same, other)]
+        said = [codec.write_to_client(message).SerializeToString() for message in (word, word, same, same, other)]
+        assert written == said
 
     asyncio.run(story())
