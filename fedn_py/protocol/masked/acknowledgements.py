@@ -92,6 +92,10 @@ class Acknowledgements:
         refused = client in self.refused.get(member, {}) and (member, client) not in self.retried
         return refused or row in self.accepted.get(member, frozenset())
 
+    def said_by(self, member: bytes) -> int:
+        """Return of how many uploads a member has said something."""
+        return len(self.accepted.get(member, ())) + len(self.refused.get(member, ()))
+
     def _enough_without(self, gone: frozenset[bytes]) -> bool:
         """Say whether every slot, and the echo's quorum, remain."""
         left = [member for member in self.committee.members if member.client.client_id not in gone]

@@ -32,7 +32,8 @@ def send_boxes(
     if member not in state.attached or not rows:
         return []
     generation = work.order.generation
-    overdue = AcksOverdue(generation, member, work.visits[member], rows)
+    said = work.acknowledged.said_by(bytes.fromhex(member))
+    overdue = AcksOverdue(generation, member, work.visits[member], rows, said)
     return [SendBoxes(generation, member, rows), StartTimer(state.acks_s, overdue)]
 
 
@@ -63,17 +64,29 @@ def acknowledged(state: Combiner, event: BoxesAcknowledged) -> Result:
 
 
 def overdue(state: Combiner, event: AcksOverdue) -> Result:
-    """Wait no longer for a member that has been there all the time and has said nothing of a box."""
+    """Wait no longer for a member that has been there all the time and has said nothing.
+
+    One that says something of other boxes is busy: it has its time anew, until the cell's own ends.
+    """
     work, member = state.work, event.member
     if not isinstance(work, CollectingUpdates) or work.order.generation != event.generation:
         return state, []
     if member not in state.attached or work.visits[member] != event.visit:
         return state, []
-    current = {*work.included.values(), *(upload.row for upload in work.uploads.values())}
     who = bytes.fromhex(member)
-    if all(work.acknowledged.spoke_of(who, row) for row in event.rows if row in current):
+    left = tuple(row for row in event.rows if _is_there(work, row) and not work.acknowledged.spoke_of(who, row))
+    if not left:
         return state, []
+    said = work.acknowledged.said_by(who)
+    if said > event.said:
+        return state, [StartTimer(state.acks_s, replace(event, rows=left, said=said))]
     return _go_on_without(state, work, who)
+
+
+def _is_there(work: CollectingUpdates, row: IncludedRow) -> bool:
+    client = ClientId(row.client_id.hex())
+    upload = work.uploads.get(client)
+    return work.included.get(client) == row or (upload is not None and upload.row == row)
 
 
 def stayed_away(state: Combiner, event: MemberStayedAway) -> Result:

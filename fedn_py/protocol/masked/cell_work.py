@@ -183,12 +183,14 @@ class AcksOverdue:
 
     Attributes:
         visit: of the member, when they were sent.
+        said: of how many uploads it had said something when its time began.
     """
 
     generation: Generation
     member: ClientId
     visit: int
     rows: tuple[IncludedRow, ...]
+    said: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -382,7 +382,7 @@ def test_a_member_that_comes_back_gets_all_boxes_so_far_and_its_time_begins_anew
     assert effects[-3:] == [
         SendCommittee(id_of(member), updates_of(state).body),
         SendBoxes(GENERATION, id_of(member), rows),
-        StartTimer(ACKS_S, AcksOverdue(GENERATION, id_of(member), 1, rows)),
+        StartTimer(ACKS_S, AcksOverdue(GENERATION, id_of(member), 1, rows, said=1)),
     ]
     assert step(state, away) == (state, [])
     before = AcksOverdue(GENERATION, id_of(member), 0, (a_row(DORA),))

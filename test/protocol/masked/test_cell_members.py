@@ -159,6 +159,25 @@ def test_a_member_that_has_said_something_of_a_box_is_not_silent() -> None:
     assert step(state, overdue) == (state, [])
 
 
+def test_a_member_that_is_busy_with_other_boxes_has_its_time_anew_until_it_says_nothing() -> None:
+    carl, dora = a_row(CARL), a_row(DORA)
+    state, _ = run(CELL, begins(CARL), begins(DORA))
+    state, _ = run(state, ack(state, FIRST, carl), ack(state, SECOND, carl), ack(state, SECOND, dora))
+    first = AcksOverdue(GENERATION, id_of(FIRST), 0, (carl, dora), said=0)
+    again = AcksOverdue(GENERATION, id_of(FIRST), 0, (dora,), said=1)
+    assert step(state, first) == (state, [StartTimer(state.acks_s, again)])
+    state, effects = run(state, again)
+    assert ReportFailure(CellFailed(GENERATION, "NoSumParticipant: slot 0 lost its members")) in effects
+
+
+def test_the_time_for_a_box_begins_with_what_its_member_has_said_by_then() -> None:
+    state, _ = run(CELL, begins(CARL))
+    state, _ = run(state, ack(state, FIRST, a_row(CARL)))
+    state, effects = run(state, begins(DORA))
+    timers = {effect.event.member: effect.event.said for effect in effects if isinstance(effect, StartTimer)}
+    assert timers == {id_of(FIRST): 1, id_of(SECOND): 0}
+
+
 def test_a_member_need_say_nothing_of_what_is_no_longer_there() -> None:
     state, _ = run(CELL, begins(CARL), begins(CARL, 1), TaskNotDone(GENERATION, id_of(CARL), "no"))
     for row in (a_row(CARL), a_row(CARL, 1)):
@@ -209,7 +228,7 @@ def test_a_member_that_refused_an_earlier_upload_is_not_at_odds_with_the_sum() -
     client, member = OUTSIDE[0], MEMBERS[0]
     state, _ = run(REPLICATED, begins(client), arrives(client), ack(REPLICATED, member, refused=[a_row(client)]))
     state, _ = run(state, begins(client, 1), *acks(state, a_row(client, 1), but=[member]), arrives(client, 1))
-    state, effects = run(state, AcksOverdue(GENERATION, id_of(member), 0, (a_row(client, 1),)))
+    state, effects = run(state, AcksOverdue(GENERATION, id_of(member), 0, (a_row(client, 1),), said=1))
     assert effects == [AddVector(GENERATION, arrival_of(client, 1), a_row(client, 1))]
     assert updates_of(state).struck == frozenset()
 
