@@ -58,7 +58,8 @@ class Landing:
 
     async def append(self, *chunks: Chunk) -> None:
         """Add the next bytes; with the last of them the file gets its name, if they are right."""
-        if self.received + sum(map(len, chunks)) > self.size:
+        # Nothing follows a last byte, whatever size the sender may have named since.
+        if self._found or self.received + sum(map(len, chunks)) > self.size:
             await self.remove()
             raise reading.malformed("a download", f"brings more than its {self.size} bytes")
         await self._on_disk(functools.partial(self._append, chunks))
