@@ -123,15 +123,24 @@ class _Threads:
             if self._idle:
                 self._idle -= 1
             elif self._threads < self._most:
-                self._threads += 1
-                # Calls are awaited to their ends, so that the end of the process finds none at work.
-                threading.Thread(target=self._work, name=f"worker-{self._threads}", daemon=True).start()
+                self._start_one()
         self._calls.put(call)
 
     def end(self) -> None:
         """End the threads when they have nothing to do any more."""
         for _ in range(self._threads):
             self._calls.put(None)
+
+    def _start_one(self) -> None:
+        # Calls are awaited to their ends, so that the end of the process finds none at work.
+        thread = threading.Thread(target=self._work, name=f"worker-{self._threads + 1}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no room for one more
+            if not self._threads:
+                raise
+        else:
+            self._threads += 1
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:

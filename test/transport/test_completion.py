@@ -133,3 +133,35 @@ def test_workers_end_with_their_loop() -> None:
     gc.collect()
     threads[0].join(20)
     assert not threads[0].is_alive()
+
+
+def test_where_no_further_thread_can_be_started_the_others_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def first() -> None:
+        begun.set()
+        assert go_on.wait(20)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def story() -> None:
+        one = asyncio.ensure_future(in_thread(first))
+        await asyncio.to_thread(begun.wait, 20)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            others = [asyncio.ensure_future(in_thread(lambda: 1)) for _ in range(2 * completion._MOST_WORKERS)]
+            await asyncio.sleep(0)
+            go_on.set()
+            assert await asyncio.gather(one, *others) == [None, *[1] * len(others)]
+        assert await in_thread(lambda: 2) == 2
+
+    async def without_any() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError):
+                await in_thread(lambda: 1)
+        assert await in_thread(lambda: 1) == 1
+
+    asyncio.run(story())
+    asyncio.run(without_any())
