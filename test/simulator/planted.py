@@ -16,6 +16,7 @@ from simulator.world import Machines, World
 from fedn_py.identity import Digest, Generation, InstanceId
 from fedn_py.protocol import client, combiner, reducer
 from fedn_py.protocol.combiner_work import Collecting, DeadlinePassed, UpdateArrived
+from fedn_py.protocol.grown import Grown
 from fedn_py.protocol.machine import StartTimer
 from fedn_py.protocol.messages import TrainTask
 from fedn_py.protocol.plain_cells import order_of
@@ -98,7 +99,7 @@ def _limits_changed_again_and_again(sizes: Sizes, faults: Chaos) -> tuple[Sizes,
 def _count_a_duplicate(state: Any, event: Any) -> Result:
     work = state.work
     if isinstance(event, UpdateArrived) and isinstance(work, Collecting) and event.contribution in work.included:
-        others = tuple(c for c in work.included if c != event.contribution)
+        others = Grown(c for c in work.included if c != event.contribution)
         work = replace(work, included=others, training=work.training | {event.contribution.client})
     return combiner.step(replace(state, work=work), event)
 
