@@ -10,7 +10,7 @@ from fedn_py.protocol.combiner_work import (
     Effect,
 )
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
-from fedn_py.protocol.masked.cell_closing import dropped, settle, strike
+from fedn_py.protocol.masked.cell_closing import dropped, lost_slot, settle, strike
 from fedn_py.protocol.masked.cell_work import (
     AcksOverdue,
     BoxesAcknowledged,
@@ -64,9 +64,10 @@ def acknowledged(state: Combiner, event: BoxesAcknowledged) -> Result:
 
 
 def overdue(state: Combiner, event: AcksOverdue) -> Result:
-    """Wait no longer for a member that has been there all the time and has said nothing.
+    """Wait no longer for a member that has been there all the time and has said nothing of a box.
 
-    One that says something of other boxes is busy: it has its time anew, until the cell's own ends.
+    One that says something of others meanwhile is busy. Where its slot has nobody else, it has its time anew: the cell
+    would be lost without it, and ends by its own deadline at the latest.
     """
     work, member = state.work, event.member
     if not isinstance(work, CollectingUpdates) or work.order.generation != event.generation:
@@ -78,9 +79,9 @@ def overdue(state: Combiner, event: AcksOverdue) -> Result:
     if not left:
         return state, []
     said = work.acknowledged.said_by(who)
-    if said > event.said:
+    if said > event.said and lost_slot(_without(work, who)) is not None:
         return state, [StartTimer(state.acks_s, replace(event, rows=left, said=said))]
-    return _go_on_without(state, work, who)
+    return settle(replace(state, work=_without(work, who)))
 
 
 def _is_there(work: CollectingUpdates, row: IncludedRow) -> bool:
@@ -96,7 +97,7 @@ def stayed_away(state: Combiner, event: MemberStayedAway) -> Result:
         return state, []
     if event.member in state.attached:
         return state, []
-    return _go_on_without(state, work, bytes.fromhex(event.member))
+    return settle(replace(state, work=_without(work, bytes.fromhex(event.member))))
 
 
 def offered_again(state: Combiner, client: ClientId, offer: Offer) -> Result:
@@ -109,8 +110,8 @@ def offered_again(state: Combiner, client: ClientId, offer: Offer) -> Result:
     return settle(replace(state, work=strike(replace(work, struck=work.struck | {member.client.client_id}))))
 
 
-def _go_on_without(state: Combiner, work: CollectingUpdates, member: bytes) -> Result:
-    return settle(replace(state, work=replace(work, acknowledged=work.acknowledged.without(member))))
+def _without(work: CollectingUpdates, member: bytes) -> CollectingUpdates:
+    return replace(work, acknowledged=work.acknowledged.without(member))
 
 
 def bar(state: Combiner, client: ClientId, reason: str) -> Result:

@@ -170,6 +170,14 @@ def test_a_member_that_is_busy_with_other_boxes_has_its_time_anew_until_it_says_
     assert ReportFailure(CellFailed(GENERATION, "NoSumParticipant: slot 0 lost its members")) in effects
 
 
+def test_a_busy_member_is_not_waited_for_where_its_slot_has_another() -> None:
+    row, busy = a_row(OUTSIDE[0]), MEMBERS[0]
+    state, _ = run(REPLICATED, begins(OUTSIDE[1]), begins(OUTSIDE[0]), arrives(OUTSIDE[0]))
+    state, _ = run(state, *acks(state, row, but=[busy]), ack(state, busy, a_row(OUTSIDE[1])))
+    state, effects = run(state, AcksOverdue(GENERATION, id_of(busy), 0, (row,), said=0))
+    assert effects == [AddVector(GENERATION, arrival_of(OUTSIDE[0]), row)]
+
+
 def test_the_time_for_a_box_begins_with_what_its_member_has_said_by_then() -> None:
     state, _ = run(CELL, begins(CARL))
     state, _ = run(state, ack(state, FIRST, a_row(CARL)))
