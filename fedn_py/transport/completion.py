@@ -115,15 +115,14 @@ class _Threads:
         self._most = most
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._threads = self._idle = 0
+        self._threads = self._open = 0
 
     def do(self, call: Call) -> None:
         """Have a call made some time soon; its outcome is told to the loop that waits for it."""
         with self._lock:
-            if self._idle:
-                self._idle -= 1
-            elif self._threads < self._most:
+            if self._threads <= self._open and self._threads < self._most:
                 self._start_one()
+            self._open += 1
         self._calls.put(call)
 
     def end(self) -> None:
@@ -147,7 +146,7 @@ class _Threads:
             call.make()
             del call
             with self._lock:
-                self._idle += 1
+                self._open -= 1
 
 
 _workers: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Workers]" = weakref.WeakKeyDictionary()

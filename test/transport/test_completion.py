@@ -154,7 +154,8 @@ def test_where_no_further_thread_can_be_started_the_others_do_the_work(monkeypat
             await asyncio.sleep(0)
             go_on.set()
             assert await asyncio.gather(one, *others) == [None, *[1] * len(others)]
-        assert await in_thread(lambda: 2) == 2
+        together = threading.Barrier(completion._MOST_WORKERS)  # all of which come once there is room again
+        await asyncio.gather(*(in_thread(together.wait, 20) for _ in range(completion._MOST_WORKERS)))
 
     async def without_any() -> None:
         with monkeypatch.context() as patched:

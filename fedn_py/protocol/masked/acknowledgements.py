@@ -96,6 +96,16 @@ class Acknowledgements:
         """Return of how many uploads a member has said something."""
         return len(self.accepted.get(member, ())) + len(self.refused.get(member, ()))
 
+    def needs(self, member: bytes, clients: Iterable[bytes]) -> bool:
+        """Say whether nobody else of a member's slot is waited for and believed.
+
+        Args:
+            clients: all whose boxes were relayed.
+        """
+        gone = self.silent | self.left_out(clients) | {member}
+        slots = {one.slot for one in self.committee.members if one.client.client_id not in gone}
+        return any(one.slot not in slots for one in self.committee.members if one.client.client_id == member)
+
     def _enough_without(self, gone: frozenset[bytes]) -> bool:
         """Say whether every slot, and the echo's quorum, remain."""
         left = [member for member in self.committee.members if member.client.client_id not in gone]

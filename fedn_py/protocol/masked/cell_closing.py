@@ -53,7 +53,7 @@ def settle(state: Combiner, clients: Iterable[ClientId] | None = None) -> Result
     """
     work = state.work
     assert isinstance(work, CollectingUpdates)
-    slot = lost_slot(work)
+    slot = _lost_slot(work)
     if slot is not None:
         return fail(state, f"NoSumParticipant: slot {slot} lost its members")
     work, effects = _judge(state, work, clients)
@@ -68,8 +68,7 @@ def settle(state: Combiner, clients: Iterable[ClientId] | None = None) -> Result
     return replace(state, work=work), [*effects, _progress(work)]
 
 
-def lost_slot(work: CollectingUpdates) -> int | None:
-    """Return a slot none of whose members is waited for, None where each has one."""
+def _lost_slot(work: CollectingUpdates) -> int | None:
     committee, silent = work.acknowledged.committee, work.acknowledged.silent
     left = {member.slot for member in committee.members if member.client.client_id not in silent}
     return next((slot for slot in range(committee.slots) if slot not in left), None)

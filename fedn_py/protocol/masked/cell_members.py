@@ -10,7 +10,7 @@ from fedn_py.protocol.combiner_work import (
     Effect,
 )
 from fedn_py.protocol.machine import StartTimer, UnexpectedEvent
-from fedn_py.protocol.masked.cell_closing import dropped, lost_slot, settle, strike
+from fedn_py.protocol.masked.cell_closing import dropped, settle, strike
 from fedn_py.protocol.masked.cell_work import (
     AcksOverdue,
     BoxesAcknowledged,
@@ -31,16 +31,27 @@ def send_boxes(
     """Relay boxes to a member that is there; one that is away gets them all when it comes back."""
     if member not in state.attached or not rows:
         return []
-    generation = work.order.generation
+    return [SendBoxes(work.order.generation, member, rows), _time_for(state, work, member, rows)]
+
+
+def _time_for(state: Combiner, work: CollectingUpdates, member: ClientId, rows: tuple[IncludedRow, ...]) -> Effect:
     said = work.acknowledged.said_by(bytes.fromhex(member))
-    overdue = AcksOverdue(generation, member, work.visits[member], rows, said)
-    return [SendBoxes(generation, member, rows), StartTimer(state.acks_s, overdue)]
+    overdue = AcksOverdue(work.order.generation, member, work.visits[member], rows, said)
+    return StartTimer(state.acks_s, overdue)
 
 
 def all_boxes(state: Combiner, work: CollectingUpdates, member: ClientId) -> list[Effect]:
-    """Relay all boxes so far to a member that has come back."""
-    rows = (*work.included.values(), *(upload.row for upload in work.uploads.values()))
-    return send_boxes(state, work, member, rows)
+    """Relay all boxes so far to a member that has come back, first those of which it has said nothing."""
+    unspoken = dict.fromkeys(_unspoken(work, bytes.fromhex(member)))
+    return send_boxes(state, work, member, (*unspoken, *(row for row in _rows(work) if row not in unspoken)))
+
+
+def _rows(work: CollectingUpdates) -> tuple[IncludedRow, ...]:
+    return (*work.included.values(), *(upload.row for upload in work.uploads.values()))
+
+
+def _unspoken(work: CollectingUpdates, who: bytes) -> tuple[IncludedRow, ...]:
+    return tuple(row for row in _rows(work) if not work.acknowledged.spoke_of(who, row))
 
 
 def wait_for_member(state: Combiner, generation: Generation, member: ClientId) -> Effect:
@@ -55,12 +66,19 @@ def acknowledged(state: Combiner, event: BoxesAcknowledged) -> Result:
         raise UnexpectedEvent(work, event)
     before, after = work.acknowledged, work.acknowledged.heard(event.signed)
     after_work = strike(replace(work, acknowledged=after))
+    again = [_time_again(state, after_work, who) for who in before.silent - after.silent]
     believed = before.left_out(work.relayed) == after.left_out(work.relayed)
     if not believed or before.silent != after_work.acknowledged.silent:
-        return settle(replace(state, work=after_work))
+        state, effects = settle(replace(state, work=after_work))
+        return state, [*again, *effects]
     ack = BoxAck.decode(event.signed.body)
     named = {row.client_id for row in ack.accepted} | {refusal.client_id for refusal in ack.rejected}
     return settle(replace(state, work=after_work), (ClientId(one.hex()) for one in named))
+
+
+def _time_again(state: Combiner, work: CollectingUpdates, who: bytes) -> Effect:
+    """Begin the time anew of a member that was silent: of all boxes of which it has said nothing."""
+    return _time_for(state, work, ClientId(who.hex()), _unspoken(work, who))
 
 
 def overdue(state: Combiner, event: AcksOverdue) -> Result:
@@ -78,9 +96,9 @@ def overdue(state: Combiner, event: AcksOverdue) -> Result:
     left = tuple(row for row in event.rows if _is_there(work, row) and not work.acknowledged.spoke_of(who, row))
     if not left:
         return state, []
-    said = work.acknowledged.said_by(who)
-    if said > event.said and lost_slot(_without(work, who)) is not None:
-        return state, [StartTimer(state.acks_s, replace(event, rows=left, said=said))]
+    is_busy = work.acknowledged.said_by(who) > event.said
+    if is_busy and work.acknowledged.needs(who, work.relayed):
+        return state, [_time_for(state, work, member, left)]
     return settle(replace(state, work=_without(work, who)))
 
 

@@ -377,7 +377,7 @@ def test_a_member_that_comes_back_gets_all_boxes_so_far_and_its_time_begins_anew
     away = MemberStayedAway(GENERATION, id_of(member))
     state, effects = run(state, ClientDetached(id_of(member)))
     assert StartTimer(ACKS_S, away) in effects
-    rows = (a_row(CARL), a_row(DORA))
+    rows = (a_row(DORA), a_row(CARL))  # first that of which it has said nothing
     state, effects = run(state, ClientAttached(id_of(member)))
     assert effects[-3:] == [
         SendCommittee(id_of(member), updates_of(state).body),

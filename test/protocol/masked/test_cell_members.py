@@ -220,6 +220,23 @@ def test_a_silent_member_that_speaks_is_waited_for_again() -> None:
     assert effects == []
 
 
+def test_a_silent_member_that_speaks_has_its_time_anew_for_all_that_it_has_not_spoken_of() -> None:
+    silent, first, second = MEMBERS[0], a_row(OUTSIDE[0]), a_row(OUTSIDE[1])
+    state, _ = run(REPLICATED, begins(OUTSIDE[0]), begins(OUTSIDE[1]))
+    state, _ = run(state, AcksOverdue(GENERATION, id_of(silent), 0, (first,)))
+    _, effects = run(state, ack(state, silent, second))
+    again = AcksOverdue(GENERATION, id_of(silent), 0, (first,), said=1)
+    assert StartTimer(state.acks_s, again) in effects
+
+
+def test_a_member_is_needed_where_nobody_else_of_its_slot_is_waited_for() -> None:
+    acknowledged = updates_of(REPLICATED).acknowledged
+    first, second = MEMBERS[:2]  # of one slot
+    assert not acknowledged.needs(first.id, ())
+    assert acknowledged.without(second.id).needs(first.id, ())
+    assert not acknowledged.without(MEMBERS[2].id).needs(first.id, ())
+
+
 def test_a_member_that_refuses_what_is_in_the_sum_is_left_out_for_good() -> None:
     row = a_row(OUTSIDE[0])
     state, _ = run(REPLICATED, begins(OUTSIDE[0]), *acks(REPLICATED, row, but=MEMBERS[:1]), arrives(OUTSIDE[0]))
