@@ -99,7 +99,7 @@ def overdue(state: Combiner, event: AcksOverdue) -> Result:
     is_busy = work.acknowledged.said_by(who) > event.said
     if is_busy and work.acknowledged.needs(who, work.relayed):
         return state, [_time_for(state, work, member, left)]
-    return settle(replace(state, work=_without(work, who)))
+    return _go_on_without(state, work, who)
 
 
 def _is_there(work: CollectingUpdates, row: IncludedRow) -> bool:
@@ -115,7 +115,7 @@ def stayed_away(state: Combiner, event: MemberStayedAway) -> Result:
         return state, []
     if event.member in state.attached:
         return state, []
-    return settle(replace(state, work=_without(work, bytes.fromhex(event.member))))
+    return _go_on_without(state, work, bytes.fromhex(event.member))
 
 
 def offered_again(state: Combiner, client: ClientId, offer: Offer) -> Result:
@@ -128,8 +128,8 @@ def offered_again(state: Combiner, client: ClientId, offer: Offer) -> Result:
     return settle(replace(state, work=strike(replace(work, struck=work.struck | {member.client.client_id}))))
 
 
-def _without(work: CollectingUpdates, member: bytes) -> CollectingUpdates:
-    return replace(work, acknowledged=work.acknowledged.without(member))
+def _go_on_without(state: Combiner, work: CollectingUpdates, member: bytes) -> Result:
+    return settle(replace(state, work=replace(work, acknowledged=work.acknowledged.without(member))))
 
 
 def bar(state: Combiner, client: ClientId, reason: str) -> Result:
