@@ -132,6 +132,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             places=places,
             admit=streams.admit,
             most_sending=settings.max_clients,
+            pieces=shelf,
         )
         metrics.transfer.read(received=lambda: spool.received_bytes, sent=lambda: objects.sent_bytes)
         services: list[Service] = [clients, objects]

@@ -6,6 +6,7 @@ was asked for last is kept longest.
 
 import asyncio
 import itertools
+import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class OnShelf:
 
 
 class Shelf:
-    """Fetches objects once and serves them; an ``ObjectSource``.
+    """Fetches objects once and serves them; an ``ObjectSource`` and a ``PieceSource``.
 
     Args:
         folder: empty at the start.
@@ -75,16 +76,17 @@ class Shelf:
     async def stat(self, digest: Digest) -> OnShelf:
         """Return an object's size, or raise ObjectMissing."""
         if digest not in self._sizes:
-            raise ObjectMissing(
-                f"object {digest} is not at this combiner",
-                remedy="Ask only for the model and the package of the task at hand.",
-            )
+            raise _missing(digest)
         self._sizes.move_to_end(digest)
         return OnShelf(digest, self._sizes[digest])
 
     def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
         """Stream an object from an offset."""
         return file_chunks(self.path(digest), offset)
+
+    async def piece(self, digest: Digest, offset: int, size: int) -> bytes:
+        """Return some bytes of an object, or raise ObjectMissing where it had to leave since its download began."""
+        return await in_thread(_piece_of, self.path(digest), digest, offset, size)
 
     async def _have(self, digest: Digest) -> None:
         if digest in self._sizes:
@@ -119,6 +121,21 @@ class Shelf:
         with disk_faults("letting go of an object"):
             self.path(digest).rename(leaving)
         return leaving
+
+
+def _missing(digest: Digest) -> ObjectMissing:
+    return ObjectMissing(
+        f"object {digest} is not at this combiner", remedy="Ask only for the model and the package of the task at hand."
+    )
+
+
+def _piece_of(path: Path, digest: Digest, offset: int, size: int) -> bytes:
+    # Not kept open: of many slow downloads each would need a file of its own.
+    try:
+        with path.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), size, offset)
+    except FileNotFoundError:
+        raise _missing(digest) from None
 
 
 def _remove(paths: Iterable[Path]) -> None:

@@ -35,8 +35,10 @@ NOTICED_WITHIN_S = (_PING_EVERY_MS + _PING_TIMEOUT_MS) / 1000
 _CONNECT_TIMEOUT_MS = 10_000
 _MOST_HEADER_BYTES = 16 * 1024
 _MOST_STREAMS_PER_CONNECTION = 64
-_READ_BUFFER_BYTES = 64 * 1024
-"""What a connection reads into stays with it; left alone it gets as large as its last bursts, a megabyte and more."""
+_READ_BUFFER_BYTES = 12_000
+"""What a connection reads into stays with it; left alone it gets as large as its last bursts, a megabyte and more. From
+12 KiB on gRPC takes pieces of 64 KiB; below, as many of 8 KiB as are needed: two, which is about a TLS record."""
+
 _WINDOW_BYTES = 4 * 1024 * 1024
 """What a peer may send of a stream before it is read: 40 MB/s at 100 ms. Left alone gRPC takes what the line could
 hold, which on a busy machine is tens of MB for each stream."""

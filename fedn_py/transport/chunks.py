@@ -20,7 +20,7 @@ MOST_MESSAGE_BYTES = 4 * CHUNK_BYTES
 
 
 GO_ON = "fedn-go-on"
-"""Initial metadata of an upload: the server takes it, from the offset that was offered."""
+"""Initial metadata of an upload: the server takes it, from the offset that was offered, in chunks of so many bytes."""
 
 
 class ChunkTooLarge(PeerFault):
@@ -97,6 +97,14 @@ class ObjectSource(Protocol):
 
     def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
         """Stream an object's bytes from an offset."""
+        ...
+
+
+class PieceSource(Protocol):
+    """Where a slow Download reads little at a time."""
+
+    async def piece(self, digest: Digest, offset: int, size: int) -> bytes:
+        """Return so many bytes of an object from an offset, fewer at its end, or raise that it is missing."""
         ...
 
 

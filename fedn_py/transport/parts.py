@@ -5,7 +5,7 @@ That is written here by one join and read as a view into the message as gRPC has
 exactly like it is left to the generated class, so that both ways agree on what is refused and on what is not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +38,22 @@ def framed(*pieces: Chunk) -> FramedChunk:
     """Write a chunk, which may be in pieces."""
     size = sum(map(len, pieces))
     return FramedChunk(b"".join((_prefix(size), *pieces)), size)
+
+
+def cut(pieces: Pieces, at_once: int) -> Iterator[Pieces]:
+    """Cut the pieces of a chunk into those of several, of so many bytes each but for the last; nothing is copied."""
+    part: list[Chunk] = []
+    room = at_once
+    for piece in pieces:
+        rest = memoryview(piece)
+        while len(rest) >= room:
+            yield (*part, rest[:room])
+            part, rest, room = [], rest[room:], at_once
+        if rest:
+            part.append(rest)
+            room -= len(rest)
+    if part:
+        yield tuple(part)
 
 
 def write_part(part: Message | FramedChunk) -> bytes:

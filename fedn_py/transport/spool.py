@@ -32,6 +32,10 @@ MOST_RECEIVING = 64
 """How many uploads are received at once unless said otherwise."""
 
 
+_MOST_SILENT = 8
+"""Uploads that were let in and have not begun: each may bring MiB at any moment, read or not."""
+
+
 _QUICK_BYTES_A_SECOND = 32 * 1024 * 1024
 """Where uploads come in as quickly as this, what waits for memory would not come in sooner on disk."""
 
@@ -85,7 +89,7 @@ class Spool:
         memory_wait_s: float = 0.0,
     ) -> None:
         self._folder = folder
-        self.turns = Turns(min(QUICK, most_receiving), most=most_receiving)
+        self.turns = Turns(min(QUICK, most_receiving), most=most_receiving, most_silent=_MOST_SILENT)
         self.received_bytes = self._received_in_memory = 0
         self._alone_bytes = alone_bytes
         self._memory_wait_s = memory_wait_s

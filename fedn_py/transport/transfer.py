@@ -10,7 +10,6 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from fedn_py.transport.codec_fields import raw_digest
 from fedn_py.transport.completion import in_thread, to_the_end
 from fedn_py.transport.landing import Landing
 from fedn_py.transport.overlap import store_as_they_come
-from fedn_py.transport.parts import Chunk, FramedChunk, Pieces, framed, part_reader, write_part
+from fedn_py.transport.parts import Chunk, FramedChunk, Pieces, cut, framed, part_reader, write_part
 from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
 from fedn_py.transport.streams import END
 from fedn_py.wire.v1 import network_pb2, transfer_pb2
@@ -46,6 +45,9 @@ _TRY_AGAIN = frozenset(
     }
 )
 """Refusals that another attempt may not meet."""
+
+_LEAST_CHUNK_BYTES = 4 * 1024
+"""Smaller ones are not made, whatever a server says."""
 
 _READ_AT_ONCE = 4
 """Chunks; as many again are read while these are sent."""
@@ -180,9 +182,10 @@ async def _send(call: Any, start: Any, source: Source, offset: int) -> Any:
         await call.write(start)
         # No byte is sent before the server asks for it: what it refuses costs nothing, and grpc.aio loses the words
         # of a refusal that meets a write.
-        if GO_ON not in dict(tuple(await call.initial_metadata())):
+        wanted = dict(tuple(await call.initial_metadata())).get(GO_ON)
+        if wanted is None:
             return await call
-        async with aclosing(_read(source, offset)) as chunks:
+        async with aclosing(_read(source, offset, _at_once(wanted))) as chunks:
             async for chunk in chunks:
                 await call.write(chunk)
         await call.done_writing()
@@ -205,13 +208,20 @@ async def _size_of(source: Source) -> int:
     return source.size
 
 
-async def _read(source: Source, offset: int) -> AsyncGenerator[FramedChunk, None]:
+def _at_once(wanted: str | bytes) -> int:
+    """Return how large chunks should be, as the server has it."""
+    size = int(wanted) if wanted.isdigit() else CHUNK_BYTES
+    return min(CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, size))
+
+
+async def _read(source: Source, offset: int, at_once: int) -> AsyncGenerator[FramedChunk, None]:
     if isinstance(source, bytes | bytearray | memoryview | tuple):
         for piece in pieces_of(source, offset):
-            yield framed(piece)
+            for part in cut((piece,), at_once):
+                yield framed(*part)
         return
     made = _of_file(source, offset) if isinstance(source, Path) else source.chunks(offset)
-    batches = _Batches(made)
+    batches = _Batches(made, at_once)
     ahead: asyncio.Future[list[FramedChunk]] | None = asyncio.ensure_future(in_thread(batches.next))
     try:
         while ahead is not None:
@@ -251,14 +261,19 @@ class _Batches:
         at_end: whether there are no more.
     """
 
-    def __init__(self, chunks: Generator[Pieces, None, None]) -> None:
-        self._chunks = chunks
+    def __init__(self, chunks: Generator[Pieces, None, None], at_once: int) -> None:
+        self._chunks, self._at_once = chunks, at_once
         self.at_end = False
 
     def next(self) -> list[FramedChunk]:
         """Make the next ones; blocking."""
-        batch = [framed(*pieces) for pieces in islice(self._chunks, _READ_AT_ONCE)]
-        self.at_end = len(batch) < _READ_AT_ONCE
+        batch: list[FramedChunk] = []
+        for _ in range(_READ_AT_ONCE):
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self.at_end = True
+                break
+            batch += (framed(*part) for part in cut(chunk, self._at_once))
         return batch
 
     def close(self) -> None:

@@ -13,14 +13,17 @@ from typing import Any, Protocol
 
 import grpc
 
+from fedn_py.identity import Digest
 from fedn_py.transport import reading
 from fedn_py.transport.authentication import Caller, Role, current_caller
 from fedn_py.transport.chunks import (
+    CHUNK_BYTES,
     GO_ON,
     MOST_CHUNK_BYTES,
     ChunkTooLarge,
     ObjectSource,
     ObjectStore,
+    PieceSource,
     TooManyTransfers,
     UploadStart,
     WrongOffset,
@@ -28,13 +31,13 @@ from fedn_py.transport.chunks import (
 from fedn_py.transport.codec_fields import raw_digest
 from fedn_py.transport.held_upload import UploadDropped
 from fedn_py.transport.overlap import store_as_they_come
-from fedn_py.transport.parts import Chunk, FramedChunk, part_reader, write_part
+from fedn_py.transport.parts import Chunk, FramedChunk, framed, part_reader, write_part
 from fedn_py.transport.shared_reads import SharedReads
 from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.status import refusals
 from fedn_py.transport.storings import Storings
 from fedn_py.transport.streams import END, PeerTooSlow, open_for_answers
-from fedn_py.transport.turns import QUICK, Turns
+from fedn_py.transport.turns import QUICK, Turn, Turns
 from fedn_py.wire.v1 import transfer_pb2 as pb
 
 STALL_S = 60.0
@@ -44,7 +47,7 @@ MOST_PER_CALLER = 8
 """Transfers that one caller may have open."""
 
 MOST_SENDING = 1_000
-"""Downloads under way at once unless said otherwise, each with some 2 MiB of buffers."""
+"""Downloads under way at once unless said otherwise."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -116,6 +119,8 @@ class TransferService:
         admit: raises why an upload is not wanted, before a byte of it is taken.
         most_sending: downloads under way at once; a further one waits before its first byte. Slow ones are in nobody's
             way as long as they are fewer.
+        pieces: where slow downloads read, so little at a time that their number costs no memory; None where they are
+            few.
 
     Attributes:
         sent_bytes: all that went out so far.
@@ -133,7 +138,9 @@ class TransferService:
         stall_s: float = STALL_S,
         admit: Callable[[Caller, UploadStart], None] | None = None,
         most_sending: int = MOST_SENDING,
+        pieces: PieceSource | None = None,
     ) -> None:
+        self._pieces = pieces
         self._source, self._spool, self._sink, self._admit = source, spool, sink, admit
         self._status = status or spool.held
         self._places = places or TransferPlaces()
@@ -204,11 +211,28 @@ class TransferService:
         await open_for_answers(context)
         async with self._turns.taken() as turn:
             await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
-            async with contextlib.aclosing(self._reads.parts(digest, offset, size)) as parts:
-                async for part in parts:
-                    await self._write(context, part)
-                    self.sent_bytes += part.size
-                    turn.moved(part.size)
+            at = -1
+            while at < offset < size:  # a source that has less than it said ends it, and the peer sees that
+                at, at_once = offset, self._turns.at_once(turn)
+                if self._pieces is None or at_once >= CHUNK_BYTES:
+                    offset = await self._send_chunks(digest, offset, size, turn, context)
+                elif piece := await self._pieces.piece(digest, offset, at_once):
+                    offset += await self._send_part(framed(piece), turn, context)
+
+    async def _send_chunks(self, digest: Digest, offset: int, size: int, turn: Turn, context: Context) -> int:
+        """Send whole chunks to the end, or until it should rather be smaller pieces; return how far it got."""
+        async with contextlib.aclosing(self._reads.parts(digest, offset, size)) as parts:
+            async for part in parts:
+                offset += await self._send_part(part, turn, context)
+                if self._pieces is not None and self._turns.at_once(turn) < CHUNK_BYTES:
+                    break
+        return offset
+
+    async def _send_part(self, part: FramedChunk, turn: Turn, context: Context) -> int:
+        await self._write(context, part)
+        self.sent_bytes += part.size
+        turn.moved(part.size)
+        return part.size
 
     async def _write(self, context: Context, part: pb.DownloadPart | FramedChunk) -> None:
         try:
@@ -265,7 +289,7 @@ async def receive(
             turn.moved(sum(map(len, chunks)))
 
         try:
-            await context.send_initial_metadata(((GO_ON, "1"),))
+            await context.send_initial_metadata(((GO_ON, str(spool.turns.at_once(turn))),))
             await store_as_they_come(_chunks(context, stall_s), store)
             return await incoming.finish()
         finally:

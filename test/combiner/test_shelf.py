@@ -135,6 +135,19 @@ def test_a_download_that_has_begun_ends_whole_though_its_object_is_evicted(tmp_p
     asyncio.run(story())
 
 
+def test_pieces_are_read_from_anywhere_until_their_object_has_left(tmp_path: Path) -> None:
+    async def story() -> None:
+        shelf, _ = await a_shelf(tmp_path / "shelf", b"model", b"other", most_kept=0)
+        model = digest_of(b"model")
+        await shelf.hold([model])
+        assert [await shelf.piece(model, offset, 3) for offset in (0, 1, 3, 5)] == [b"mod", b"ode", b"el", b""]
+        await shelf.hold([digest_of(b"other")])
+        with pytest.raises(ObjectMissing):
+            await shelf.piece(model, 0, 3)
+
+    asyncio.run(story())
+
+
 def test_a_fetch_that_failed_leaves_nothing_and_is_tried_again_by_the_next_order(tmp_path: Path) -> None:
     async def story() -> None:
         shelf, upstream = await a_shelf(tmp_path / "shelf")

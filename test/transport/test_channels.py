@@ -218,6 +218,6 @@ def test_what_a_connection_holds_is_bounded_and_every_option_is_one_that_grpc_kn
     """An option that gRPC does not know is passed over without a word."""
     library = Path(cygrpc.__file__).read_bytes()
     assert [name for name, _ in SHARED_OPTIONS if name.encode() not in library] == []
-    assert dict(SHARED_OPTIONS)["grpc.experimental.tcp_max_read_buffer_size"] == 64 * 1024
+    assert dict(SHARED_OPTIONS)["grpc.experimental.tcp_max_read_buffer_size"] == 12_000
     assert dict(SHARED_OPTIONS)["grpc.http2.bdp_probe"] == 0
     assert dict(SHARED_OPTIONS)["grpc.http2.lookahead_bytes"] == 4 * 1024 * 1024

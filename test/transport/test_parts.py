@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fedn_py.transport.parts import FramedChunk, framed, part_reader, write_part
+from fedn_py.transport.parts import FramedChunk, cut, framed, part_reader, write_part
 from fedn_py.wire.v1 import network_pb2, transfer_pb2
 
 KINDS: tuple[type[Message], ...] = (transfer_pb2.UploadPart, transfer_pb2.DownloadPart, network_pb2.UpdatePart)
@@ -76,3 +76,13 @@ def test_a_chunk_is_a_view_of_its_message() -> None:
     wire = framed(b"x" * 1000).wire
     part = part_reader(transfer_pb2.UploadPart)(wire)
     assert part.obj is wire
+
+
+@given(pieces=st.lists(st.binary(max_size=20), max_size=6), at_once=st.integers(1, 30))
+def test_chunks_that_are_cut_have_the_size_that_was_asked_for_and_the_same_bytes(
+    pieces: list[bytes], at_once: int
+) -> None:
+    parts = [b"".join(part) for part in cut(tuple(pieces), at_once)]
+    assert b"".join(parts) == b"".join(pieces)
+    assert all(len(part) == at_once for part in parts[:-1])
+    assert all(0 < len(part) <= at_once for part in parts)

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,12 +31,13 @@ from grpc_network import (
 from fedn_py.errors import PeerFault
 from fedn_py.identity import Digest
 from fedn_py.protocol.messages import UpdateReceipt
-from fedn_py.transport import codec
+from fedn_py.transport import codec, transfer_server, turns
 from fedn_py.transport.authentication import Caller
 from fedn_py.transport.channels import Channel
-from fedn_py.transport.chunks import DigestMismatch, UploadStart
+from fedn_py.transport.chunks import GO_ON, DigestMismatch, UploadStart
 from fedn_py.transport.codec_rounds import raw_digest
 from fedn_py.transport.landing import ObjectTooLarge
+from fedn_py.transport.parts import Chunk
 from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
 from fedn_py.transport.transfer import Patience, download, upload_object, upload_update
 from fedn_py.transport.transfer_server import StoreSink, TransferService
@@ -494,3 +497,108 @@ def _reset_peak() -> int:
 def _peak() -> int:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+class Shorter(MemoryObjects):
+    """Has less of its objects than it says."""
+
+    async def stat(self, digest: Digest) -> Size:
+        return Size((await super().stat(digest)).size + 1)
+
+
+def test_a_source_that_has_less_than_it_says_ends_the_download_with_a_fault(tmp_path: Path) -> None:
+    async def story() -> None:
+        transfer = TransferService(
+            Shorter(b"model"), await a_spool(tmp_path / "spool"), sink=None, roles=frozenset({"client"})
+        )
+        async with serving(transfer) as address, connected(address) as channel:
+            with pytest.raises(PeerFault, match="ended at 5 of 6 bytes"):
+                await download(channel, digest_of(b"model"), tmp_path / "model", patience=IMPATIENT)
+
+    asyncio.run(story())
+
+
+class PiecesToo(MemoryObjects):
+    """Notes the pieces that are read of it."""
+
+    def __init__(self, *objects: bytes) -> None:
+        super().__init__(*objects)
+        self.pieces: list[int] = []
+
+    async def piece(self, digest: Digest, offset: int, size: int) -> bytes:
+        self.pieces.append(size)
+        return self.objects[digest][offset : offset + size]
+
+
+def a_client(number: int) -> str:
+    return f"client:{number:032x}"
+
+
+def test_beside_many_slow_downloads_each_has_little_on_its_way_and_all_end_whole(tmp_path: Path) -> None:
+    """Twenty that are not read fill the memory that slow ones may have: the next begins with small pieces."""
+    data = os.urandom(12 * MIB + 5)  # more than the windows and the socket buffers take
+
+    async def story() -> None:
+        objects = PiecesToo(data)
+        transfer = TransferService(
+            objects, await a_spool(tmp_path / "spool"), sink=None, roles=frozenset({"client"}), pieces=objects
+        )
+        async with serving(transfer) as address, AsyncExitStack() as open_channels:
+            slow = []
+            for number in range(20):
+                channel = await open_channels.enter_async_context(connected(address, a_client(number)))
+                request = transfer_pb2.DownloadRequest(sha256=raw_digest(digest_of(data)))
+                slow.append(transfer_pb2_grpc.TransferStub(channel.grpc).Download(request))
+            for call in slow:
+                assert (await call.read()).WhichOneof("part") == "start"
+            channel = await open_channels.enter_async_context(connected(address))
+            assert await download(channel, digest_of(data), tmp_path / "model") == len(data)
+            assert (tmp_path / "model").read_bytes() == data
+            assert objects.pieces
+            assert all(size < MIB for size in objects.pieces)
+            received = b""
+            while (part := await slow[0].read()) is not grpc.aio.EOF:
+                received += part.chunk
+            assert received == data
+
+    asyncio.run(story())
+
+
+def test_an_upload_comes_in_chunks_as_small_as_its_server_wants_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, sizes = os.urandom(3 * MIB + 17), list[int]()
+    monkeypatch.setattr(turns, "_SILENT_S", 0.0)  # those that send nothing are slow at once
+    store = transfer_server.store_as_they_come
+
+    async def noted(chunks: AsyncIterator[Chunk], then: Callable[..., Awaitable[None]]) -> None:
+        async def passed_on() -> AsyncIterator[Chunk]:
+            async for chunk in chunks:
+                sizes.append(len(chunk))
+                yield chunk
+
+        await store(passed_on(), then)
+
+    async def story() -> None:
+        calls = RecordingCombiner()
+        spool = await a_spool(tmp_path / "spool", most_uploads=32)
+        async with combiner(calls, spool) as address, AsyncExitStack() as open_channels:
+            begun = []
+            for number in range(20):
+                channel = await open_channels.enter_async_context(connected(address, a_client(number)))
+                call = network_pb2_grpc.CombinerStub(channel.grpc).SendUpdate()
+                header = codec.write_update_header(a_header(data, upload_id=f"{number:016x}"))
+                await call.write(network_pb2.UpdatePart(start=network_pb2.UpdateStart(header=header)))
+                begun.append(call)
+            for call in begun:
+                assert int(dict(tuple(await call.initial_metadata()))[GO_ON]) > 0
+            channel = await open_channels.enter_async_context(connected(address))
+            monkeypatch.setattr(transfer_server, "store_as_they_come", noted)
+            assert (await upload_update(channel, a_header(data), data)).accepted
+            for call in begun:
+                call.cancel()
+        assert calls.updates == [data]
+        assert sum(sizes) == len(data)
+        assert max(sizes) <= 8 * MIB // 17
+
+    asyncio.run(story())

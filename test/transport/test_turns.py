@@ -4,7 +4,11 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fedn_py.transport.turns import Turns
+import pytest
+
+from fedn_py.transport import turns as turns_module
+from fedn_py.transport.chunks import CHUNK_BYTES
+from fedn_py.transport.turns import Turn, Turns
 
 LONG_S = 0.05
 
@@ -143,5 +147,84 @@ def test_who_gives_up_waiting_takes_no_turn_with_it() -> None:
         await first
         await hold(turns, begun, 2, 0.0)
         assert begun == [0, 2]
+
+    run(story)
+
+
+class Crowd:
+    """Transfers that have begun and do not end."""
+
+    def __init__(self, turns: Turns, number: int) -> None:
+        self.begun: list[Turn] = []
+        self._one_more = asyncio.Event()
+        self._turns = turns
+        self._tasks = [asyncio.ensure_future(self._one()) for _ in range(number)]
+
+    async def _one(self) -> None:
+        async with self._turns.taken() as turn:
+            self.begun.append(turn)
+            self._one_more.set()
+            await asyncio.Event().wait()
+
+    async def until(self, number: int) -> None:
+        while len(self.begun) < number:
+            self._one_more.clear()
+            await self._one_more.wait()
+
+    async def slow(self, number: int) -> None:
+        """Have the first so many give their turn on, one after the other."""
+        for place in range(number):
+            await self.until(place + 1)
+            if not self.begun[place].is_over:
+                self._turns.give_on(self.begun[place])
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def test_few_go_on_without_a_turn_before_their_first_byte() -> None:
+    async def story() -> None:
+        crowd = Crowd(Turns(1, most_silent=2, looked_at_every_s=0.001), 5)
+        await crowd.until(3)
+        await asyncio.sleep(0.05)  # fifty looks
+        assert len(crowd.begun) == 3  # two without a turn, and the one that keeps its own
+        crowd.begun[0].moved(1)
+        await crowd.until(4)
+        await asyncio.sleep(0.05)
+        assert len(crowd.begun) == 4
+        await crowd.end()
+
+    run(story)
+
+
+def test_who_is_silent_for_long_is_slow_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        monkeypatch.setattr(turns_module, "_SILENT_S", 0.02)
+        crowd = Crowd(Turns(1, most_silent=1, looked_at_every_s=0.001), 9)
+        await crowd.until(9)
+        await crowd.end()
+
+    run(story)
+
+
+def test_where_many_are_slow_each_has_little_on_its_way_unless_it_has_shown_that_it_is_quick() -> None:
+    async def story() -> None:
+        turns = Turns(1, looked_at_every_s=1_000.0)
+        crowd = Crowd(turns, 1_001)
+        await crowd.slow(8)
+        assert turns.at_once(crowd.begun[0]) == CHUNK_BYTES
+        await crowd.slow(16)
+        assert turns.at_once(crowd.begun[0]) == CHUNK_BYTES // 2
+        await crowd.slow(1_000)
+        assert turns.at_once(crowd.begun[0]) == 16 * 1024
+        await crowd.until(1_001)
+        assert turns.at_once(crowd.begun[-1]) == 16 * 1024
+        crowd.begun[-1].moved(16 * CHUNK_BYTES)
+        assert turns.at_once(crowd.begun[-1]) == CHUNK_BYTES
+        await crowd.end()
+        async with turns.taken() as alone:
+            assert turns.at_once(alone) == CHUNK_BYTES
 
     run(story)
