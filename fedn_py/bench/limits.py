@@ -134,7 +134,9 @@ def _echo(*, tls: bool) -> Iterator[EchoPlan]:
     with tempfile.TemporaryDirectory() as folder:
         authority = make_authority("fedn_py bench")
         certificate = issue_server_certificate(authority, "echo", ("localhost", "127.0.0.1"))
-        plan = EchoPlan(_free_port(), tls, authority.certificate_pem, certificate.certificate_pem, certificate.key_pem)
+        plan = EchoPlan(
+            free_ports(1)[0], tls, authority.certificate_pem, certificate.certificate_pem, certificate.key_pem
+        )
         file = Path(folder) / "echo.json"
         plan.write(file)
         command = not_outliving_this([sys.executable, "-m", "fedn_py.bench.echo", str(file)])
@@ -176,11 +178,13 @@ async def _transfers(plan: EchoPlan, megabytes: int) -> tuple[float, float]:
     return rates[0], rates[1]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+def free_ports(number: int) -> list[int]:
+    """Return so many ports of this machine that nobody listens on."""
+    with contextlib.ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(number)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -12,6 +12,8 @@ import yaml
 
 from fedn_py.api.network import Network
 from fedn_py.bench.faults import BenchFailed
+from fedn_py.bench.limits import free_ports
+from fedn_py.bench.lines import LinesPlan, write_plan
 from fedn_py.bench.usage import Usage, forget_peak, usage_of
 from fedn_py.sandbox.fleet import environment
 from fedn_py.sandbox.folder import SandboxFolder, Where
@@ -23,6 +25,9 @@ Found = TypeVar("Found")
 
 _OF_A_SANDBOX = frozenset({"heartbeat_s", "reconnect_grace_s"})
 """Settings by which a sandbox notices soon what somebody has killed; here they are those of a deployment."""
+
+_LINES = "lines"
+"""The process between clients and combiners, where there is one: what it uses is not the network's."""
 
 _UP_WITHIN_S = 600.0
 _LOOK_EVERY_S = 0.1
@@ -82,8 +87,12 @@ class BenchNetwork:
         """The remedy for what goes wrong here."""
         return f"Look into {self._folder.path / 'logs'}; --keep keeps all that it had."
 
-    def start_servers(self, clients: int, **combiner_settings: Any) -> None:
-        """Start the reducer and the combiners, with room for so many clients, and wait until they are there."""
+    def start_servers(self, clients: int, *, line_bytes_per_s: int = 0, **combiner_settings: Any) -> None:
+        """Start the reducer and the combiners, with room for so many clients, and wait until they are there.
+
+        Args:
+            line_bytes_per_s: what the line of each client to its combiner carries, each way; 0 for no line between.
+        """
         folder = self._folder
         names = [f"combiner-{number + 1}" for number in range(self._combiners)]
         folder.write_certificates(["reducer", *names])
@@ -92,11 +101,22 @@ class BenchNetwork:
         self._start("reducer", "reducer")
         folder.write_profile(self._ports)
         self._network = self.awaited("the reducer", lambda: reached(self._folder))
+        settings = {"max_clients": max(_MOST_CLIENTS, clients), **combiner_settings}
+        lines = tuple(zip(free_ports(self._combiners), self._ports.combiners, strict=True)) if line_bytes_per_s else ()
+        if lines:
+            self._start_lines(LinesPlan(lines, line_bytes_per_s, clients))
         for number in range(1, self._combiners + 1):
             name = folder.write_combiner(number, self._ports, Where())
             folder.write_token(name, self.api.create_token("combiner", name)[0])
-            self._start("combiner", name, max_clients=max(_MOST_CLIENTS, clients), **combiner_settings)
+            reached_at = {"advertise": f"localhost:{lines[number - 1][0]}"} if lines else {}
+            self._start("combiner", name, **settings, **reached_at)
         self.awaited("the combiners", lambda: self.api.status().combiners == self._combiners or None)
+
+    def _start_lines(self, plan: LinesPlan) -> None:
+        file = self.folder / "lines.json"
+        write_plan(file, plan)
+        command = [sys.executable, "-m", "fedn_py.bench.lines", str(file)]
+        self._children.start_command(_LINES, _LINES, command, self._folder.log(_LINES), self._environ)
 
     def written_client(self, number: int) -> Path:
         """Write what client ``number`` (from 1) needs and return its settings file."""
@@ -142,8 +162,8 @@ class BenchNetwork:
             raise BenchFailed(fault.message, remedy=self.where_to_look) from fault
 
     def processes(self) -> Iterable[tuple[str, int]]:
-        """Return role and process id of each living process."""
-        return [(child.role, child.process.pid) for child in self._children.living()]
+        """Return role and process id of each living process of the network."""
+        return [(child.role, child.process.pid) for child in self._children.living() if child.role != _LINES]
 
     def forget_peaks(self) -> None:
         """Count peaks of memory from now on."""

@@ -39,6 +39,7 @@ class RoundBench:
         client_processes: that the clients are spread over.
         tls: as in production; without it only to compare.
         lean: clients hold no model in memory and share one copy of the global model on disk.
+        line_bytes_per_s: what the line of each client to its combiner carries, each way; 0: as much as loopback does.
     """
 
     clients: int = 10
@@ -51,6 +52,7 @@ class RoundBench:
     client_processes: int = 2
     tls: bool = True
     lean: bool = False
+    line_bytes_per_s: int = 0
 
     @property
     def model_bytes(self) -> int:

@@ -77,7 +77,8 @@ def measure_rounds(
     before = limits()
     with running_network(folder, bench.combiners, tls=bench.tls) as running:
         tell("starting the reducer and the combiners")
-        running.start_servers(bench.clients, **({"spool": {"receiving": LEAN_RECEIVING}} if bench.lean else {}))
+        lean = {"spool": {"receiving": LEAN_RECEIVING}} if bench.lean else {}
+        running.start_servers(bench.clients, line_bytes_per_s=bench.line_bytes_per_s, **lean)
         empty = running.usage()
         _start_clients(running, bench, tell)
         figures = _timed(running, bench, folder, tell)
@@ -94,6 +95,7 @@ def measure_rounds(
         "replicas": bench.replicas,
         "tls": bench.tls,
         "lean": bench.lean,
+        "line_bytes_per_s": bench.line_bytes_per_s,
         "rounds": bench.rounds,
         **figures,
         "empty_rss_bytes": {role: max(one.rss_bytes for one in each.values()) for role, each in empty.items()},

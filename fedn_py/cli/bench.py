@@ -56,6 +56,12 @@ def time_rounds(
     lean: Annotated[
         bool, typer.Option("--lean", help="Clients that hold no model in memory and share its file, for huge ones.")
     ] = False,
+    line: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="BYTES", help="What each client's line carries a second, each way; 0: as much as loopback."
+        ),
+    ] = 0,
     keep: KeepOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,6 +83,7 @@ def time_rounds(
         client_processes=client_processes,
         tls=tls,
         lean=lean,
+        line_bytes_per_s=line,
     )
     with stopped_in_order(), _folder(keep) as folder, progressing() as tell:
         found = measure_rounds(bench, folder, tell)

@@ -86,6 +86,8 @@ class Shelf:
 
     async def piece(self, digest: Digest, offset: int, size: int) -> bytes:
         """Return some bytes of an object, or raise ObjectMissing where it had to leave since its download began."""
+        if digest in self._sizes:
+            self._sizes.move_to_end(digest)
         return await in_thread(_piece_of, self.path(digest), digest, offset, size)
 
     async def _have(self, digest: Digest) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from fedn_py.errors import OwnFault
 from fedn_py.transport.chunks import CHUNK_BYTES, DigestMismatch, UploadMismatch, UploadStart, WrongOffset
 from fedn_py.transport.completion import in_thread
+from fedn_py.transport.go_ons import GoOns
 from fedn_py.transport.held_upload import HeldUpload
 from fedn_py.transport.left_uploads import LeftUploads
 from fedn_py.transport.memory_queue import MemoryQueue
@@ -30,10 +31,6 @@ _PART = ".part"
 
 MOST_RECEIVING = 64
 """How many uploads are received at once unless said otherwise."""
-
-
-_MOST_SILENT = 8
-"""Uploads that were let in and have not begun: each may bring MiB at any moment, read or not."""
 
 
 _QUICK_BYTES_A_SECOND = 32 * 1024 * 1024
@@ -72,6 +69,7 @@ class Spool:
 
     Attributes:
         turns: one is taken while an upload is received.
+        go_ons: a place is taken from the word to an upload that it shall go on until its first bytes.
         received_bytes: all that came in so far.
     """
 
@@ -89,7 +87,8 @@ class Spool:
         memory_wait_s: float = 0.0,
     ) -> None:
         self._folder = folder
-        self.turns = Turns(min(QUICK, most_receiving), most=most_receiving, most_silent=_MOST_SILENT)
+        self.turns = Turns(min(QUICK, most_receiving), most=most_receiving)
+        self.go_ons = GoOns()
         self.received_bytes = self._received_in_memory = 0
         self._alone_bytes = alone_bytes
         self._memory_wait_s = memory_wait_s

@@ -49,6 +49,7 @@ _TRY_AGAIN = frozenset(
 _LEAST_CHUNK_BYTES = 4 * 1024
 """Smaller ones are not made, whatever a server says."""
 
+_MOST_DIGITS = 20
 _READ_AT_ONCE = 4
 """Chunks; as many again are read while these are sent."""
 
@@ -210,7 +211,7 @@ async def _size_of(source: Source) -> int:
 
 def _at_once(wanted: str | bytes) -> int:
     """Return how large chunks should be, as the server has it."""
-    size = int(wanted) if wanted.isdigit() else CHUNK_BYTES
+    size = int(wanted) if wanted.isdigit() and len(wanted) <= _MOST_DIGITS else CHUNK_BYTES
     return min(CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, size))
 
 

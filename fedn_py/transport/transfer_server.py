@@ -216,7 +216,9 @@ class TransferService:
                 at, at_once = offset, self._turns.at_once(turn)
                 if self._pieces is None or at_once >= CHUNK_BYTES:
                     offset = await self._send_chunks(digest, offset, size, turn, context)
-                elif piece := await self._pieces.piece(digest, offset, at_once):
+                elif piece := await self._pieces.piece(
+                    digest, offset, min(at_once, CHUNK_BYTES - offset % CHUNK_BYTES)
+                ):
                     offset += await self._send_part(framed(piece), turn, context)
 
     async def _send_chunks(self, digest: Digest, offset: int, size: int, turn: Turn, context: Context) -> int:
@@ -284,14 +286,17 @@ async def receive(
     async with spool.turns.taken() as turn:
         incoming = await spool.begin(owner, start)
 
-        async def store(*chunks: Chunk) -> None:
-            await incoming.append(*chunks)
-            turn.moved(sum(map(len, chunks)))
-
         try:
-            await context.send_initial_metadata(((GO_ON, str(spool.turns.at_once(turn))),))
-            await store_as_they_come(_chunks(context, stall_s), store)
-            return await incoming.finish()
+            async with spool.go_ons.place() as has_begun:
+
+                async def store(*chunks: Chunk) -> None:
+                    has_begun()
+                    await incoming.append(*chunks)
+                    turn.moved(sum(map(len, chunks)))
+
+                await context.send_initial_metadata(((GO_ON, str(spool.turns.at_once(turn))),))
+                await store_as_they_come(_chunks(context, stall_s), store)
+                return await incoming.finish()
         finally:
             incoming.leave()
 

@@ -12,17 +12,21 @@ QUICK = 4
 _LOOKED_AT_EVERY_S = 0.05
 _QUICK_BYTES_A_SECOND = 16 * 1024 * 1024
 _LONGEST_WAIT_S = 5.0
-_SILENT_S = 5.0
-"""Who has not begun after so long is slow like any other."""
+_SEEN_AGAIN_EVERY = 20
+"""Looks until the next one at a transfer without a turn: there may be many."""
 
 _SLOW_BYTES = 8 * CHUNK_BYTES
-"""What slow transfers may have on their way at once, all together."""
+"""What slow transfers should have on their way at once, all together, and about."""
 
 _LEAST_AT_ONCE = 16 * 1024
 """A smaller piece would hold less than what its connection holds anyhow."""
 
+_ALIGNED = 4 * 1024
 _PROVED_BYTES = 16 * CHUNK_BYTES
 """The buffers of the machines between may take the first some MiB at once, however slow the line is."""
+
+_PROVED_FACTOR = 8
+"""So much more one may have on its way that has been quick for longer; it may become slow, too."""
 
 
 class Turn:
@@ -31,39 +35,51 @@ class Turn:
     Attributes:
         moved_bytes: all that have moved.
         is_over: whether it was given on, or has ended.
+        is_slow: whether little moved before it was last looked at.
     """
 
     def __init__(self, turns: "Turns", looked_at_every_s: float) -> None:
         self._turns, self._every_s = turns, looked_at_every_s
         self.moved_bytes = self._moved_before = 0
-        self.is_over = False
+        self.is_over = self.is_slow = False
         self._since = asyncio.get_running_loop().time()
-        self._go_on()
+        self._look_in(self._every_s)
 
     def moved(self, size: int) -> None:
         """Learn that so many bytes have moved."""
         self.moved_bytes += size
 
+    def give_on(self) -> None:
+        """Let another transfer have it, which is done once; this one goes on without it."""
+        if not self.is_over:
+            self.is_over = True
+            self._turns.take_back()
+
     def end(self) -> None:
-        """Keep it no longer."""
-        self.is_over = True
+        """End the transfer."""
+        self.give_on()
         self._next_look.cancel()
+        self._called(slow=False)
 
     @property
     def held_s(self) -> float:
         """Seconds since it was taken."""
         return asyncio.get_running_loop().time() - self._since
 
-    def _go_on(self) -> None:
+    def _look_in(self, seconds: float) -> None:
         self._moved_before = self.moved_bytes
-        self._next_look = asyncio.get_running_loop().call_later(self._every_s, self._look)
+        self._next_look = asyncio.get_running_loop().call_later(seconds, self._look, seconds)
 
-    def _look(self) -> None:
-        is_quick = self.moved_bytes - self._moved_before > _QUICK_BYTES_A_SECOND * self._every_s
-        if self._turns.may_keep(self, is_quick=is_quick):
-            self._go_on()
-        else:
-            self._turns.give_on(self)
+    def _look(self, seconds: float) -> None:
+        is_quick = self.moved_bytes - self._moved_before > _QUICK_BYTES_A_SECOND * seconds
+        self._called(slow=not is_quick)
+        if self.is_slow or self.held_s >= self._turns.longest_s:
+            self.give_on()
+        self._look_in(self._every_s * (_SEEN_AGAIN_EVERY if self.is_over else 1))
+
+    def _called(self, *, slow: bool) -> None:
+        self._turns.n_slow += slow - self.is_slow
+        self.is_slow = slow
 
 
 class Turns:
@@ -77,10 +93,11 @@ class Turns:
     Args:
         quick: how many have a turn at once.
         most: how many are under way at once, slow ones included; None for any number.
-        most_silent: how many may go on without a turn though nothing of them has come yet; for some seconds, then they
-            are slow like any other. Their peers are busy, and may all send at the same moment. None for any number.
         looked_at_every_s: how often it is looked at whether one is slow.
         longest_wait_s: after so long the last of those who wait should have a turn.
+
+    Attributes:
+        n_slow: how many of those under way are slow.
     """
 
     def __init__(
@@ -88,16 +105,18 @@ class Turns:
         quick: int = QUICK,
         *,
         most: int | None = None,
-        most_silent: int | None = None,
         looked_at_every_s: float = _LOOKED_AT_EVERY_S,
         longest_wait_s: float = _LONGEST_WAIT_S,
     ) -> None:
         self._quick = asyncio.Semaphore(quick)
-        self._n_quick, self._n_waiting = quick, 0
+        self._n_quick, self._n_waiting, self.n_slow = quick, 0, 0
         self._all = asyncio.Semaphore(most) if most is not None else contextlib.nullcontext()
-        self._most_silent = most_silent
         self._every_s, self._longest_wait_s = looked_at_every_s, longest_wait_s
-        self._slow: set[Turn] = set()
+
+    @property
+    def longest_s(self) -> float:
+        """How long a turn may be kept, as things are now."""
+        return self._longest_wait_s * self._n_quick / max(1, self._n_waiting)
 
     @contextlib.asynccontextmanager
     async def taken(self) -> AsyncIterator[Turn]:
@@ -112,35 +131,17 @@ class Turns:
             try:
                 yield turn
             finally:
-                if turn in self._slow:
-                    self._slow.remove(turn)
-                else:
-                    turn.end()
-                    self._quick.release()
+                turn.end()
+
+    def take_back(self) -> None:
+        """Let the next one have a turn."""
+        self._quick.release()
 
     def at_once(self, turn: Turn) -> int:
         """Return how many bytes a transfer should have on its way at once: a chunk, or less where many are slow.
 
-        There, one that has its turn has to show first that it is quick.
+        There, one that is not has to show first that it is quick.
         """
-        if not turn.is_over and turn.moved_bytes >= _PROVED_BYTES:
-            return CHUNK_BYTES
-        return min(CHUNK_BYTES, max(_LEAST_AT_ONCE, _SLOW_BYTES // max(1, len(self._slow))))
-
-    def may_keep(self, turn: Turn, *, is_quick: bool) -> bool:
-        """Say whether a turn that was looked at stays where it is."""
-        if is_quick:
-            return turn.held_s < self._longest_wait_s * self._n_quick / max(1, self._n_waiting)
-        if self._most_silent is None or not _is_silent(turn):
-            return False
-        return sum(map(_is_silent, self._slow)) >= self._most_silent
-
-    def give_on(self, turn: Turn) -> None:
-        """Let the next one have a turn; the transfer that had it is a slow one from now on."""
-        turn.end()
-        self._slow.add(turn)
-        self._quick.release()
-
-
-def _is_silent(turn: Turn) -> bool:
-    return not turn.moved_bytes and turn.held_s < _SILENT_S
+        has_shown = not turn.is_slow and turn.moved_bytes >= _PROVED_BYTES
+        share = _SLOW_BYTES * (_PROVED_FACTOR if has_shown else 1) // max(1, self.n_slow)
+        return min(CHUNK_BYTES, max(_LEAST_AT_ONCE, share - share % _ALIGNED))

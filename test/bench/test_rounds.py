@@ -21,6 +21,7 @@ from fedn_py.identity import Digest
 
 ROLES = {"reducer", "combiner", "clients"}
 BEFORE = {"grpc_plain_up_mb_per_s": 500.0, "grpc_plain_down_mb_per_s": 900.0}
+TLS = {"grpc_up_mb_per_s": 500.0, "grpc_down_mb_per_s": 600.0}
 AFTER = {"grpc_plain_up_mb_per_s": 400.0, "grpc_plain_down_mb_per_s": 1_000.0}
 
 
@@ -94,6 +95,16 @@ def test_plain_rounds_are_measured_without_tls_and_with_lean_clients(tmp_path: P
     assert (found["masking"], found["tls"], found["lean"]) == ("none", False, True)
     models = [file.stat().st_nlink for file in (tmp_path / "shared-models").iterdir()]
     assert models == [4]  # of the newest: the shared copy and each client's own link
+
+
+@pytest.mark.system
+def test_clients_may_have_lines_that_carry_so_much_a_second(tmp_path: Path) -> None:
+    """Each model goes down a line and each update up: no round can be quicker than what follows its first piece."""
+    bench = RoundBench(clients=3, params=25_000, rounds=1, line_bytes_per_s=400_000)
+    found = measure_rounds(bench, tmp_path, lambda _: None, lambda: BEFORE | TLS)
+    assert_whole(found)
+    assert found["line_bytes_per_s"] == 400_000
+    assert found["min_s"] >= 2 * (found["model_bytes"] - 16 * 1024) / found["line_bytes_per_s"]
 
 
 @pytest.mark.parametrize(("slots", "replicas"), [(2, 1), (0, 0), (3, 2)])

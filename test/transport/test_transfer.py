@@ -31,11 +31,12 @@ from grpc_network import (
 from fedn_py.errors import PeerFault
 from fedn_py.identity import Digest
 from fedn_py.protocol.messages import UpdateReceipt
-from fedn_py.transport import codec, transfer_server, turns
+from fedn_py.transport import codec, transfer_server
 from fedn_py.transport.authentication import Caller
 from fedn_py.transport.channels import Channel
 from fedn_py.transport.chunks import GO_ON, DigestMismatch, UploadStart
 from fedn_py.transport.codec_rounds import raw_digest
+from fedn_py.transport.go_ons import GoOns
 from fedn_py.transport.landing import ObjectTooLarge
 from fedn_py.transport.parts import Chunk
 from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
@@ -564,11 +565,37 @@ def test_beside_many_slow_downloads_each_has_little_on_its_way_and_all_end_whole
     asyncio.run(story())
 
 
+def test_few_uploads_are_told_to_go_on_before_those_that_were_have_begun(tmp_path: Path) -> None:
+    data = os.urandom(MIB)
+
+    async def story() -> None:
+        spool = await a_spool(tmp_path / "spool")
+        spool.go_ons = GoOns(2, longest_s=1_000.0)
+        async with combiner(RecordingCombiner(), spool) as address, AsyncExitStack() as open_channels:
+            calls = []
+            for number in range(3):
+                channel = await open_channels.enter_async_context(connected(address, a_client(number)))
+                call = network_pb2_grpc.CombinerStub(channel.grpc).SendUpdate()
+                header = codec.write_update_header(a_header(data, upload_id=f"{number:016x}"))
+                await call.write(network_pb2.UpdatePart(start=network_pb2.UpdateStart(header=header)))
+                calls.append(call)
+                if number < 2:
+                    await call.initial_metadata()
+            third = asyncio.ensure_future(calls[2].initial_metadata())
+            await asyncio.sleep(0.2)  # by now it has its turn
+            assert not third.done()
+            await calls[0].write(network_pb2.UpdatePart(chunk=data[:10]))
+            assert GO_ON in dict(tuple(await third))
+            for call in calls:
+                call.cancel()
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+
+
 def test_an_upload_comes_in_chunks_as_small_as_its_server_wants_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, sizes = os.urandom(3 * MIB + 17), list[int]()
-    monkeypatch.setattr(turns, "_SILENT_S", 0.0)  # those that send nothing are slow at once
     store = transfer_server.store_as_they_come
 
     async def noted(chunks: AsyncIterator[Chunk], then: Callable[..., Awaitable[None]]) -> None:
@@ -582,6 +609,7 @@ def test_an_upload_comes_in_chunks_as_small_as_its_server_wants_them(
     async def story() -> None:
         calls = RecordingCombiner()
         spool = await a_spool(tmp_path / "spool", most_uploads=32)
+        spool.go_ons = GoOns(32)
         async with combiner(calls, spool) as address, AsyncExitStack() as open_channels:
             begun = []
             for number in range(20):

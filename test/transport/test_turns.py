@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from fedn_py.transport import turns as turns_module
 from fedn_py.transport.chunks import CHUNK_BYTES
 from fedn_py.transport.turns import Turn, Turns
 
@@ -30,6 +29,14 @@ async def hold(turns: Turns, begun: list[int], number: int, seconds: float) -> N
 async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(5_000):
+        if holds():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it did not come to that")
 
 
 def test_no_more_than_so_many_move_at_once_and_they_come_in_order() -> None:
@@ -100,7 +107,10 @@ def test_the_more_wait_the_sooner_a_quick_one_gives_its_turn_on() -> None:
                     await asyncio.sleep(LONG_S / 100)
 
         # None of them ends before all have begun.
-        await asyncio.gather(*(quick(number) for number in range(4)))
+        tasks = [asyncio.ensure_future(quick(number)) for number in range(4)]
+        await until(lambda: len(begun) == 4)
+        assert turns.n_slow == 0  # who gave a turn on for the others' sake is not slow
+        await asyncio.gather(*tasks)
         assert begun == [0, 1, 2, 3]
 
     run(story)
@@ -120,7 +130,7 @@ def test_slow_ones_are_bounded_too() -> None:
 
 def test_a_thousand_slow_ones_starve_no_quick_one() -> None:
     async def story() -> None:
-        turns, begun, gate = Turns(4, most=1_001, looked_at_every_s=0.0), list[int](), asyncio.Event()
+        turns, begun, gate = Turns(4, most=1_001, looked_at_every_s=0.001), list[int](), asyncio.Event()
 
         async def slow() -> None:
             async with turns.taken():
@@ -151,80 +161,60 @@ def test_who_gives_up_waiting_takes_no_turn_with_it() -> None:
     run(story)
 
 
-class Crowd:
-    """Transfers that have begun and do not end."""
-
-    def __init__(self, turns: Turns, number: int) -> None:
-        self.begun: list[Turn] = []
-        self._one_more = asyncio.Event()
-        self._turns = turns
-        self._tasks = [asyncio.ensure_future(self._one()) for _ in range(number)]
-
-    async def _one(self) -> None:
-        async with self._turns.taken() as turn:
-            self.begun.append(turn)
-            self._one_more.set()
-            await asyncio.Event().wait()
-
-    async def until(self, number: int) -> None:
-        while len(self.begun) < number:
-            self._one_more.clear()
-            await self._one_more.wait()
-
-    async def slow(self, number: int) -> None:
-        """Have the first so many give their turn on, one after the other."""
-        for place in range(number):
-            await self.until(place + 1)
-            if not self.begun[place].is_over:
-                self._turns.give_on(self.begun[place])
-
-    async def end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def test_few_go_on_without_a_turn_before_their_first_byte() -> None:
+def test_those_that_move_little_are_slow_until_they_move_much_or_end() -> None:
     async def story() -> None:
-        crowd = Crowd(Turns(1, most_silent=2, looked_at_every_s=0.001), 5)
-        await crowd.until(3)
-        await asyncio.sleep(0.05)  # fifty looks
-        assert len(crowd.begun) == 3  # two without a turn, and the one that keeps its own
-        crowd.begun[0].moved(1)
-        await crowd.until(4)
-        await asyncio.sleep(0.05)
-        assert len(crowd.begun) == 4
-        await crowd.end()
+        turns, end = Turns(2, looked_at_every_s=0.001), asyncio.Event()
+        taken = list[Turn]()
+
+        async def one() -> None:
+            async with turns.taken() as turn:
+                taken.append(turn)
+                await end.wait()
+
+        tasks = [asyncio.ensure_future(one()) for _ in range(5)]
+        await until(lambda: turns.n_slow == 5)
+        assert all(turn.is_over and turn.is_slow for turn in taken)
+        taken[0].moved(CHUNK_BYTES)
+        await until(lambda: turns.n_slow == 4)
+        assert not taken[0].is_slow
+        await until(lambda: turns.n_slow == 5)
+        end.set()
+        await asyncio.gather(*tasks)
+        assert turns.n_slow == 0
+        # Each gave its one turn on, and no other.
+        both = [asyncio.ensure_future(hold(turns, [], number, LONG_S)) for number in range(2)]
+        await settle()
+        assert not any(task.done() for task in both)
+        await asyncio.gather(*both)
 
     run(story)
 
 
-def test_who_is_silent_for_long_is_slow_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
-        monkeypatch.setattr(turns_module, "_SILENT_S", 0.02)
-        crowd = Crowd(Turns(1, most_silent=1, looked_at_every_s=0.001), 9)
-        await crowd.until(9)
-        await crowd.end()
-
-    run(story)
-
-
-def test_where_many_are_slow_each_has_little_on_its_way_unless_it_has_shown_that_it_is_quick() -> None:
+@pytest.mark.parametrize(
+    ("n_slow", "at_first", "once_quick"),
+    [
+        (0, CHUNK_BYTES, CHUNK_BYTES),
+        (8, CHUNK_BYTES, CHUNK_BYTES),
+        (9, 227 * 4096, CHUNK_BYTES),
+        (16, CHUNK_BYTES // 2, CHUNK_BYTES),
+        (128, CHUNK_BYTES // 16, CHUNK_BYTES // 2),
+        (1_000, 16 * 1024, 16 * 4096),
+        (100_000, 16 * 1024, 16 * 1024),
+    ],
+)
+def test_where_many_are_slow_each_has_little_on_its_way_and_more_when_it_is_quick(
+    n_slow: int, at_first: int, once_quick: int
+) -> None:
     async def story() -> None:
         turns = Turns(1, looked_at_every_s=1_000.0)
-        crowd = Crowd(turns, 1_001)
-        await crowd.slow(8)
-        assert turns.at_once(crowd.begun[0]) == CHUNK_BYTES
-        await crowd.slow(16)
-        assert turns.at_once(crowd.begun[0]) == CHUNK_BYTES // 2
-        await crowd.slow(1_000)
-        assert turns.at_once(crowd.begun[0]) == 16 * 1024
-        await crowd.until(1_001)
-        assert turns.at_once(crowd.begun[-1]) == 16 * 1024
-        crowd.begun[-1].moved(16 * CHUNK_BYTES)
-        assert turns.at_once(crowd.begun[-1]) == CHUNK_BYTES
-        await crowd.end()
-        async with turns.taken() as alone:
-            assert turns.at_once(alone) == CHUNK_BYTES
+        async with turns.taken() as turn:
+            turns.n_slow = n_slow
+            assert turns.at_once(turn) == at_first
+            turn.moved(16 * CHUNK_BYTES - 1)
+            assert turns.at_once(turn) == at_first
+            turn.moved(1)
+            assert turns.at_once(turn) == once_quick
+            turn.is_slow = True
+            assert turns.at_once(turn) == at_first
 
     run(story)
