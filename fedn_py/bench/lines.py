@@ -59,8 +59,7 @@ class _Lines:
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry what a client and its combiner say until one of them ends it."""
         with contextlib.closing(writer), contextlib.suppress(OSError):
-            far = _small_socket()
-            await asyncio.get_running_loop().sock_connect(far, (_HOST, self._target))
+            far = await _connected(self._target)
             far_reader, far_writer = await asyncio.open_connection(sock=far, limit=_AT_ONCE)
             with contextlib.closing(far_writer):
                 ways = {
@@ -86,6 +85,16 @@ def _small_socket() -> socket.socket:
     small.settimeout(0.0)
     small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)  # before it is connected or listens
     return small
+
+
+async def _connected(port: int) -> socket.socket:
+    far = _small_socket()
+    try:
+        await asyncio.get_running_loop().sock_connect(far, (_HOST, port))
+    except BaseException:
+        far.close()
+        raise
+    return far
 
 
 async def _run(plan: LinesPlan, stop: asyncio.Event) -> None:

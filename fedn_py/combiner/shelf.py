@@ -5,6 +5,7 @@ was asked for last is kept longest.
 """
 
 import asyncio
+import contextlib
 import itertools
 import os
 from collections import OrderedDict
@@ -80,9 +81,14 @@ class Shelf:
         self._sizes.move_to_end(digest)
         return OnShelf(digest, self._sizes[digest])
 
-    def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
-        """Stream an object from an offset."""
-        return file_chunks(self.path(digest), offset)
+    async def get(self, digest: Digest, *, offset: int = 0) -> AsyncIterator[bytes]:
+        """Stream an object from an offset, or raise ObjectMissing where it has left."""
+        try:
+            async with contextlib.aclosing(file_chunks(self.path(digest), offset)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except FileNotFoundError:
+            raise _missing(digest) from None
 
     async def piece(self, digest: Digest, offset: int, size: int) -> bytes:
         """Return some bytes of an object, or raise ObjectMissing where it had to leave since its download began."""

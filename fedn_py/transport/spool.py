@@ -69,7 +69,7 @@ class Spool:
 
     Attributes:
         turns: one is taken while an upload is received.
-        go_ons: a place is taken from the word to an upload that it shall go on until its first bytes.
+        go_ons: room is taken from the word to an upload that it shall go on until its first bytes.
         received_bytes: all that came in so far.
     """
 

@@ -47,7 +47,7 @@ _TRY_AGAIN = frozenset(
 """Refusals that another attempt may not meet."""
 
 _LEAST_CHUNK_BYTES = 4 * 1024
-"""Smaller ones are not made, whatever a server says."""
+"""A server that wants smaller ones is not understood."""
 
 _MOST_DIGITS = 20
 _READ_AT_ONCE = 4
@@ -211,8 +211,11 @@ async def _size_of(source: Source) -> int:
 
 def _at_once(wanted: str | bytes) -> int:
     """Return how large chunks should be, as the server has it."""
-    size = int(wanted) if wanted.isdigit() and len(wanted) <= _MOST_DIGITS else CHUNK_BYTES
-    return min(CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, size))
+    try:
+        size = int(wanted[:_MOST_DIGITS])
+    except ValueError:
+        return CHUNK_BYTES
+    return size if _LEAST_CHUNK_BYTES <= size <= CHUNK_BYTES else CHUNK_BYTES
 
 
 async def _read(source: Source, offset: int, at_once: int) -> AsyncGenerator[FramedChunk, None]:

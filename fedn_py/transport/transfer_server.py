@@ -284,10 +284,12 @@ async def receive(
     """
     # Room is taken with the turn and not before: what queues holds nothing, and cannot be taken for an idle upload.
     async with spool.turns.taken() as turn:
+        turn.waits_for_us = True
         incoming = await spool.begin(owner, start)
 
         try:
-            async with spool.go_ons.place() as has_begun:
+            async with spool.go_ons.room(start.size - start.offset) as has_begun:
+                turn.waits_for_us = False
 
                 async def store(*chunks: Chunk) -> None:
                     has_begun()

@@ -35,13 +35,14 @@ class Turn:
     Attributes:
         moved_bytes: all that have moved.
         is_over: whether it was given on, or has ended.
-        is_slow: whether little moved before it was last looked at.
+        is_slow: whether little had moved when it was looked at last, which was not ours to change.
+        waits_for_us: whether it is held up on this side.
     """
 
     def __init__(self, turns: "Turns", looked_at_every_s: float) -> None:
         self._turns, self._every_s = turns, looked_at_every_s
         self.moved_bytes = self._moved_before = 0
-        self.is_over = self.is_slow = False
+        self.is_over = self.is_slow = self.waits_for_us = False
         self._since = asyncio.get_running_loop().time()
         self._look_in(self._every_s)
 
@@ -72,8 +73,8 @@ class Turn:
 
     def _look(self, seconds: float) -> None:
         is_quick = self.moved_bytes - self._moved_before > _QUICK_BYTES_A_SECOND * seconds
-        self._called(slow=not is_quick)
-        if self.is_slow or self.held_s >= self._turns.longest_s:
+        self._called(slow=not (is_quick or self.waits_for_us))
+        if not is_quick or self.held_s >= self._turns.longest_s:
             self.give_on()
         self._look_in(self._every_s * (_SEEN_AGAIN_EVERY if self.is_over else 1))
 

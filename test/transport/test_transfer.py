@@ -570,7 +570,7 @@ def test_few_uploads_are_told_to_go_on_before_those_that_were_have_begun(tmp_pat
 
     async def story() -> None:
         spool = await a_spool(tmp_path / "spool")
-        spool.go_ons = GoOns(2, longest_s=1_000.0)
+        spool.go_ons = GoOns(32, longest_s=1_000.0)  # of 1 MiB, two
         async with combiner(RecordingCombiner(), spool) as address, AsyncExitStack() as open_channels:
             calls = []
             for number in range(3):
@@ -609,7 +609,7 @@ def test_an_upload_comes_in_chunks_as_small_as_its_server_wants_them(
     async def story() -> None:
         calls = RecordingCombiner()
         spool = await a_spool(tmp_path / "spool", most_uploads=32)
-        spool.go_ons = GoOns(32)
+        spool.go_ons = GoOns(10_000)
         async with combiner(calls, spool) as address, AsyncExitStack() as open_channels:
             begun = []
             for number in range(20):
