@@ -53,9 +53,10 @@ class KeptPoints:
         """Say whether this was measured, and as it is measured now."""
         point = self._points.get(wanted.name, {})
         asked = asdict(wanted.bench) | {"client_processes": wanted.bench.crowds}
+        before = asdict(type(wanted.bench)())  # what an option is that came since stood for before
         # A limit that was measured but once cannot be compared.
         as_now = isinstance(wanted.bench, IdleBench) or "limits_after" in point
-        return as_now and all(point.get(name) == value for name, value in asked.items())
+        return as_now and all(point.get(name, before[name]) == value for name, value in asked.items())
 
     def of(self, wanted: Sequence[Wanted]) -> list[Point]:
         """Return those of these that have been measured, in this order."""

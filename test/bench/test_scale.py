@@ -187,6 +187,18 @@ def test_what_was_measured_with_other_committees_is_missing(tmp_path: Path, meas
     assert measured == [points_of("params")[0].bench]
 
 
+def test_what_was_measured_before_an_option_existed_was_measured_without_it(tmp_path: Path, measured: Measured) -> None:
+    measure_scale(["params"], tmp_path, print, missing=False)
+    assert "line_bytes_per_s" not in (tmp_path / "scaling.json").read_text()
+    measured.clear()
+    measure_scale(["params"], tmp_path, print, missing=True)
+    assert measured == []
+    file = tmp_path / "scaling.json"
+    file.write_text(file.read_text().replace('"replicas": 1', '"line_bytes_per_s": 9, "replicas": 1', 1))
+    measure_scale(["params"], tmp_path, print, missing=True)
+    assert measured == [points_of("params")[0].bench]
+
+
 def test_limits_that_were_measured_once_are_shown_and_missing(tmp_path: Path, measured: Measured) -> None:
     (tmp_path / "scaling.md").write_text(PAGE)
     measure_scale(["combiners"], tmp_path, print, missing=False)
