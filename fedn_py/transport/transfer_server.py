@@ -213,12 +213,11 @@ class TransferService:
             await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
             at = -1
             while at < offset < size:  # a source that has less than it said ends it, and the peer sees that
-                at, at_once = offset, self._turns.at_once(turn)
-                if self._pieces is None or at_once >= CHUNK_BYTES:
+                # Whole chunks begin where those of other downloads do, to be shared.
+                at, at_once = offset, min(self._turns.at_once(turn), CHUNK_BYTES - offset % CHUNK_BYTES)
+                if self._pieces is None or at_once == CHUNK_BYTES:
                     offset = await self._send_chunks(digest, offset, size, turn, context)
-                elif piece := await self._pieces.piece(
-                    digest, offset, min(at_once, CHUNK_BYTES - offset % CHUNK_BYTES)
-                ):
+                elif piece := await self._pieces.piece(digest, offset, at_once):
                     offset += await self._send_part(framed(piece), turn, context)
 
     async def _send_chunks(self, digest: Digest, offset: int, size: int, turn: Turn, context: Context) -> int:

@@ -62,11 +62,6 @@ class Turn:
         self._next_look.cancel()
         self._called(slow=False)
 
-    @property
-    def held_s(self) -> float:
-        """Seconds since it was taken."""
-        return asyncio.get_running_loop().time() - self._since
-
     def _look_in(self, seconds: float) -> None:
         self._moved_before = self.moved_bytes
         self._next_look = asyncio.get_running_loop().call_later(seconds, self._look, seconds)
@@ -74,7 +69,8 @@ class Turn:
     def _look(self, seconds: float) -> None:
         is_quick = self.moved_bytes - self._moved_before > _QUICK_BYTES_A_SECOND * seconds
         self._called(slow=not (is_quick or self.waits_for_us))
-        if not is_quick or self.held_s >= self._turns.longest_s:
+        held_s = asyncio.get_running_loop().time() - self._since
+        if not is_quick or held_s >= self._turns.longest_s:
             self.give_on()
         self._look_in(self._every_s * (_SEEN_AGAIN_EVERY if self.is_over else 1))
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -535,6 +536,15 @@ def a_client(number: int) -> str:
     return f"client:{number:032x}"
 
 
+async def a_start(open_channels: AsyncExitStack, address: str, number: int, data: bytes) -> Any:
+    """Offer an update over a connection of its own and send nothing of it."""
+    channel = await open_channels.enter_async_context(connected(address, a_client(number)))
+    call = network_pb2_grpc.CombinerStub(channel.grpc).SendUpdate()
+    header = codec.write_update_header(a_header(data, upload_id=f"{number:016x}"))
+    await call.write(network_pb2.UpdatePart(start=network_pb2.UpdateStart(header=header)))
+    return call
+
+
 def test_beside_many_slow_downloads_each_has_little_on_its_way_and_all_end_whole(tmp_path: Path) -> None:
     """Twenty that are not read fill the memory that slow ones may have: the next begins with small pieces."""
     data = os.urandom(12 * MIB + 5)  # more than the windows and the socket buffers take
@@ -565,6 +575,23 @@ def test_beside_many_slow_downloads_each_has_little_on_its_way_and_all_end_whole
     asyncio.run(story())
 
 
+def test_a_download_that_begins_within_a_chunk_comes_to_where_others_share_theirs(tmp_path: Path) -> None:
+    data = os.urandom(3 * MIB)
+
+    async def story() -> None:
+        objects = PiecesToo(data)
+        transfer = TransferService(
+            objects, await a_spool(tmp_path / "spool"), sink=None, roles=frozenset({"client"}), pieces=objects
+        )
+        async with serving(transfer) as address, connected(address) as channel:
+            request = transfer_pb2.DownloadRequest(sha256=raw_digest(digest_of(data)), offset=MIB + 5)
+            call = transfer_pb2_grpc.TransferStub(channel.grpc).Download(request)
+            assert b"".join([part.chunk async for part in call]) == data[MIB + 5 :]
+        assert (objects.pieces, objects.offsets) == ([MIB - 5], [2 * MIB])
+
+    asyncio.run(story())
+
+
 def test_few_uploads_are_told_to_go_on_before_those_that_were_have_begun(tmp_path: Path) -> None:
     data = os.urandom(MIB)
 
@@ -574,10 +601,7 @@ def test_few_uploads_are_told_to_go_on_before_those_that_were_have_begun(tmp_pat
         async with combiner(RecordingCombiner(), spool) as address, AsyncExitStack() as open_channels:
             calls = []
             for number in range(3):
-                channel = await open_channels.enter_async_context(connected(address, a_client(number)))
-                call = network_pb2_grpc.CombinerStub(channel.grpc).SendUpdate()
-                header = codec.write_update_header(a_header(data, upload_id=f"{number:016x}"))
-                await call.write(network_pb2.UpdatePart(start=network_pb2.UpdateStart(header=header)))
+                call = await a_start(open_channels, address, number, data)
                 calls.append(call)
                 if number < 2:
                     await call.initial_metadata()
@@ -613,10 +637,7 @@ def test_an_upload_comes_in_chunks_as_small_as_its_server_wants_them(
         async with combiner(calls, spool) as address, AsyncExitStack() as open_channels:
             begun = []
             for number in range(20):
-                channel = await open_channels.enter_async_context(connected(address, a_client(number)))
-                call = network_pb2_grpc.CombinerStub(channel.grpc).SendUpdate()
-                header = codec.write_update_header(a_header(data, upload_id=f"{number:016x}"))
-                await call.write(network_pb2.UpdatePart(start=network_pb2.UpdateStart(header=header)))
+                call = await a_start(open_channels, address, number, data)
                 begun.append(call)
             for call in begun:
                 assert int(dict(tuple(await call.initial_metadata()))[GO_ON]) > 0
