@@ -39,9 +39,11 @@ class Screen:
         if self._live is not None:
             self._live.update(Group(_table(session, rounds), _line(session)))
             return
-        if session.reason and session.reason != self._waiting:
-            self._console.print(f"waiting: {session.reason}", highlight=False)
-        self._waiting = session.reason
+        # What follows says how long somebody has been away, which changes each second.
+        gist = session.reason.partition(";")[0]
+        if gist and gist != self._waiting:
+            self._say(f"waiting: {session.reason}")
+        self._waiting = gist
         for one in rounds:
             self._tell(session, one)
 
@@ -54,12 +56,15 @@ class Screen:
         self._told.add(key)
         what = f"round {one.number}/{session.rounds_wanted}"
         if one.status == "running":
-            self._console.print(f"{what}: started, attempt {one.attempt}", highlight=False)
+            self._say(f"{what}: started, attempt {one.attempt}")
         elif one.status == "failed":
-            self._console.print(f"{what}: failed: {one.reason}", highlight=False)
+            self._say(f"{what}: failed: {one.reason}")
         else:
             counts = f"{len(one.clients)} clients, {one.samples} samples, {one.seconds:.1f} s"
-            self._console.print(f"{what}: {counts}, {_metrics(one) or 'not validated'}", highlight=False)
+            self._say(f"{what}: {counts}, {_metrics(one) or 'not validated'}")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def _table(session: SessionView, rounds: Sequence[RoundView]) -> Table:

@@ -35,7 +35,7 @@ FAILED = replace(STARTED, status="failed", reason="TooFewUpdates: 1 of 2")
 
 def shown(*steps: tuple[SessionView, list[RoundView]], terminal: bool) -> str:
     out = io.StringIO()
-    options: dict[str, Any] = {"file": out, "force_terminal": terminal, "width": 120, "color_system": None}
+    options: dict[str, Any] = {"file": out, "force_terminal": terminal, "width": 80, "color_system": None}
     console = Console(**options)
     with Screen(console) as screen:
         for session, rounds in steps:
@@ -65,6 +65,15 @@ def test_without_a_terminal_each_thing_that_happens_is_one_line() -> None:
         "round 1/2: started, attempt 2",
         "round 1/2: 2 clients, 30 samples, 2.5 s, accuracy 0.9000",
     ]
+
+
+def test_without_a_terminal_what_is_waited_for_is_one_line_however_long_it_lasts() -> None:
+    reasons = [
+        *(f"waiting up to 10 s for 4 clients, have 3; client-2 was last seen {s} seconds ago" for s in (5, 6)),
+        "waiting up to 10 s for 4 clients, have 2; client-3 was last seen now, client-2 was last seen 7 seconds ago",
+    ]
+    text = shown(*((replace(RUNNING, status="waiting", reason=reason), []) for reason in reasons), terminal=False)
+    assert text.splitlines() == [f"waiting: {reasons[0]}", f"waiting: {reasons[2]}"]
 
 
 def test_without_a_terminal_nothing_but_text_is_written() -> None:
