@@ -213,11 +213,12 @@ class TransferService:
             await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
             at = -1
             while at < offset < size:  # a source that has less than it said ends it, and the peer sees that
-                # Whole chunks begin where those of other downloads do, to be shared.
-                at, at_once = offset, min(self._turns.at_once(turn), CHUNK_BYTES - offset % CHUNK_BYTES)
-                if self._pieces is None or at_once == CHUNK_BYTES:
+                at = offset
+                portion = turn.take_portion(_rest_of_chunk(offset, size))
+                if self._pieces is None or (offset % CHUNK_BYTES == 0 and portion == _rest_of_chunk(offset, size)):
+                    # These are shared with other downloads, whose chunks begin at the same bytes.
                     offset = await self._send_chunks(digest, offset, size, turn, context)
-                elif piece := await self._pieces.piece(digest, offset, at_once):
+                elif piece := await self._pieces.piece(digest, offset, portion):
                     offset += await self._send_part(framed(piece), turn, context)
 
     async def _send_chunks(self, digest: Digest, offset: int, size: int, turn: Turn, context: Context) -> int:
@@ -225,7 +226,8 @@ class TransferService:
         async with contextlib.aclosing(self._reads.parts(digest, offset, size)) as parts:
             async for part in parts:
                 offset += await self._send_part(part, turn, context)
-                if self._pieces is not None and self._turns.at_once(turn) < CHUNK_BYTES:
+                most = _rest_of_chunk(offset, size)
+                if self._pieces is not None and turn.take_portion(most) < most:
                     break
         return offset
 
@@ -283,19 +285,18 @@ async def receive(
     """
     # Room is taken with the turn and not before: what queues holds nothing, and cannot be taken for an idle upload.
     async with spool.turns.taken() as turn:
-        turn.waits_for_us = True
         incoming = await spool.begin(owner, start)
 
         try:
             async with spool.go_ons.room(start.size - start.offset) as has_begun:
-                turn.waits_for_us = False
 
                 async def store(*chunks: Chunk) -> None:
                     has_begun()
                     await incoming.append(*chunks)
                     turn.moved(sum(map(len, chunks)))
 
-                await context.send_initial_metadata(((GO_ON, str(spool.turns.at_once(turn))),))
+                portion = turn.take_portion(min(CHUNK_BYTES, start.size - start.offset))
+                await context.send_initial_metadata(((GO_ON, str(portion)),))
                 await store_as_they_come(_chunks(context, stall_s), store)
                 return await incoming.finish()
         finally:
@@ -336,6 +337,10 @@ def _read_start(start: pb.UploadStart) -> UploadStart:
         size=reading.count(start.size, "start.size", least=1),
         sha256=reading.digest(start.sha256, "start.sha256"),
     )
+
+
+def _rest_of_chunk(offset: int, size: int) -> int:
+    return min(CHUNK_BYTES - offset % CHUNK_BYTES, size - offset)
 
 
 def _stalled(stall_s: float) -> PeerTooSlow:

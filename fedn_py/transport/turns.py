@@ -15,8 +15,11 @@ _LONGEST_WAIT_S = 5.0
 _SEEN_AGAIN_EVERY = 20
 """Looks until the next one at a transfer without a turn: there may be many."""
 
-_SLOW_BYTES = 8 * CHUNK_BYTES
-"""What slow transfers should have on their way at once, all together, and about."""
+_MOST_AT_ONCE = 12 * CHUNK_BYTES
+"""What transfers should have on their way at once, all together."""
+
+_SHARED_BY = 8
+"""One takes so little of what the others leave: few have a whole chunk each, and of many none is left without."""
 
 _LEAST_AT_ONCE = 16 * 1024
 """A smaller piece would hold less than what its connection holds anyhow."""
@@ -25,9 +28,6 @@ _ALIGNED = 4 * 1024
 _PROVED_BYTES = 16 * CHUNK_BYTES
 """The buffers of the machines between may take the first some MiB at once, however slow the line is."""
 
-_PROVED_FACTOR = 8
-"""So much more one may have on its way that has been quick for longer; it may become slow, too."""
-
 
 class Turn:
     """The turn of one transfer.
@@ -35,14 +35,15 @@ class Turn:
     Attributes:
         moved_bytes: all that have moved.
         is_over: whether it was given on, or has ended.
-        is_slow: whether little had moved when it was looked at last, which was not ours to change.
-        waits_for_us: whether it is held up on this side.
+        is_slow: whether little had moved when it was looked at last.
+        portion: how many bytes it has on its way at once.
     """
 
     def __init__(self, turns: "Turns", looked_at_every_s: float) -> None:
         self._turns, self._every_s = turns, looked_at_every_s
         self.moved_bytes = self._moved_before = 0
-        self.is_over = self.is_slow = self.waits_for_us = False
+        self.is_over = self.is_slow = False
+        self.portion = 0
         self._since = asyncio.get_running_loop().time()
         self._look_in(self._every_s)
 
@@ -56,27 +57,38 @@ class Turn:
             self.is_over = True
             self._turns.take_back()
 
+    def take_portion(self, most: int) -> int:
+        """Return how many bytes, of so many, it should have on its way at once from now on.
+
+        All of them while few are under way. One that has shown that it is quick may take what the others leave, and any
+        other a part of that. Each has some.
+        """
+        has_shown = self.moved_bytes >= _PROVED_BYTES and not self.is_slow
+        left = _MOST_AT_ONCE - (self._turns.on_the_way - self.portion)
+        share = left if has_shown else left // _SHARED_BY
+        self._set_portion(min(most, max(_LEAST_AT_ONCE, share - share % _ALIGNED)))
+        return self.portion
+
     def end(self) -> None:
         """End the transfer."""
         self.give_on()
         self._next_look.cancel()
-        self._called(slow=False)
+        self._set_portion(0)
+
+    def _set_portion(self, size: int) -> None:
+        self._turns.on_the_way += size - self.portion
+        self.portion = size
 
     def _look_in(self, seconds: float) -> None:
         self._moved_before = self.moved_bytes
         self._next_look = asyncio.get_running_loop().call_later(seconds, self._look, seconds)
 
     def _look(self, seconds: float) -> None:
-        is_quick = self.moved_bytes - self._moved_before > _QUICK_BYTES_A_SECOND * seconds
-        self._called(slow=not (is_quick or self.waits_for_us))
+        self.is_slow = self.moved_bytes - self._moved_before <= _QUICK_BYTES_A_SECOND * seconds
         held_s = asyncio.get_running_loop().time() - self._since
-        if not is_quick or held_s >= self._turns.longest_s:
+        if self.is_slow or held_s >= self._turns.longest_s:
             self.give_on()
         self._look_in(self._every_s * (_SEEN_AGAIN_EVERY if self.is_over else 1))
-
-    def _called(self, *, slow: bool) -> None:
-        self._turns.n_slow += slow - self.is_slow
-        self.is_slow = slow
 
 
 class Turns:
@@ -94,7 +106,7 @@ class Turns:
         longest_wait_s: after so long the last of those who wait should have a turn.
 
     Attributes:
-        n_slow: how many of those under way are slow.
+        on_the_way: the portions of all together, in bytes.
     """
 
     def __init__(
@@ -106,7 +118,7 @@ class Turns:
         longest_wait_s: float = _LONGEST_WAIT_S,
     ) -> None:
         self._quick = asyncio.Semaphore(quick)
-        self._n_quick, self._n_waiting, self.n_slow = quick, 0, 0
+        self._n_quick, self._n_waiting, self.on_the_way = quick, 0, 0
         self._all = asyncio.Semaphore(most) if most is not None else contextlib.nullcontext()
         self._every_s, self._longest_wait_s = looked_at_every_s, longest_wait_s
 
@@ -133,12 +145,3 @@ class Turns:
     def take_back(self) -> None:
         """Let the next one have a turn."""
         self._quick.release()
-
-    def at_once(self, turn: Turn) -> int:
-        """Return how many bytes a transfer should have on its way at once: a chunk, or less where many are slow.
-
-        There, one that is not has to show first that it is quick.
-        """
-        has_shown = not turn.is_slow and turn.moved_bytes >= _PROVED_BYTES
-        share = _SLOW_BYTES * (_PROVED_FACTOR if has_shown else 1) // max(1, self.n_slow)
-        return min(CHUNK_BYTES, max(_LEAST_AT_ONCE, share - share % _ALIGNED))

@@ -1,7 +1,8 @@
 """Turns of transfers: few quick ones at once, and no slow one in the way of the others."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from fedn_py.transport.chunks import CHUNK_BYTES
 from fedn_py.transport.turns import Turn, Turns
 
 LONG_S = 0.05
+LEAST = 16 * 1024
 
 
 def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -98,6 +100,7 @@ def test_a_quick_one_keeps_its_turn_for_as_long_as_it_moves() -> None:
 def test_the_more_wait_the_sooner_a_quick_one_gives_its_turn_on() -> None:
     async def story() -> None:
         turns, begun = Turns(1, looked_at_every_s=LONG_S / 10, longest_wait_s=3 * LONG_S), list[int]()
+        found_slow = list[bool]()
 
         async def quick(number: int) -> None:
             async with turns.taken() as turn:
@@ -105,13 +108,13 @@ def test_the_more_wait_the_sooner_a_quick_one_gives_its_turn_on() -> None:
                 while len(begun) < 4:
                     turn.moved(1024**2)
                     await asyncio.sleep(LONG_S / 100)
+                found_slow.append(turn.is_slow)
 
         # None of them ends before all have begun.
         tasks = [asyncio.ensure_future(quick(number)) for number in range(4)]
-        await until(lambda: len(begun) == 4)
-        assert turns.n_slow == 0  # who gave a turn on for the others' sake is not slow
         await asyncio.gather(*tasks)
         assert begun == [0, 1, 2, 3]
+        assert found_slow == [False] * 4  # who gives a turn on for the others' sake is not slow
 
     run(story)
 
@@ -161,62 +164,72 @@ def test_who_gives_up_waiting_takes_no_turn_with_it() -> None:
     run(story)
 
 
-def test_those_that_move_little_are_slow_until_they_move_much_or_end() -> None:
+@contextlib.asynccontextmanager
+async def taken(turns: Turns, number: int) -> AsyncIterator[list[Turn]]:
+    async with contextlib.AsyncExitStack() as open_turns:
+        yield [await open_turns.enter_async_context(turns.taken()) for _ in range(number)]
+
+
+def test_one_that_moves_little_is_slow_until_it_moves_much() -> None:
     async def story() -> None:
-        turns, end = Turns(2, looked_at_every_s=0.001), asyncio.Event()
-        taken = list[Turn]()
+        turns = Turns(2, looked_at_every_s=0.001)
+        async with taken(turns, 2) as (idle, moving):
+            await until(lambda: idle.is_over and idle.is_slow and moving.is_slow)
 
-        async def one() -> None:
-            async with turns.taken() as turn:
-                taken.append(turn)
-                await end.wait()
+            def quick() -> bool:
+                moving.moved(CHUNK_BYTES)
+                return not moving.is_slow
 
-        tasks = [asyncio.ensure_future(one()) for _ in range(5)]
-        await until(lambda: turns.n_slow == 5)
-        assert all(turn.is_over and turn.is_slow for turn in taken)
-
-        def quick(turn: Turn) -> bool:
-            turn.moved(CHUNK_BYTES)
-            return not turn.is_slow
-
-        await until(lambda: quick(taken[0]))
-        assert turns.n_slow == 4
-        await until(lambda: turns.n_slow == 5)
-        taken[1].waits_for_us = True
-        await until(lambda: turns.n_slow == 4)
-        assert not taken[1].is_slow
-        end.set()
-        await asyncio.gather(*tasks)
-        assert turns.n_slow == 0
+            await until(quick)
+            assert idle.is_slow
+            await until(lambda: moving.is_slow)
 
     run(story)
 
 
-@pytest.mark.parametrize(
-    ("n_slow", "at_first", "once_quick"),
-    [
-        (0, CHUNK_BYTES, CHUNK_BYTES),
-        (8, CHUNK_BYTES, CHUNK_BYTES),
-        (9, 227 * 4096, CHUNK_BYTES),
-        (16, CHUNK_BYTES // 2, CHUNK_BYTES),
-        (128, CHUNK_BYTES // 16, CHUNK_BYTES // 2),
-        (1_000, 16 * 1024, 16 * 4096),
-        (100_000, 16 * 1024, 16 * 1024),
-    ],
-)
-def test_where_many_are_slow_each_has_little_on_its_way_and_more_when_it_is_quick(
-    n_slow: int, at_first: int, once_quick: int
-) -> None:
+@pytest.mark.parametrize("number", [5, 6, 64, 1_000])
+def test_all_together_have_little_on_their_way_and_each_has_some(number: int) -> None:
     async def story() -> None:
-        turns = Turns(1, looked_at_every_s=1_000.0)
-        async with turns.taken() as turn:
-            turns.n_slow = n_slow
-            assert turns.at_once(turn) == at_first
-            turn.moved(16 * CHUNK_BYTES - 1)
-            assert turns.at_once(turn) == at_first
-            turn.moved(1)
-            assert turns.at_once(turn) == once_quick
-            turn.is_slow = True
-            assert turns.at_once(turn) == at_first
+        turns = Turns(number, looked_at_every_s=1_000.0)
+        async with taken(turns, number) as every:
+            at_first = [turn.take_portion(CHUNK_BYTES) for turn in every]
+            assert at_first[:5] == [CHUNK_BYTES] * 5
+            assert all(size < CHUNK_BYTES for size in at_first[5:])
+            for _ in range(20):  # those that go on come to have as much as the others
+                later = [turn.take_portion(CHUNK_BYTES) for turn in every]
+            assert max(later) < 1.25 * min(later)
+            for portions in (at_first, later):
+                assert min(portions) >= LEAST
+                assert sum(portions) < 12 * CHUNK_BYTES + number * LEAST
+            assert turns.on_the_way == sum(later)
+        assert turns.on_the_way == 0
+
+    run(story)
+
+
+def test_what_has_less_to_move_takes_no_more_from_the_others() -> None:
+    async def story() -> None:
+        turns = Turns(200, looked_at_every_s=1_000.0)
+        async with taken(turns, 200) as every:
+            assert [turn.take_portion(5_000) for turn in every] == [5_000] * 200
+            assert every[0].take_portion(CHUNK_BYTES) == CHUNK_BYTES
+            assert every[0].take_portion(0) == 0
+
+    run(story)
+
+
+def test_beside_many_one_has_more_once_it_has_shown_that_it_is_quick() -> None:
+    async def story() -> None:
+        turns = Turns(12, looked_at_every_s=1_000.0)
+        async with taken(turns, 12) as (one, *others):
+            for turn in others:
+                turn.moved(16 * CHUNK_BYTES)
+                assert turn.take_portion(CHUNK_BYTES) == CHUNK_BYTES
+            one.moved(16 * CHUNK_BYTES - 1)
+            assert one.take_portion(CHUNK_BYTES) == CHUNK_BYTES // 8
+            one.moved(1)
+            assert one.take_portion(CHUNK_BYTES) == CHUNK_BYTES
+            one.is_slow = True
+            assert one.take_portion(CHUNK_BYTES) == CHUNK_BYTES // 8
 
     run(story)
