@@ -30,8 +30,8 @@ install: .venv/.installed  ## Make .venv with the command .venv/bin/fedn-py
 sandbox: .venv/.installed  ## Start a whole network here and train a model (ARGS="--help" lists its options)
 	@$(BIN)/fedn-py sandbox $(ARGS)
 
-test: gates servers  ## Everything: static gates, then the whole test suite, two tests at a time
-	$(BIN)/python -m pytest -m "not examples" -n 2 --dist worksteal $(ARGS)
+test: gates servers  ## Everything: static gates, then the whole test suite, three tests at a time
+	$(BIN)/python -m pytest -m "not examples" -n 3 --dist worksteal $(ARGS)
 
 test-examples: .venv/.installed-dev $(if $(TORCH),.venv/.installed-torch)  ## Train the example projects at full size (TORCH=1 adds PyTorch, 3 GB)
 	FEDN_TEST_TORCH=$(TORCH) $(BIN)/python -m pytest -m examples --timeout 1800 $(ARGS)
