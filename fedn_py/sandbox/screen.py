@@ -1,5 +1,6 @@
 """What the sandbox shows: a live table on a terminal, plain lines elsewhere."""
 
+import re
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,8 @@ from rich.text import Text
 from fedn_py.api.network import is_settled
 from fedn_py.reducer.shown_rounds import RoundView
 from fedn_py.reducer.shown_sessions import SessionView
+
+_LAST_SEEN = re.compile(r" was last seen [^,;]*")
 
 
 class Screen:
@@ -39,8 +42,8 @@ class Screen:
         if self._live is not None:
             self._live.update(Group(_table(session, rounds), _line(session)))
             return
-        # What follows says how long somebody has been away, which changes each second.
-        gist = session.reason.partition(";")[0]
+        # How long somebody has been away changes each second.
+        gist = _LAST_SEEN.sub("", session.reason)
         if gist and gist != self._waiting:
             self._say(f"waiting: {session.reason}")
         self._waiting = gist
@@ -64,7 +67,7 @@ class Screen:
             self._say(f"{what}: {counts}, {_metrics(one) or 'not validated'}")
 
     def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(session: SessionView, rounds: Sequence[RoundView]) -> Table:

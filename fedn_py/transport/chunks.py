@@ -101,7 +101,7 @@ class ObjectSource(Protocol):
 
 
 class PieceSource(Protocol):
-    """Where a slow Download reads little at a time."""
+    """Where a Download beside many others reads little at a time."""
 
     async def piece(self, digest: Digest, offset: int, size: int) -> bytes:
         """Return so many bytes of an object from an offset, fewer at its end, or raise that it is missing."""

@@ -49,6 +49,8 @@ MOST_PER_CALLER = 8
 MOST_SENDING = 1_000
 """Downloads under way at once unless said otherwise."""
 
+_LEAST_OF_UPLOAD = 64 * 1024
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -119,8 +121,8 @@ class TransferService:
         admit: raises why an upload is not wanted, before a byte of it is taken.
         most_sending: downloads under way at once; a further one waits before its first byte. Slow ones are in nobody's
             way as long as they are fewer.
-        pieces: where slow downloads read, so little at a time that their number costs no memory; None where they are
-            few.
+        pieces: where downloads beside many others read, so little at a time that their number costs no memory; None
+            where they are few.
 
     Attributes:
         sent_bytes: all that went out so far.
@@ -295,7 +297,8 @@ async def receive(
                     await incoming.append(*chunks)
                     turn.moved(sum(map(len, chunks)))
 
-                portion = turn.take_portion(min(CHUNK_BYTES, start.size - start.offset))
+                # For the whole upload, so none is left with the least for having begun beside many.
+                portion = turn.take_portion(min(CHUNK_BYTES, start.size - start.offset), least=_LEAST_OF_UPLOAD)
                 await context.send_initial_metadata(((GO_ON, str(portion)),))
                 await store_as_they_come(_chunks(context, stall_s), store)
                 return await incoming.finish()

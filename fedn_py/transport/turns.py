@@ -21,10 +21,11 @@ _MOST_AT_ONCE = 12 * CHUNK_BYTES
 _SHARED_BY = 8
 """One takes so little of what the others leave: few have a whole chunk each, and of many none is left without."""
 
+_SHARED_BY_QUICK = 2
+
 _LEAST_AT_ONCE = 16 * 1024
 """A smaller piece would hold less than what its connection holds anyhow."""
 
-_ALIGNED = 4 * 1024
 _PROVED_BYTES = 16 * CHUNK_BYTES
 """The buffers of the machines between may take the first some MiB at once, however slow the line is."""
 
@@ -57,16 +58,20 @@ class Turn:
             self.is_over = True
             self._turns.take_back()
 
-    def take_portion(self, most: int) -> int:
+    def take_portion(self, most: int, least: int = _LEAST_AT_ONCE) -> int:
         """Return how many bytes, of so many, it should have on its way at once from now on.
 
-        All of them while few are under way. One that has shown that it is quick may take what the others leave, and any
-        other a part of that. Each has some.
+        All of them while few are under way, and a chunk divided evenly where not. One that has shown that it is quick
+        takes half of what the others leave, and any other an eighth.
+
+        Args:
+            most: the rest of a chunk.
+            least: it has so many, or all, whatever the others have.
         """
         has_shown = self.moved_bytes >= _PROVED_BYTES and not self.is_slow
         left = _MOST_AT_ONCE - (self._turns.on_the_way - self.portion)
-        share = left if has_shown else left // _SHARED_BY
-        self._set_portion(min(most, max(_LEAST_AT_ONCE, share - share % _ALIGNED)))
+        share = max(least, left // (_SHARED_BY_QUICK if has_shown else _SHARED_BY))
+        self._set_portion(most if share >= most else 1 << (share.bit_length() - 1))
         return self.portion
 
     def end(self) -> None:

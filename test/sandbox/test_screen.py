@@ -68,12 +68,22 @@ def test_without_a_terminal_each_thing_that_happens_is_one_line() -> None:
 
 
 def test_without_a_terminal_what_is_waited_for_is_one_line_however_long_it_lasts() -> None:
+    waiting = "waiting up to 10 s for 4 clients, have"
+    away = "client-3 was last seen now, client-2 was last seen"
+    told = [
+        f"{waiting} 3; client-2 was last seen 5 seconds ago",
+        f"{waiting} 2; {away} 7 seconds ago",
+        f"{waiting} 2; {away} 1 minute ago; 2 more sit out [/b]",
+    ]
     reasons = [
-        *(f"waiting up to 10 s for 4 clients, have 3; client-2 was last seen {s} seconds ago" for s in (5, 6)),
-        "waiting up to 10 s for 4 clients, have 2; client-3 was last seen now, client-2 was last seen 7 seconds ago",
+        told[0],
+        f"{waiting} 3; client-2 was last seen 6 seconds ago",
+        told[1],
+        f"{waiting} 2; {away} 8 seconds ago",
+        told[2],
     ]
     text = shown(*((replace(RUNNING, status="waiting", reason=reason), []) for reason in reasons), terminal=False)
-    assert text.splitlines() == [f"waiting: {reasons[0]}", f"waiting: {reasons[2]}"]
+    assert text.splitlines() == [f"waiting: {reason}" for reason in told]
 
 
 def test_without_a_terminal_nothing_but_text_is_written() -> None:
