@@ -1,5 +1,6 @@
 """Who was attached and is not, and when each was last seen: what people want to know while a session waits."""
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,6 +14,8 @@ MISSED_FOR_S = 86_400.0
 """Who has been away for longer is not missed any more."""
 
 _NAMED = 3
+_WAS_SEEN = " was last seen "
+_WHEN = re.compile(_WAS_SEEN + "[^,;]*")
 
 
 class Absences:
@@ -47,7 +50,12 @@ class Absences:
         now = self._clock()
         away = [(at, client) for client, at in self._last_seen.items() if now - at < MISSED_FOR_S]
         away.sort(key=lambda one: (-one[0], one[1]))
-        named = [f"{name_of(client)} was last seen {ago(at, now)}" for at, client in away[:_NAMED]]
+        named = [f"{name_of(client)}{_WAS_SEEN}{ago(at, now)}" for at, client in away[:_NAMED]]
         if len(away) > _NAMED:
             named.append(f"{len(away) - _NAMED} more are away")
         return ", ".join(named)
+
+
+def without_times(words: str) -> str:
+    """Return words that hold some of ``in_words`` without what changes with time alone: when each was last seen."""
+    return _WHEN.sub("", words)

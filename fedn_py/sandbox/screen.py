@@ -1,6 +1,5 @@
 """What the sandbox shows: a live table on a terminal, plain lines elsewhere."""
 
-import re
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -11,10 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fedn_py.api.network import is_settled
+from fedn_py.reducer.absences import without_times
 from fedn_py.reducer.shown_rounds import RoundView
 from fedn_py.reducer.shown_sessions import SessionView
-
-_LAST_SEEN = re.compile(r" was last seen [^,;]*")
 
 
 class Screen:
@@ -42,8 +40,7 @@ class Screen:
         if self._live is not None:
             self._live.update(Group(_table(session, rounds), _line(session)))
             return
-        # How long somebody has been away changes each second.
-        gist = _LAST_SEEN.sub("", session.reason)
+        gist = without_times(session.reason)
         if gist and gist != self._waiting:
             self._say(f"waiting: {session.reason}")
         self._waiting = gist

@@ -215,9 +215,9 @@ class TransferService:
             await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
             at = -1
             while at < offset < size:  # a source that has less than it said ends it, and the peer sees that
-                at = offset
-                portion = turn.take_portion(_rest_of_chunk(offset, size))
-                if self._pieces is None or (offset % CHUNK_BYTES == 0 and portion == _rest_of_chunk(offset, size)):
+                at, rest = offset, _rest_of_chunk(offset, size)
+                portion = turn.take_portion(rest)
+                if self._pieces is None or (offset % CHUNK_BYTES == 0 and portion == rest):
                     # These are shared with other downloads, whose chunks begin at the same bytes.
                     offset = await self._send_chunks(digest, offset, size, turn, context)
                 elif piece := await self._pieces.piece(digest, offset, portion):
@@ -228,8 +228,8 @@ class TransferService:
         async with contextlib.aclosing(self._reads.parts(digest, offset, size)) as parts:
             async for part in parts:
                 offset += await self._send_part(part, turn, context)
-                most = _rest_of_chunk(offset, size)
-                if self._pieces is not None and turn.take_portion(most) < most:
+                rest = _rest_of_chunk(offset, size)
+                if self._pieces is not None and turn.take_portion(rest) < rest:
                     break
         return offset
 

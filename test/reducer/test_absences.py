@@ -5,7 +5,7 @@ from builders import ANNA, BERT
 from fedn_py.identity import ClientId, CombinerName, InstanceId
 from fedn_py.protocol.reducer import step
 from fedn_py.protocol.reducer_work import ClientsChanged, CombinerJoined, CombinerLost, Event, Reducer
-from fedn_py.reducer.absences import Absences
+from fedn_py.reducer.absences import Absences, without_times
 
 NORTH, NORTH_1 = CombinerName("north"), InstanceId("north-1")
 NAMES = {ANNA: "anna", BERT: "bert"}
@@ -61,3 +61,13 @@ def test_who_was_seen_last_is_named_first_and_who_has_been_away_for_long_not_at_
     assert told.startswith("bert was last seen 30 seconds ago, ")
     assert told.endswith("was last seen 2 minutes ago, 3 more are away")
     assert "anna" not in told
+
+
+def test_without_times_it_says_who_is_away_and_the_same_however_long() -> None:
+    time = Time()
+    absences = Absences({ANNA: time.now - 5.0, BERT: time.now - 90.0}, time)
+    said = f"have 1; {absences.in_words(name_of)}; 2 more sit out"
+    time.now += 60.0
+    later = f"have 1; {absences.in_words(name_of)}; 2 more sit out"
+    assert said != later
+    assert without_times(said) == without_times(later) == "have 1; anna, bert; 2 more sit out"
