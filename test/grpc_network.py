@@ -178,10 +178,13 @@ class RecordingCombiner:
 
 @contextlib.asynccontextmanager
 async def serving(
-    *services: Service, authenticator: Authenticator | None = None, certificate: ServerCertificate = CERTIFICATE
+    *services: Service,
+    authenticator: Authenticator | None = None,
+    certificate: ServerCertificate = CERTIFICATE,
+    **limits: Any,
 ) -> AsyncIterator[str]:
     """Run a server; yields its address."""
-    server: Server = await serve("127.0.0.1:0", services, certificate, authenticator or Bearers())
+    server: Server = await serve("127.0.0.1:0", services, certificate, authenticator or Bearers(), **limits)
     try:
         yield f"127.0.0.1:{server.port}"
     finally:

@@ -32,8 +32,6 @@ _LINES = "lines"
 _UP_WITHIN_S = 600.0
 _LOOK_EVERY_S = 0.1
 _TELL_EVERY_S = 5.0
-_MOST_CLIENTS = 1_000
-"""That a combiner takes by its own default."""
 
 
 @contextmanager
@@ -101,7 +99,7 @@ class BenchNetwork:
         self._start("reducer", "reducer")
         folder.write_profile(self._ports)
         self._network = self.awaited("the reducer", lambda: reached(self._folder))
-        settings = {"max_clients": max(_MOST_CLIENTS, clients), **combiner_settings}
+        settings = {"max_clients": clients, **combiner_settings}
         lines = tuple(zip(free_ports(self._combiners), self._ports.combiners, strict=True)) if line_bytes_per_s else ()
         if lines:
             self._start_lines(LinesPlan(lines, line_bytes_per_s, clients))

@@ -136,7 +136,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         )
         metrics.transfer.read(received=lambda: spool.received_bytes, sent=lambda: objects.sent_bytes)
         services: list[Service] = [clients, objects]
-        server = await serve(settings.listen, services, certificate, tickets)
+        server = await serve(settings.listen, services, certificate, tickets, most_peers=settings.max_clients)
         closing.push_async_callback(server.stop, _GRACE_S)
         if settings.listen_metrics is not None:
             shown = await _serve_metrics(settings, settings.listen_metrics, metrics, spool, server)

@@ -175,7 +175,12 @@ class CombinerSettings(Section):
         default=None, description="what fedn-py operator certify combiner wrote; absent: plain rounds only"
     )
     state_dir: Location = Field(default=Path("state/combiner"), description="folder of its spool and caches")
-    max_clients: int = Field(default=1_000, ge=1, le=100_000, description="clients it takes")
+    max_clients: int = Field(
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="clients it takes; above 256 a connection costs less memory and more work",
+    )
     heartbeat_s: float = Field(default=10.0, gt=0, le=600, description="seconds between signs of life from clients")
     reconnect_grace_s: float = Field(default=30.0, ge=0, le=3600, description="seconds a lost client has to come back")
     spool: SpoolSettings = Field(default=SpoolSettings(), description="where updates wait to be added")

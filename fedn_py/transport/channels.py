@@ -43,6 +43,11 @@ _WINDOW_BYTES = 4 * 1024 * 1024
 """What a peer may send of a stream before it is read: 40 MB/s at 100 ms. Left alone gRPC takes what the line could
 hold, which on a busy machine is tens of MB for each stream."""
 
+_FEW_PEERS = 256
+_SMALL_RECORD_BYTES = 4 * 1024
+"""What a server of many peers puts into one TLS record. Each connection keeps the pages that its largest took; left
+alone that is 16 KiB, of which a large model comes down with some 5 % less work."""
+
 _IDENTITY_ONLY = 1
 """Bit set of compression algorithms: none, so that no small message unpacks into a large one."""
 
@@ -265,12 +270,18 @@ class Server:
 
 
 async def serve(
-    address: str, services: Sequence[Service], certificate: ServerCertificate, authenticator: Authenticator
+    address: str,
+    services: Sequence[Service],
+    certificate: ServerCertificate,
+    authenticator: Authenticator,
+    *,
+    most_peers: int = 1,
 ) -> Server:
     """Start a server that lets in whom its services' tables and the authenticator admit, and nobody else.
 
     Args:
         address: host:port to listen at; port 0 takes a free one.
+        most_peers: how many it should hold connections of; where they are many, each costs less memory and more time.
 
     Raises:
         AddressInUse: it cannot listen there.
@@ -279,7 +290,7 @@ async def serve(
     calls = CallsUnderWay()
     door = DenyByDefault(authenticator, roles, public=(HEALTH_CHECK,))
     credentials = _server_credentials(address, certificate)
-    server = grpc.aio.server(interceptors=[calls, door], options=_server_options())
+    server = grpc.aio.server(interceptors=[calls, door], options=_server_options(most_peers))
     probe = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs only
     health_pb2_grpc.add_HealthServicer_to_server(probe, server)
     for service in services:
@@ -296,9 +307,10 @@ async def serve(
     return Server(port, server, services, probe, calls)
 
 
-def _server_options() -> tuple[tuple[str, Any], ...]:
+def _server_options(most_peers: int) -> tuple[tuple[str, Any], ...]:
     return (
         *SHARED_OPTIONS,
+        *((("grpc.tsi.max_frame_size", _SMALL_RECORD_BYTES),) if most_peers > _FEW_PEERS else ()),
         ("grpc.max_concurrent_streams", _MOST_STREAMS_PER_CONNECTION),
         # Half of what our clients keep to, so that a delayed and a timely ping do not add up to a reproach.
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_EVERY_MS // 2),

@@ -1,10 +1,12 @@
 """Who is trusted, and what is said when somebody is not."""
 
 import asyncio
+import contextlib
 import datetime
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,11 @@ from grpc_network import (
     AUTHORITY,
     CERTIFICATE,
     Bearers,
+    MemoryObjects,
     RecordingReducer,
+    a_spool,
     connected,
+    digest_of,
     reducer,
     serving,
 )
@@ -28,9 +33,12 @@ from fedn_py.transport.channels import SHARED_OPTIONS, AddressInUse, is_loopback
 from fedn_py.transport.reducer_link import assign
 from fedn_py.transport.reducer_server import ReducerService
 from fedn_py.transport.status import PeerUnreachable, RemoteFault
+from fedn_py.transport.transfer import download
+from fedn_py.transport.transfer_server import TransferService
 
 REQUEST = AssignRequest(ANNA, ClientName("anna"), "", "0.1.0")
 DAY = datetime.timedelta(days=1)
+APPLICATION_DATA = 23
 
 
 async def fault_of(address: str, authority_pem: bytes = AUTHORITY.certificate_pem) -> PeerUnreachable:
@@ -221,3 +229,55 @@ def test_what_a_connection_holds_is_bounded_and_every_option_is_one_that_grpc_kn
     assert dict(SHARED_OPTIONS)["grpc.experimental.tcp_max_read_buffer_size"] == 12_000
     assert dict(SHARED_OPTIONS)["grpc.http2.bdp_probe"] == 0
     assert dict(SHARED_OPTIONS)["grpc.http2.lookahead_bytes"] == 4 * 1024 * 1024
+
+
+async def records_of_a_download(address: str, data: bytes, into: Path) -> list[int]:
+    """Download through a relay, and return the sizes of the TLS records that came down with data in them."""
+    down = bytearray()
+    relayed: list[asyncio.Task[None]] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = address.rpartition(":")
+        there_reader, there_writer = await asyncio.open_connection(host, int(port))
+        relayed.append(asyncio.ensure_future(passed_on(reader, there_writer, bytearray())))
+        relayed.append(asyncio.ensure_future(passed_on(there_reader, writer, down)))
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with connected(f"127.0.0.1:{port}") as channel:
+            await download(channel, digest_of(data), into)
+        await asyncio.gather(*relayed)
+    return list(record_sizes(bytes(down)))
+
+
+async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(1 << 16):
+            seen += data
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+def record_sizes(raw: bytes) -> Iterator[int]:
+    """RFC 8446, section 5.1: a type, a version and the length of what follows."""
+    at = 0
+    while at + 5 <= len(raw):
+        size = int.from_bytes(raw[at + 3 : at + 5], "big")
+        if raw[at] == APPLICATION_DATA:
+            yield size
+        at += 5 + size
+
+
+@pytest.mark.parametrize(("most_peers", "least", "most"), [(256, 12_000, 17_000), (257, 3_000, 4_096)])
+def test_a_server_of_many_peers_sends_small_tls_records(tmp_path: Path, most_peers: int, least: int, most: int) -> None:
+    data = os.urandom(1 << 20)
+
+    async def story() -> None:
+        spool = await a_spool(tmp_path / "spool")
+        objects = TransferService(MemoryObjects(data), spool, sink=None, roles=frozenset({"client"}))
+        async with serving(objects, most_peers=most_peers) as address:
+            largest = max(await records_of_a_download(address, data, tmp_path / "model"))
+        assert least <= largest <= most
+
+    asyncio.run(story())
