@@ -1,7 +1,6 @@
 """Who is trusted, and what is said when somebody is not."""
 
 import asyncio
-import contextlib
 import datetime
 import os
 import subprocess
@@ -24,6 +23,7 @@ from grpc_network import (
     reducer,
     serving,
 )
+from recording_proxy import recording_proxy
 
 from fedn_py.identity import ClientName
 from fedn_py.protocol.messages import AssignRequest
@@ -231,36 +231,8 @@ def test_what_a_connection_holds_is_bounded_and_every_option_is_one_that_grpc_kn
     assert dict(SHARED_OPTIONS)["grpc.http2.lookahead_bytes"] == 4 * 1024 * 1024
 
 
-async def records_of_a_download(address: str, data: bytes, into: Path) -> list[int]:
-    """Download through a relay, and return the sizes of the TLS records that came down with data in them."""
-    down = bytearray()
-    relayed: list[asyncio.Task[None]] = []
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, _, port = address.rpartition(":")
-        there_reader, there_writer = await asyncio.open_connection(host, int(port))
-        relayed.append(asyncio.ensure_future(passed_on(reader, there_writer, bytearray())))
-        relayed.append(asyncio.ensure_future(passed_on(there_reader, writer, down)))
-
-    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        async with connected(f"127.0.0.1:{port}") as channel:
-            await download(channel, digest_of(data), into)
-        await asyncio.gather(*relayed)
-    return list(record_sizes(bytes(down)))
-
-
-async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(1 << 16):
-            seen += data
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-
-
 def record_sizes(raw: bytes) -> Iterator[int]:
-    """RFC 8446, section 5.1: a type, a version and the length of what follows."""
+    """Give the sizes of the TLS records with data in them (RFC 8446, section 5.1: a type, a version, a length)."""
     at = 0
     while at + 5 <= len(raw):
         size = int.from_bytes(raw[at + 3 : at + 5], "big")
@@ -276,8 +248,13 @@ def test_a_server_of_many_peers_sends_small_tls_records(tmp_path: Path, most_pee
     async def story() -> None:
         spool = await a_spool(tmp_path / "spool")
         objects = TransferService(MemoryObjects(data), spool, sink=None, roles=frozenset({"client"}))
-        async with serving(objects, most_peers=most_peers) as address:
-            largest = max(await records_of_a_download(address, data, tmp_path / "model"))
-        assert least <= largest <= most
+        async with (
+            serving(objects, most_peers=most_peers) as address,
+            recording_proxy(int(address.rpartition(":")[2])) as (port, recording),
+        ):
+            async with connected(f"127.0.0.1:{port}") as channel:
+                await download(channel, digest_of(data), tmp_path / "model")
+            (sent,) = recording.sent
+        assert least <= max(record_sizes(bytes(sent))) <= most
 
     asyncio.run(story())
