@@ -282,6 +282,11 @@ class CuttingProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def cut_all(self) -> None:
+        """Cut the connections that there are now."""
+        for task in self._tasks:
+            task.cancel()
+
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
