@@ -14,8 +14,8 @@ _MOST_REMEMBERED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    """One judgement, without the header that it is of: a masked one is as long as its committee is large.
+class _Judging:
+    """A judgement under way, without the header that it is of: a masked one is as long as its committee is large.
 
     Attributes:
         header: sha256 of it as it is written.
@@ -27,17 +27,35 @@ class _Made:
     task: asyncio.Task[UpdateReceipt]
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A judgement that was made. Not its task, which holds ten times as much."""
+
+    upload_id: str
+    header: bytes
+    size: int
+    receipt: UpdateReceipt
+
+
 class Judgements:
-    """Judges each upload once, however often it is asked for; the latest ones are remembered."""
+    """Judges each upload once, however often it is asked for; the latest one of each owner is remembered.
+
+    Args:
+        most: owners whose latest is remembered.
+    """
 
     def __init__(self, most: int = _MOST_REMEMBERED) -> None:
         self._most = most
-        self._made: OrderedDict[tuple[str, str], _Made] = OrderedDict()
+        self._judging: dict[tuple[str, str], _Judging] = {}
+        self._judged: OrderedDict[str, _Judged] = OrderedDict()
 
     def size_of(self, owner: str, upload_id: str) -> int:
         """Return the size of an upload that is judged or being judged, 0 for others."""
-        made = self._made.get((owner, upload_id))
-        return made.size if made is not None else 0
+        judging = self._judging.get((owner, upload_id))
+        if judging is not None:
+            return judging.size
+        judged = self._judged.get(owner)
+        return judged.size if judged is not None and judged.upload_id == upload_id else 0
 
     async def known(self, owner: str, header: UpdateHeader) -> UpdateReceipt | None:
         """Return what became of exactly this upload, None where it is not known.
@@ -45,14 +63,16 @@ class Judgements:
         The same bytes under another header, for the next attempt at a round, are judged anew: their earlier judgement
         is forgotten, so that they are not taken to be here.
         """
-        key = (owner, header.upload_id)
-        made = self._made.get(key)
-        if made is None:
+        said = _sha256(header)
+        judging = self._judging.get((owner, header.upload_id))
+        if judging is not None:
+            return await asyncio.shield(judging.task) if judging.header == said else None
+        judged = self._judged.get(owner)
+        if judged is None or judged.upload_id != header.upload_id:
             return None
-        if made.header == _sha256(header):
-            return await asyncio.shield(made.task)
-        if made.task.done():
-            del self._made[key]
+        if judged.header == said:
+            return judged.receipt
+        del self._judged[owner]
         return None
 
     async def judge(
@@ -62,19 +82,26 @@ class Judgements:
 
         A judgement that ends in a fault is not remembered: the update may be sent again.
         """
-        key, said = (owner, header.upload_id), _sha256(header)
-        if key not in self._made or self._made[key].header != said:
-            task = asyncio.ensure_future(work())
-            self._made[key] = _Made(said, header.size, task)
-            task.add_done_callback(lambda done: self._forget_fault(key, done))
-            while len(self._made) > self._most:
-                self._made.popitem(last=False)
-        return await asyncio.shield(self._made[key].task)
+        known = await self.known(owner, header)
+        if known is not None:
+            return known
+        key = (owner, header.upload_id)
+        judging = _Judging(_sha256(header), header.size, asyncio.ensure_future(work()))
+        self._judging[key] = judging
+        judging.task.add_done_callback(lambda _: self._remember(key, judging))
+        return await asyncio.shield(judging.task)
 
-    def _forget_fault(self, key: tuple[str, str], done: "asyncio.Task[UpdateReceipt]") -> None:
-        failed = done.cancelled() or done.exception() is not None
-        if failed and key in self._made and self._made[key].task is done:
-            del self._made[key]
+    def _remember(self, key: tuple[str, str], judging: _Judging) -> None:
+        if self._judging.get(key) is not judging:
+            return  # the same upload is judged anew
+        del self._judging[key]
+        if judging.task.cancelled() or judging.task.exception() is not None:
+            return
+        owner, upload_id = key
+        self._judged[owner] = _Judged(upload_id, judging.header, judging.size, judging.task.result())
+        self._judged.move_to_end(owner)
+        while len(self._judged) > self._most:
+            self._judged.popitem(last=False)
 
 
 def _sha256(header: UpdateHeader) -> bytes:

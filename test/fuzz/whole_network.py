@@ -328,7 +328,7 @@ class WholeNetwork:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        judging = [made.task for made in self.combiner.judgements._made.values()]
+        judging = [one.task for one in self.combiner.judgements._judging.values()]
         for task in judging:
             task.cancel()
         await asyncio.gather(*judging, return_exceptions=True)

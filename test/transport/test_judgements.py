@@ -1,7 +1,9 @@
 """Each upload is judged once, and what is remembered of it does not grow with what was said of it."""
 
 import asyncio
+import gc
 import sys
+import weakref
 from dataclasses import replace
 
 from fedn_py.identity import Digest, Generation
@@ -42,5 +44,61 @@ def test_a_header_is_not_kept() -> None:
         before = sys.getrefcount(header)
         await judgements.judge("client anna", header, Work())
         assert sys.getrefcount(header) == before
+
+    asyncio.run(story())
+
+
+def test_of_an_owner_the_latest_upload_is_remembered_and_of_many_owners_the_latest() -> None:
+    async def story() -> None:
+        judgements, work = Judgements(most=2), Work()
+        later = replace(HEADER, upload_id="0b" * 16)
+        for owner, header in (("client anna", HEADER), ("client anna", later), ("client bert", HEADER)):
+            await judgements.judge(owner, header, work)
+        assert judgements.size_of("client anna", HEADER.upload_id) == 0
+        assert await judgements.known("client anna", later) is not None
+        await judgements.judge("client cleo", HEADER, work)
+        assert await judgements.known("client anna", later) is None
+        assert await judgements.known("client bert", HEADER) is not None
+        assert work.times == 4
+
+    asyncio.run(story())
+
+
+def test_of_a_judgement_that_is_made_no_task_is_kept() -> None:
+    async def story() -> None:
+        judgements, tasks = Judgements(), []
+
+        async def work() -> UpdateReceipt:
+            tasks.append(weakref.ref(asyncio.current_task()))
+            return UpdateReceipt(accepted=True, reason="")
+
+        await judgements.judge("client anna", HEADER, work)
+        assert await judgements.known("client anna", HEADER) is not None
+        gc.collect()
+        assert tasks[0]() is None
+
+    asyncio.run(story())
+
+
+def test_who_comes_while_an_upload_is_judged_gets_the_same_answer_and_one_that_failed_is_judged_anew() -> None:
+    async def story() -> None:
+        judgements, gate, times = Judgements(), asyncio.Event(), 0
+
+        async def work() -> UpdateReceipt:
+            nonlocal times
+            times += 1
+            await gate.wait()
+            if times == 1:
+                raise ConnectionError
+            return UpdateReceipt(accepted=True, reason="")
+
+        both = [asyncio.ensure_future(judgements.judge("client anna", HEADER, work)) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert judgements.size_of("client anna", HEADER.upload_id) == 48
+        assert await judgements.known("client anna", replace(HEADER, metrics={})) is None
+        gate.set()
+        assert [type(one) for one in await asyncio.gather(*both, return_exceptions=True)] == [ConnectionError] * 2
+        assert times == 1
+        assert (await judgements.judge("client anna", HEADER, work)).accepted
 
     asyncio.run(story())
