@@ -145,6 +145,12 @@ class CombinerServer:
             await self._server.stop(0.0)
             self._server = None
 
+    async def die(self) -> None:
+        """Go away as one that was killed: without a word to its clients."""
+        assert self._server is not None
+        self._server._services = ()
+        await self.close()
+
     def send(self, message: ToClient) -> None:
         self.calls.outboxes[-1].send(message)
 

@@ -150,10 +150,12 @@ def test_a_committed_round_lets_the_update_go(tmp_path: Path) -> None:
 def test_a_client_attaches_again_when_its_combiner_was_killed_and_is_back(tmp_path: Path) -> None:
     async def told(network: Network) -> None:
         await network.combiner.heard("attached")
-        await network.combiner.close()
+        network.combiner.validate(1)
+        await network.learner.begun.wait()
+        await network.combiner.die()
         await network.combiner.open()
         await network.combiner.heard("attached")
-        network.combiner.train(1)
+        network.combiner.train(2)
         await network.combiner.heard("arrived")
         assert network.reducer.calls.requests == 1  # its ticket is still good
 
