@@ -29,7 +29,7 @@ class _Judging:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A judgement that was made. Not its task, which holds ten times as much."""
+    """A judgement that was made, without its task: that would hold the call that it was made in."""
 
     upload_id: str
     header: bytes
@@ -92,10 +92,11 @@ class Judgements:
         return await asyncio.shield(judging.task)
 
     def _remember(self, key: tuple[str, str], judging: _Judging) -> None:
+        failed = judging.task.cancelled() or judging.task.exception() is not None
         if self._judging.get(key) is not judging:
             return  # the same upload is judged anew
         del self._judging[key]
-        if judging.task.cancelled() or judging.task.exception() is not None:
+        if failed:
             return
         owner, upload_id = key
         self._judged[owner] = _Judged(upload_id, judging.header, judging.size, judging.task.result())
