@@ -73,10 +73,19 @@ class Call:
         self._function: Callable[[], Any] | None = function
         self._outcome = outcome
 
-    def make(self) -> None:
-        """Call it, in a worker thread; what it was called with is let go of before who waits goes on."""
+    def make(self, is_made: Callable[[], None]) -> None:
+        """Call it, in a worker thread; what it was called with is let go of before who waits goes on.
+
+        Args:
+            is_made: called before who waits is told, whose next call finds this thread free.
+        """
+
+        def tell(settle: Callable[[Any], None], value: object) -> None:
+            is_made()
+            self._outcome.get_loop().call_soon_threadsafe(settle, value)
+
         with contextlib.suppress(RuntimeError):  # the loop was stopped and closed, and nobody waits
-            self._make(self._outcome.get_loop().call_soon_threadsafe)
+            self._make(tell)
 
     def make_at_once(self) -> None:
         """Call it, in the thread of the loop that waits."""
@@ -143,10 +152,12 @@ class _Threads:
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
-            call.make()
+            call.make(self._one_is_made)
             del call
-            with self._lock:
-                self._open -= 1
+
+    def _one_is_made(self) -> None:
+        with self._lock:
+            self._open -= 1
 
 
 _workers: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Workers]" = weakref.WeakKeyDictionary()

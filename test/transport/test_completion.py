@@ -92,7 +92,7 @@ def test_a_thread_that_has_nothing_to_do_is_taken_before_another_is_started() ->
     async def story() -> set[int]:
         return {await in_thread(threading.get_ident) for _ in range(50)}
 
-    assert len(asyncio.run(story())) <= 2  # who has just answered may not be back yet
+    assert len(asyncio.run(story())) == 1
 
 
 def test_a_loop_whose_workers_are_all_at_work_keeps_no_other_from_going_on() -> None:
