@@ -292,7 +292,12 @@ class CuttingProxy:
         assert task is not None
         self._tasks.add(task)
         allowance = self._cuts.pop(0) if self._cuts else None
-        there_reader, there_writer = await asyncio.open_connection(*self._target)
+        try:
+            there_reader, there_writer = await asyncio.open_connection(*self._target)
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            self._tasks.discard(task)
+            raise
         up = self._pass(reader, there_writer, allowance if self._upward else None)
         down = self._pass(there_reader, writer, None if self._upward else allowance)
         tasks = [asyncio.ensure_future(up), asyncio.ensure_future(down)]

@@ -38,10 +38,10 @@ class _Judged:
 
 
 class Judgements:
-    """Judges each upload once, however often it is asked for; the latest one of each owner is remembered.
+    """Judges each upload once, however often it is asked for; of each owner the one that ended last is remembered.
 
     Args:
-        most: owners whose latest is remembered.
+        most: owners of whom one is remembered.
     """
 
     def __init__(self, most: int = _MOST_REMEMBERED) -> None:

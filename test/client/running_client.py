@@ -148,6 +148,7 @@ class CombinerServer:
     async def die(self) -> None:
         """Go away as one that was killed: without a word to its clients."""
         assert self._server is not None
+        assert self._server._services
         self._server._services = ()
         await self.close()
 

@@ -336,6 +336,7 @@ def test_a_download_that_its_combiner_s_end_cut_goes_on_at_the_next_one(tmp_path
     async def told(network: Network) -> None:
         await network.combiner.heard("attached")
         network.combiner.train(1, base_model=digest_of(model))
+        await objects.begun.wait()
         async with asyncio.timeout(20):
             state_dir = network.settings.state_dir
             while sum(part.stat().st_size for part in state_dir.rglob("*.part")) < 100_000:  # noqa: ASYNC110 - no event either

@@ -6,6 +6,8 @@ import sys
 import weakref
 from dataclasses import replace
 
+import pytest
+
 from fedn_py.identity import Digest, Generation
 from fedn_py.protocol.messages import UpdateHeader, UpdateReceipt
 from fedn_py.transport.judgements import Judgements
@@ -100,5 +102,41 @@ def test_who_comes_while_an_upload_is_judged_gets_the_same_answer_and_one_that_f
         assert [type(one) for one in await asyncio.gather(*both, return_exceptions=True)] == [ConnectionError] * 2
         assert times == 1
         assert (await judgements.judge("client anna", HEADER, work)).accepted
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("fault", [None, ConnectionError()])
+def test_an_upload_that_is_judged_anew_meanwhile_has_two_answers_and_the_newer_one_is_remembered(
+    fault: Exception | None,
+) -> None:
+    newer = replace(HEADER, metrics={})
+
+    async def story() -> None:
+        judgements, go_on, older_may_end = Judgements(), asyncio.Event(), asyncio.Event()
+
+        async def judge_older() -> UpdateReceipt:
+            await older_may_end.wait()
+            if fault is not None:
+                raise fault
+            return UpdateReceipt(accepted=False, reason="older")
+
+        async def judge_newer() -> UpdateReceipt:
+            await go_on.wait()
+            return UpdateReceipt(accepted=True, reason="newer")
+
+        first = asyncio.ensure_future(judgements.judge("client anna", HEADER, judge_older))
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(judgements.judge("client anna", newer, judge_newer))
+        await asyncio.sleep(0)
+        go_on.set()
+        assert (await second).reason == "newer"
+        older_may_end.set()
+        (answer,) = await asyncio.gather(first, return_exceptions=True)
+        assert answer == (fault or UpdateReceipt(accepted=False, reason="older"))
+        known = await judgements.known("client anna", newer)
+        assert known is not None
+        assert known.reason == "newer"
+        assert await judgements.known("client anna", HEADER) is None
 
     asyncio.run(story())
