@@ -63,12 +63,16 @@ class Judgements:
         The same bytes under another header, for the next attempt at a round, are judged anew: their earlier judgement
         is forgotten, so that they are not taken to be here.
         """
-        said = _sha256(header)
-        judging = self._judging.get((owner, header.upload_id))
+        if not self.size_of(owner, header.upload_id):
+            return None  # as for nearly all uploads: their headers need no hash yet
+        return await self._known(owner, header.upload_id, _sha256(header))
+
+    async def _known(self, owner: str, upload_id: str, said: bytes) -> UpdateReceipt | None:
+        judging = self._judging.get((owner, upload_id))
         if judging is not None:
             return await asyncio.shield(judging.task) if judging.header == said else None
         judged = self._judged.get(owner)
-        if judged is None or judged.upload_id != header.upload_id:
+        if judged is None or judged.upload_id != upload_id:
             return None
         if judged.header == said:
             return judged.receipt
@@ -82,11 +86,11 @@ class Judgements:
 
         A judgement that ends in a fault is not remembered: the update may be sent again.
         """
-        known = await self.known(owner, header)
+        key, said = (owner, header.upload_id), _sha256(header)
+        known = await self._known(*key, said)
         if known is not None:
             return known
-        key = (owner, header.upload_id)
-        judging = _Judging(_sha256(header), header.size, asyncio.ensure_future(work()))
+        judging = _Judging(said, header.size, asyncio.ensure_future(work()))
         self._judging[key] = judging
         judging.task.add_done_callback(lambda _: self._remember(key, judging))
         return await asyncio.shield(judging.task)

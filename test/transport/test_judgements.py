@@ -106,34 +106,37 @@ def test_who_comes_while_an_upload_is_judged_gets_the_same_answer_and_one_that_f
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("first_to_end", ["older", "newer"])
 @pytest.mark.parametrize("fault", [None, ConnectionError()])
 def test_an_upload_that_is_judged_anew_meanwhile_has_two_answers_and_the_newer_one_is_remembered(
-    fault: Exception | None,
+    fault: Exception | None, first_to_end: str
 ) -> None:
     newer = replace(HEADER, metrics={})
 
     async def story() -> None:
-        judgements, go_on, older_may_end = Judgements(), asyncio.Event(), asyncio.Event()
+        judgements, may_end = Judgements(), {"older": asyncio.Event(), "newer": asyncio.Event()}
 
         async def judge_older() -> UpdateReceipt:
-            await older_may_end.wait()
+            await may_end["older"].wait()
             if fault is not None:
                 raise fault
             return UpdateReceipt(accepted=False, reason="older")
 
         async def judge_newer() -> UpdateReceipt:
-            await go_on.wait()
+            await may_end["newer"].wait()
             return UpdateReceipt(accepted=True, reason="newer")
 
-        first = asyncio.ensure_future(judgements.judge("client anna", HEADER, judge_older))
-        await asyncio.sleep(0)
-        second = asyncio.ensure_future(judgements.judge("client anna", newer, judge_newer))
-        await asyncio.sleep(0)
-        go_on.set()
-        assert (await second).reason == "newer"
-        older_may_end.set()
-        (answer,) = await asyncio.gather(first, return_exceptions=True)
-        assert answer == (fault or UpdateReceipt(accepted=False, reason="older"))
+        answers = {}
+        for name, header, work in (("older", HEADER, judge_older), ("newer", newer, judge_newer)):
+            answers[name] = asyncio.ensure_future(judgements.judge("client anna", header, work))
+            await asyncio.sleep(0)
+        for name in sorted(may_end, key=lambda name: name != first_to_end):
+            may_end[name].set()
+            await asyncio.wait({answers[name]})
+        assert (answers["older"].exception() or answers["older"].result()) == (
+            fault or UpdateReceipt(accepted=False, reason="older")
+        )
+        assert answers["newer"].result().reason == "newer"
         known = await judgements.known("client anna", newer)
         assert known is not None
         assert known.reason == "newer"
