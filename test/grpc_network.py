@@ -278,8 +278,7 @@ class CuttingProxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
+        self.cut_all()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut_all(self) -> None:
@@ -292,23 +291,21 @@ class CuttingProxy:
         assert task is not None
         self._tasks.add(task)
         allowance = self._cuts.pop(0) if self._cuts else None
+        passing: list[asyncio.Future[None]] = []
+        writers = [writer]
         try:
             there_reader, there_writer = await asyncio.open_connection(*self._target)
-        except asyncio.CancelledError:
-            writer.transport.abort()
-            self._tasks.discard(task)
-            raise
-        up = self._pass(reader, there_writer, allowance if self._upward else None)
-        down = self._pass(there_reader, writer, None if self._upward else allowance)
-        tasks = [asyncio.ensure_future(up), asyncio.ensure_future(down)]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            writers.append(there_writer)
+            up = self._pass(reader, there_writer, allowance if self._upward else None)
+            down = self._pass(there_reader, writer, None if self._upward else allowance)
+            passing += [asyncio.ensure_future(up), asyncio.ensure_future(down)]
+            await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for one in tasks:
+            for one in passing:
                 one.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            writer.transport.abort()
-            there_writer.transport.abort()
+            await asyncio.gather(*passing, return_exceptions=True)
+            for one_writer in writers:
+                one_writer.transport.abort()
             self._tasks.discard(task)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, allowance: int | None) -> None:
