@@ -230,22 +230,18 @@ def _bearer(metadata: Any) -> str:
 def _refusal(handler: "grpc.RpcMethodHandler[Any, Any] | None", fault: FednError) -> "grpc.RpcMethodHandler[Any, Any]":
     """Return a handler of the same kind that refuses, before a byte of the request was read."""
 
-    async def unary(_request: Any, context: Any) -> None:
-        await refuse(context, fault)
-
-    async def streaming(_request: Any, context: Any) -> Any:
-        await refuse(context, fault)
-        yield b""
+    async def answer(_request: Any, context: Any) -> None:
+        refuse(context, fault)
 
     if handler is None:
         # Of a method that is not known, neither is whether a request will come: one that waits for none.
-        return grpc.stream_stream_rpc_method_handler(streaming)
+        return grpc.stream_stream_rpc_method_handler(answer)
     match handler.request_streaming, handler.response_streaming:
         case False, False:
-            return grpc.unary_unary_rpc_method_handler(unary)
+            return grpc.unary_unary_rpc_method_handler(answer)
         case True, False:
-            return grpc.stream_unary_rpc_method_handler(unary)
+            return grpc.stream_unary_rpc_method_handler(answer)
         case False, True:
-            return grpc.unary_stream_rpc_method_handler(streaming)
+            return grpc.unary_stream_rpc_method_handler(answer)
         case _:
-            return grpc.stream_stream_rpc_method_handler(streaming)
+            return grpc.stream_stream_rpc_method_handler(answer)

@@ -79,7 +79,7 @@ class ReducerService(network_pb2_grpc.ReducerServicer):
                 async with present(arrive, lambda: self._calls.combiner_left(hello.name, hello.instance), outbox):
                     await self._attend(hello, outbox, context)
 
-    async def Assign(self, request: pb.AssignRequest, context: Context) -> pb.Assignment:  # noqa: N802 - gRPC's name
+    async def Assign(self, request: pb.AssignRequest, context: Context) -> pb.Assignment | None:  # noqa: N802 - gRPC's name
         """Tell a client where to attach."""
         async with refusals(context):
             assignment = await self._calls.assign(codec.read_assign_request(request), current_caller())

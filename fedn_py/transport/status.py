@@ -41,6 +41,7 @@ _STATUS_BY_CODE: dict[str, grpc.StatusCode] = {
     "SpoolFull": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "StoreFull": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "TooManyTransfers": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "NotYourTurn": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "PeerTooSlow": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
@@ -111,26 +112,31 @@ class PeerUnreachable(OwnFault):
 
 @contextlib.asynccontextmanager
 async def refusals(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """Answer an RPC with the fault that its body raises."""
+    """Answer an RPC with the fault that its body raises; it ends there, and the handler returns nothing."""
     try:
         with _cancelled_when_over():
             yield
     except FednError as fault:
-        await refuse(context, fault)
+        refuse(context, fault)
     except grpc.aio.BaseError:
         # An RPC that has its answer: there is nothing left to say.
         raise
     except Exception:
         # The edge of an RPC: gRPC would send the text of whatever broke to the peer, secrets included.
         structlog.get_logger(__name__).exception("rpc_failed")
-        with _cancelled_when_over():
-            await context.abort(grpc.StatusCode.INTERNAL, "an unexpected fault; this side's log has it")
+        context.set_code(grpc.StatusCode.INTERNAL)
+        context.set_details("an unexpected fault; this side's log has it")
 
 
-async def refuse(context: grpc.aio.ServicerContext[Any, Any], fault: FednError) -> None:
-    """End an RPC with a fault."""
-    with _cancelled_when_over():
-        await context.abort(status_of(fault), _cut(str(fault)), ((_TRAILER, _pack(fault)),))
+def refuse(context: grpc.aio.ServicerContext[Any, Any], fault: FednError) -> None:
+    """Give an RPC a fault for its end; its handler has nothing more to do than to return.
+
+    ``context.abort`` would do both. But gRPC keeps what that raises with the RPC, and by its traceback the RPC with it,
+    in a circle: until Python looks for such, each refused RPC would hold some 20 KiB.
+    """
+    context.set_code(status_of(fault))
+    context.set_details(_cut(str(fault)))
+    context.set_trailing_metadata(((_TRAILER, _pack(fault)),))
 
 
 @contextlib.contextmanager
@@ -142,7 +148,7 @@ def _cancelled_when_over() -> Iterator[None]:
     """
     try:
         yield
-    except (grpc.aio.AbortError, grpc.aio.UsageError):
+    except grpc.aio.UsageError:
         raise
     except grpc.aio.BaseError as over:
         raise asyncio.CancelledError from over
