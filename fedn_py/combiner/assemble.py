@@ -53,6 +53,7 @@ from fedn_py.transport.reducer_channels import ReducerChannels
 from fedn_py.transport.spool import Spool, open_spool
 from fedn_py.transport.tickets import Tickets
 from fedn_py.transport.transfer_server import TransferPlaces, TransferService
+from fedn_py.transport.waiting_line import Reachable, WaitingLine
 
 
 class MetricsTokenEmpty(OwnFault):
@@ -91,6 +92,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         tell(await asyncio.to_thread(lambda: tuple(_start_warnings(settings, certificate))))
         clock = asyncio.get_running_loop().time
         tickets, voice = Tickets(clock, wait_s=_TICKET_WAIT_S), ReducerVoice()
+        reachable = Reachable()
         spool = await open_spool(
             settings.state_dir / "spool",
             memory_bytes=settings.spool.memory_bytes,
@@ -101,6 +103,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             most_uploads=settings.max_clients,
             idle_s=_IDLE_UPLOAD_S,
             clock=clock,
+            line=WaitingLine(reachable.call),
         )
         closing.push_async_callback(spool.close)
         calls = Calls(
@@ -121,7 +124,12 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
         calls.attach(cells, masked, Words(voice, calls.send, streams, clock), mailbox)
         places = TransferPlaces()
         clients = CombinerService(
-            calls, spool, heartbeat_s=settings.heartbeat_s, places=places, refused=metrics.refused
+            calls,
+            spool,
+            heartbeat_s=settings.heartbeat_s,
+            places=places,
+            refused=metrics.refused,
+            reachable=reachable,
         )
         objects = TransferService(
             shelf,
@@ -133,6 +141,7 @@ async def run_combiner(settings: CombinerSettings, stop: asyncio.Event) -> None:
             admit=streams.admit,
             most_sending=settings.max_clients,
             pieces=shelf,
+            line=WaitingLine(reachable.call),
         )
         metrics.transfer.read(received=lambda: spool.received_bytes, sent=lambda: objects.sent_bytes)
         services: list[Service] = [clients, objects]

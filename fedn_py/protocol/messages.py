@@ -426,6 +426,11 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnCame:
+    """What the combiner has put off because too many waited may come now."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainTask:
     """Train from the plan's base model and upload the update under this generation.
 
@@ -565,6 +570,7 @@ ToClient = (
     | RoundCommitted
     | GoElsewhere
     | Heartbeat
+    | TurnCame
     | SaidToClient
     | PolicyNews
 )

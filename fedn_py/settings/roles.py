@@ -106,7 +106,7 @@ class SpoolSettings(Section):
     """Where a combiner keeps updates while they come in."""
 
     memory_bytes: int = Field(
-        default=8 * MIB,
+        default=4 * MIB,
         ge=4 * MIB,
         description="bytes kept in memory; others wait for it while that is quicker than disk",
     )

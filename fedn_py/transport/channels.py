@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fedn_py.errors import OwnFault
 from fedn_py.transport.authentication import BEARER, Authenticator, DenyByDefault, Role, UnknownToken
+from fedn_py.transport.call_ups import CallUps
 from fedn_py.transport.certificates import ServerCertificate, read_certificate
 from fedn_py.transport.chunks import MOST_MESSAGE_BYTES
 from fedn_py.transport.plaintext import (
@@ -79,11 +80,13 @@ class Channel:
     Attributes:
         address: host:port.
         grpc: makes the calls of the grpc library, for this package only.
+        call_ups: by which the server calls transfers that it has put off.
     """
 
     def __init__(self, address: str, channel: "grpc.aio.Channel | _TokenShown") -> None:
         self.address = address
         self.grpc = channel
+        self.call_ups = CallUps()
         self._stubs: dict[Callable[[Any], Any], Any] = {}
 
     def stub(self, kind: Callable[[Any], Stub]) -> Stub:

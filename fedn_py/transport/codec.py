@@ -254,6 +254,8 @@ def write_to_client(message: m.ToClient) -> pb.ToClient:
             return pb.ToClient(go_elsewhere=pb.GoElsewhere(reason=fields.cut_reason(reason)))
         case m.Heartbeat():
             return pb.ToClient(heartbeat=pb.Heartbeat())
+        case m.TurnCame():
+            return pb.ToClient(turn_came=pb.TurnCame())
         case m.SaidToClient(word):
             return pb.ToClient(word=masked.write_word(word))
         case m.PolicyNews():
@@ -283,6 +285,8 @@ def read_to_client(wire: pb.ToClient) -> m.ToClient:
             return m.GoElsewhere(fields.read_reason(wire.go_elsewhere.reason, "go_elsewhere.reason"))
         case "heartbeat":
             return m.Heartbeat()
+        case "turn_came":
+            return m.TurnCame()
         case "word":
             return m.SaidToClient(read_word_to_client(wire.word.kind, wire.word.body))
         case "policy":

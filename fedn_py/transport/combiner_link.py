@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from fedn_py.protocol.messages import ClientHello, ClientWelcome, FromClient, Heartbeat, ToClient
+from fedn_py.protocol.messages import ClientHello, ClientWelcome, FromClient, Heartbeat, ToClient, TurnCame
 from fedn_py.transport import codec
 from fedn_py.transport.channels import Channel
 from fedn_py.transport.links import Link
@@ -34,13 +34,15 @@ class CombinerLink(Link[FromClient, ToClient]):
         super().send(message)
 
     async def messages(self) -> AsyncIterator[ToClient]:
-        """Yield what the combiner says, heartbeats left out; see Link.messages for what it raises."""
+        """Yield what the combiner says, but for heartbeats and calls of transfers; see Link.messages for faults."""
         async for message in super().messages():
             if isinstance(message, ClientWelcome):
                 self._silence_s = HEARTBEATS_MISSED * message.heartbeat_s
                 self._said_at = asyncio.get_running_loop().time()  # just now, with its hello
                 self._also(self._beat(message.heartbeat_s))
-            if not isinstance(message, Heartbeat):
+            if isinstance(message, TurnCame):
+                self._channel.call_ups.came()
+            elif not isinstance(message, Heartbeat):
                 yield message
 
     async def _beat(self, heartbeat_s: float) -> None:

@@ -13,6 +13,7 @@ from fedn_py.protocol.messages import (
     Heartbeat,
     SaidToClient,
     ToClient,
+    TurnCame,
     UpdateHeader,
     UpdateReceipt,
 )
@@ -27,12 +28,18 @@ from fedn_py.transport.spool import Spool, SpooledUpload
 from fedn_py.transport.status import refusals
 from fedn_py.transport.streams import HEARTBEATS_MISSED, Outbox, PeerTooSlow, bounded, converse, open_for_answers
 from fedn_py.transport.transfer_server import STALL_S, TransferPlaces, add_handlers, owner_of, read_start, receive
+from fedn_py.transport.waiting_line import NotYourTurn, Reachable
 from fedn_py.wire.v1 import network_pb2 as pb
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_GOES_ON = (PeerTooSlow, UploadDropped, UploadIncomplete, UploadTakenOver, WrongOffset)
+_GOES_ON = (NotYourTurn, PeerTooSlow, UploadDropped, UploadIncomplete, UploadTakenOver, WrongOffset)
 """Ends of a stream, not of its update: the client goes on where it stopped, or has done so already."""
+
+
+_ALWAYS_THE_SAME: dict[type[ToClient], bytes] = {
+    type(message): codec.write_to_client(message).SerializeToString() for message in (Heartbeat(), TurnCame())
+}
 
 
 class CombinerCalls(Protocol):
@@ -65,6 +72,7 @@ class CombinerService:
     Args:
         heartbeat_s: how often clients are told to be heard from, and are written to; one that misses three has left.
         spool: where updates wait until they are whole.
+        reachable: told of clients, while they are attached, that they can be called there.
         refused: told why an update was refused before it came to be judged; its code comes first.
     """
 
@@ -77,13 +85,14 @@ class CombinerService:
         places: TransferPlaces | None = None,
         stall_s: float = STALL_S,
         refused: Callable[[str], None] = lambda _: None,
+        reachable: Reachable | None = None,
     ) -> None:
         self._calls, self._spool, self._refused = calls, spool, refused
         self._heartbeat_s, self._stall_s = heartbeat_s, stall_s
         self._places = places or TransferPlaces()
         self._attendance: Attendance[ToClient] = Attendance()
         self._judgements = Judgements()
-        self._beat: bytes = codec.write_to_client(Heartbeat()).SerializeToString()
+        self._reachable = reachable or Reachable()
         self._last_sent: tuple[object, bytes] = (None, b"")
 
     @property
@@ -125,7 +134,8 @@ class CombinerService:
             async with self._attendance.of((caller.role, caller.name, hello.client), outbox):
                 arrive = self._calls.client_attached(hello, caller, outbox)
                 async with present(arrive, lambda: self._calls.client_left(hello.client), outbox):
-                    await self._attend(hello, outbox, context)
+                    with self._reachable.by(owner_of(caller), lambda: outbox.send(TurnCame())):
+                        await self._attend(hello, outbox, context)
 
     async def SendUpdate(self, _requests: Any, context: Context) -> pb.UpdateReceipt:  # noqa: N802 - gRPC's name
         """Take an update and answer with what became of it."""
@@ -157,8 +167,8 @@ class CombinerService:
 
     def _encoded(self, message: ToClient) -> bytes:
         """Put a message into bytes; one that goes to all clients, one after the other, once for all."""
-        if isinstance(message, Heartbeat):
-            return self._beat
+        if isinstance(message, Heartbeat | TurnCame):
+            return _ALWAYS_THE_SAME[type(message)]
         said = message.word if isinstance(message, SaidToClient) else message
         if said is not self._last_sent[0]:
             self._last_sent = (said, bounded(codec.write_to_client(message)).SerializeToString())

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 _MIB = 1024 * 1024
 _UNIT_BYTES = 64 * 1024
-_UNITS = 16 * _MIB // _UNIT_BYTES
+_UNITS = 8 * _MIB // _UNIT_BYTES
 _MOST_OF_ONE = 4 * _MIB // _UNIT_BYTES
 """What gRPC lets one send before anything of it is read."""
 

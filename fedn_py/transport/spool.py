@@ -24,6 +24,7 @@ from fedn_py.transport.memory_queue import MemoryQueue
 from fedn_py.transport.parts import Chunk, Pieces
 from fedn_py.transport.spooled import DiskBytes, HeldBytes, MemoryBytes
 from fedn_py.transport.turns import QUICK, Turns
+from fedn_py.transport.waiting_line import WaitingLine
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PART = ".part"
@@ -64,6 +65,7 @@ class Spool:
         memory_wait_s: memory that is taken is waited for while some of it is given back at least this often (of large
             uploads less often: such a one takes longer itself), while what is in it comes in quickly, and while the
             disk has no room either, for two minutes at most. 0 for no wait.
+        line: where uploads wait for their turns; None where any number may.
         idle_s: an upload without a writer for so long gives way when room is needed.
         clock: seconds, monotonic.
 
@@ -85,9 +87,10 @@ class Spool:
         most_receiving: int = MOST_RECEIVING,
         alone_bytes: int = 0,
         memory_wait_s: float = 0.0,
+        line: WaitingLine | None = None,
     ) -> None:
         self._folder = folder
-        self.turns = Turns(min(QUICK, most_receiving), most=most_receiving)
+        self.turns = Turns(min(QUICK, most_receiving), most=most_receiving, line=line)
         self.go_ons = GoOns()
         self.received_bytes = self._received_in_memory = 0
         self._alone_bytes = alone_bytes
@@ -277,6 +280,7 @@ async def open_spool(
     most_receiving: int = MOST_RECEIVING,
     alone_bytes: int = 0,
     memory_wait_s: float = 0.0,
+    line: WaitingLine | None = None,
 ) -> Spool:
     """Make the spool's folder, remove what a former life left in it, and return the Spool (its Args say the rest)."""
     try:
@@ -296,6 +300,7 @@ async def open_spool(
         most_receiving=most_receiving,
         alone_bytes=alone_bytes,
         memory_wait_s=memory_wait_s,
+        line=line,
     )
 
 

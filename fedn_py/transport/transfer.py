@@ -38,6 +38,7 @@ _TRY_AGAIN = frozenset(
         "UploadIncomplete",
         "SpoolFull",
         "TooManyTransfers",
+        "NotYourTurn",
         "PeerTooSlow",
         "StoreUnavailable",
         "StoreFull",
@@ -50,6 +51,9 @@ _LEAST_CHUNK_BYTES = 4 * 1024
 """A server that wants smaller ones is not understood."""
 
 _MOST_DIGITS = 20
+_UNCALLED_S = 20.0
+"""Who was put off and is not called comes by itself after so long, or half as long again: a call may have been lost."""
+
 _READ_AT_ONCE = 4
 """Chunks; as many again are read while these are sent."""
 
@@ -74,17 +78,26 @@ class Patience:
 
 
 class _Attempts:
-    """Counts failures without progress and waits between them."""
+    """Counts failures without progress and waits between them, or until the server calls."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, channel: Channel, patience: Patience) -> None:
+        self._call_ups, self._patience = channel.call_ups, patience
+        self._called = self._call_ups.count
         self._failures = 0
         self._furthest = -1
+
+    def begin(self) -> None:
+        """Learn that an attempt begins: a call that comes from now on may be for it."""
+        self._called = self._call_ups.count
 
     async def failed_at(self, position: int, fault: RemoteFault | PeerUnreachable) -> None:
         """Wait before the next attempt, or raise the fault when patience is at its end."""
         if isinstance(fault, RemoteFault) and fault.code not in _TRY_AGAIN:
             raise fault
+        if fault.code == "NotYourTurn":
+            # No failure: the server says itself when it has time.
+            await self._call_ups.beyond(self._called, _UNCALLED_S * random.uniform(1, 1.5))
+            return
         self._failures = 1 if position > self._furthest else self._failures + 1
         self._furthest = max(self._furthest, position)
         if self._failures >= self._patience.attempts:
@@ -153,16 +166,19 @@ async def _upload(
     start: Callable[[int], Any],
     patience: Patience,
 ) -> Any:
-    attempts = _Attempts(patience)
+    attempts = _Attempts(channel, patience)
     # Nearly every upload is a new one, of which nothing is held: asking first would cost it a round trip.
     held, asked = 0, False
     while True:
+        attempts.begin()
         try:
             return await _send(method(), start(held), source, held)
         except grpc.aio.AioRpcError as error:
             fault = restored(error, channel.address)
         if asked or fault.code != "WrongOffset":
             await attempts.failed_at(held, fault)
+        if fault.code == "NotYourTurn":
+            continue  # nothing was asked of its bytes
         held = await _held(channel, upload_id, attempts, held)
         asked = True
 
@@ -320,11 +336,12 @@ async def download(
         DiskUnusable: the file cannot be written.
         PeerUnreachable: patience is at its end.
     """
-    attempts = _Attempts(patience or Patience())
+    attempts = _Attempts(channel, patience or Patience())
     landing = Landing(into, digest, most_bytes)
     await landing.open()
     try:
         while True:
+            attempts.begin()
             try:
                 await _fetch(channel, landing, progress)
                 return await landing.finish()

@@ -38,6 +38,7 @@ from fedn_py.transport.status import refusals
 from fedn_py.transport.storings import Storings
 from fedn_py.transport.streams import END, PeerTooSlow, open_for_answers
 from fedn_py.transport.turns import QUICK, Turn, Turns
+from fedn_py.transport.waiting_line import WaitingLine
 from fedn_py.wire.v1 import transfer_pb2 as pb
 
 STALL_S = 60.0
@@ -123,6 +124,7 @@ class TransferService:
             way as long as they are fewer.
         pieces: where downloads beside many others read, so little at a time that their number costs no memory; None
             where they are few.
+        line: where downloads wait for their turns; None where any number may.
 
     Attributes:
         sent_bytes: all that went out so far.
@@ -141,12 +143,13 @@ class TransferService:
         admit: Callable[[Caller, UploadStart], None] | None = None,
         most_sending: int = MOST_SENDING,
         pieces: PieceSource | None = None,
+        line: WaitingLine | None = None,
     ) -> None:
         self._pieces = pieces
         self._source, self._spool, self._sink, self._admit = source, spool, sink, admit
         self._status = status or spool.held
         self._places = places or TransferPlaces()
-        self._reads, self._turns = SharedReads(source), Turns(min(QUICK, most_sending), most=most_sending)
+        self._reads, self._turns = SharedReads(source), Turns(min(QUICK, most_sending), most=most_sending, line=line)
         self._storings = Storings()
         self._stall_s = stall_s
         self._roles = roles
@@ -187,7 +190,7 @@ class TransferService:
         """Send an object from an offset."""
         async with refusals(context):
             with self._places.taken(current_caller()):
-                await self._send(request, context)
+                await self._send(owner_of(current_caller()), request, context)
 
     async def Upload(self, _requests: Any, context: Context) -> pb.UploadReceipt | None:  # noqa: N802 - gRPC's name
         """Take an object and store it."""
@@ -204,14 +207,14 @@ class TransferService:
             upload_id = reading.hex_id(request.upload_id, "upload_id")
             return pb.UploadStatusAnswer(held=self._status(owner_of(current_caller()), upload_id))
 
-    async def _send(self, request: pb.DownloadRequest, context: Context) -> None:
+    async def _send(self, owner: str, request: pb.DownloadRequest, context: Context) -> None:
         digest = reading.digest(request.sha256, "sha256")
         offset = reading.count(request.offset, "offset")
         size = (await self._source.stat(digest)).size
         if offset > size:
             raise WrongOffset(offset, size)
         await open_for_answers(context)
-        async with self._turns.taken() as turn:
+        async with self._turns.taken(owner) as turn:
             await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
             at = -1
             while at < offset < size:  # a source that has less than it said ends it, and the peer sees that
@@ -286,7 +289,7 @@ async def receive(
     The parts may be of any message with a oneof ``part`` that holds bytes as ``chunk``.
     """
     # Room is taken with the turn and not before: what queues holds nothing, and cannot be taken for an idle upload.
-    async with spool.turns.taken() as turn:
+    async with spool.turns.taken(owner) as turn:
         incoming = await spool.begin(owner, start)
 
         try:

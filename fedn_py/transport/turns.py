@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from fedn_py.transport.chunks import CHUNK_BYTES
+from fedn_py.transport.waiting_line import WaitingLine
 
 QUICK = 4
 """So many quick transfers keep a machine busy; more of them only fill buffers, of some MiB each."""
@@ -107,6 +108,7 @@ class Turns:
     Args:
         quick: how many have a turn at once.
         most: how many are under way at once, slow ones included; None for any number.
+        line: where they wait; None where any number may.
         looked_at_every_s: how often it is looked at whether one is slow.
         longest_wait_s: after so long the last of those who wait should have a turn.
 
@@ -119,11 +121,13 @@ class Turns:
         quick: int = QUICK,
         *,
         most: int | None = None,
+        line: WaitingLine | None = None,
         looked_at_every_s: float = _LOOKED_AT_EVERY_S,
         longest_wait_s: float = _LONGEST_WAIT_S,
     ) -> None:
         self._quick = asyncio.Semaphore(quick)
         self._n_quick, self._n_waiting, self.on_the_way = quick, 0, 0
+        self._line = line
         self._all = asyncio.Semaphore(most) if most is not None else contextlib.nullcontext()
         self._every_s, self._longest_wait_s = looked_at_every_s, longest_wait_s
 
@@ -133,14 +137,23 @@ class Turns:
         return self._longest_wait_s * self._n_quick / max(1, self._n_waiting)
 
     @contextlib.asynccontextmanager
-    async def taken(self) -> AsyncIterator[Turn]:
-        """Wait for a turn, and have it for the time of a transfer or until others should have it."""
-        async with self._all:
-            self._n_waiting += 1
-            try:
-                await self._quick.acquire()
-            finally:
-                self._n_waiting -= 1
+    async def taken(self, peer: str = "") -> AsyncIterator[Turn]:
+        """Wait for a turn, and have it for the time of a transfer or until others should have it.
+
+        Args:
+            peer: whose transfer it is.
+
+        Raises:
+            NotYourTurn: too many wait.
+        """
+        async with contextlib.AsyncExitStack() as held:
+            with contextlib.nullcontext() if self._line is None else self._line.place(peer):
+                await held.enter_async_context(self._all)
+                self._n_waiting += 1
+                try:
+                    await self._quick.acquire()
+                finally:
+                    self._n_waiting -= 1
             turn = Turn(self, self._every_s)
             try:
                 yield turn

@@ -36,6 +36,7 @@ from fedn_py.protocol.messages import (
     Heartbeat,
     TaskFailed,
     ToClient,
+    TurnCame,
     UpdateHeader,
     UpdateReceipt,
 )
@@ -307,7 +308,7 @@ class WholeClient:
             self.hearing.attached()
         elif isinstance(message, GoElsewhere):
             raise SentAway(message.reason)
-        elif not isinstance(message, Heartbeat):
+        elif not isinstance(message, Heartbeat | TurnCame):
             self.hearing.heard(message)
 
     async def _up(self) -> None:

@@ -184,6 +184,7 @@ to_client = st.one_of(
     committed,
     st.builds(m.GoElsewhere, words),
     st.just(m.Heartbeat()),
+    st.just(m.TurnCame()),
 )
 assign_requests = st.builds(
     m.AssignRequest, ids, names, st.one_of(st.just(""), names), st.just("0.1.0"), st.sampled_from([None, CHAIN])

@@ -6,7 +6,7 @@ from pathlib import Path
 from grpc_network import RecordingCombiner, a_spool
 
 from fedn_py.protocol.masked.words import Links
-from fedn_py.protocol.messages import Heartbeat, SaidToClient
+from fedn_py.protocol.messages import Heartbeat, SaidToClient, TurnCame
 from fedn_py.transport import codec
 from fedn_py.transport.combiner_server import CombinerService
 
@@ -21,5 +21,8 @@ def test_what_is_said_to_one_client_after_the_other_is_written_once(tmp_path: Pa
         assert written[4] is not written[3]
         said = [codec.write_to_client(message).SerializeToString() for message in (word, word, same, same, other)]
         assert written == said
+        came = service._encoded(TurnCame())
+        assert came == codec.write_to_client(TurnCame()).SerializeToString()
+        assert service._encoded(other) is written[4]
 
     asyncio.run(story())

@@ -1,6 +1,8 @@
 """Uploads and downloads over real servers, TLS, and connections that break in the middle."""
 
 import asyncio
+import contextlib
+import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,8 +14,10 @@ from typing import Any
 import grpc
 import pytest
 from grpc_network import (
+    A_CLIENT,
     ANNA,
     BERT,
+    HEARTBEAT_S,
     QUICK,
     CuttingProxy,
     MemoryObjects,
@@ -31,18 +35,21 @@ from grpc_network import (
 
 from fedn_py.errors import PeerFault
 from fedn_py.identity import Digest
-from fedn_py.protocol.messages import UpdateReceipt
-from fedn_py.transport import codec, transfer_server
+from fedn_py.protocol.messages import ClientHello, UpdateReceipt
+from fedn_py.transport import codec, transfer, transfer_server
 from fedn_py.transport.authentication import Caller
 from fedn_py.transport.channels import Channel
 from fedn_py.transport.chunks import GO_ON, DigestMismatch, UploadStart
 from fedn_py.transport.codec_rounds import raw_digest
+from fedn_py.transport.combiner_link import CombinerLink
+from fedn_py.transport.combiner_server import CombinerService
 from fedn_py.transport.go_ons import GoOns
 from fedn_py.transport.landing import ObjectTooLarge
 from fedn_py.transport.parts import Chunk
 from fedn_py.transport.status import PeerUnreachable, RemoteFault, restored
 from fedn_py.transport.transfer import Patience, download, upload_object, upload_update
 from fedn_py.transport.transfer_server import StoreSink, TransferService
+from fedn_py.transport.waiting_line import Reachable, WaitingLine
 from fedn_py.wire.v1 import network_pb2, network_pb2_grpc, transfer_pb2, transfer_pb2_grpc
 
 MIB = 1 << 20
@@ -447,6 +454,117 @@ def test_of_two_streams_of_an_upload_that_waited_for_their_turns_nothing_is_left
             await asyncio.gather(first, held, second)
         assert objects.objects == {digest_of(data): data}
         assert spool.uploads == 0
+
+    asyncio.run(story())
+
+
+@contextlib.asynccontextmanager
+async def attached(channel: Channel, hello: ClientHello) -> AsyncIterator[None]:
+    """Have a client attached, so that it hears when it is called."""
+    welcomed = asyncio.Event()
+
+    async def listen(link: CombinerLink) -> None:
+        async for _ in link.messages():
+            welcomed.set()
+
+    async with CombinerLink(channel, hello) as link:
+        listening = asyncio.ensure_future(listen(link))
+        await welcomed.wait()
+        yield
+    await asyncio.gather(listening, return_exceptions=True)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(5_000):
+        if holds():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it did not come to that")
+
+
+@pytest.mark.parametrize("is_attached", [True, False])
+def test_an_upload_for_which_there_is_no_place_in_line_comes_when_called_or_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_attached: bool
+) -> None:
+    monkeypatch.setattr(transfer, "_UNCALLED_S", 1_000.0 if is_attached else 0.01)
+    bert, anna = os.urandom(MIB), os.urandom(MIB)
+    refused: list[str] = []
+
+    async def story() -> None:
+        reachable = Reachable()
+        line = WaitingLine(reachable.call, most=1)
+        calls, spool = RecordingCombiner(), await a_spool(tmp_path, most_receiving=1, line=line)
+        service = CombinerService(calls, spool, heartbeat_s=HEARTBEAT_S, refused=refused.append, reachable=reachable)
+        async with (
+            AsyncExitStack() as clients,
+            serving(service) as address,
+            connected(address) as channel,
+            connected(address, f"client:{BERT}") as other,
+        ):
+            if is_attached:
+                await clients.enter_async_context(attached(channel, A_CLIENT))
+            async with spool.turns.taken("one that is under way"):
+                first = asyncio.ensure_future(upload_update(other, a_header(bert), bert, patience=IMPATIENT))
+                await until(lambda: line.in_line == 1)
+                second = asyncio.ensure_future(upload_update(channel, a_header(anna), anna, patience=IMPATIENT))
+                await until(lambda: line.outside == 1)
+            assert [receipt.accepted for receipt in await asyncio.gather(first, second)] == [True, True]
+            await clients.aclose()
+        assert calls.updates == [bert, anna]
+        assert (line.in_line, line.outside, refused) == (0, 0, [])
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_a_download_for_which_there_is_no_place_in_line_comes_when_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_UNCALLED_S", 1_000.0)
+    data = os.urandom(MIB)
+
+    async def story() -> None:
+        reachable = Reachable()
+        line = WaitingLine(reachable.call, most=1)
+        spool = await a_spool(tmp_path / "spool")
+        service = CombinerService(RecordingCombiner(), spool, heartbeat_s=HEARTBEAT_S, reachable=reachable)
+        objects = TransferService(
+            MemoryObjects(data), spool, sink=None, roles=frozenset({"client"}), most_sending=1, line=line
+        )
+        async with (
+            serving(service, objects) as address,
+            connected(address) as channel,
+            connected(address, f"client:{BERT}") as other,
+            attached(channel, A_CLIENT),
+        ):
+            async with objects._turns.taken("one that is under way"):
+                first = asyncio.ensure_future(download(other, digest_of(data), tmp_path / "first"))
+                await until(lambda: line.in_line == 1)
+                second = asyncio.ensure_future(
+                    download(channel, digest_of(data), tmp_path / "second", patience=IMPATIENT)
+                )
+                await until(lambda: line.outside == 1)
+            await asyncio.gather(first, second)
+        assert (tmp_path / "second").read_bytes() == data
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_a_call_that_was_refused_leaves_nothing_for_the_garbage_collector(tmp_path: Path) -> None:
+    """What gRPC keeps with an aborted call goes round in a circle: at a busy server that is some 20 KiB for each."""
+
+    async def story() -> None:
+        calls = RecordingCombiner()
+        async with combiner(calls, await a_spool(tmp_path)) as address, connected(address) as channel:
+            gc.collect()
+            gc.disable()
+            try:
+                calls.refusal = Unwanted("not now")
+                with pytest.raises(RemoteFault, match="not now"):
+                    await upload_update(channel, a_header(b"x"), b"x", patience=IMPATIENT)
+                calls.refusal = None
+                assert [one for one in gc.get_objects() if type(one) is Unwanted] == []
+            finally:
+                gc.enable()
 
     asyncio.run(story())
 

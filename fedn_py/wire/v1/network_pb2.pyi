@@ -92,7 +92,7 @@ class FromClient(_message.Message):
     def __init__(self, hello: _Optional[_Union[ClientHello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., validation: _Optional[_Union[ValidationResult, _Mapping]] = ..., word: _Optional[_Union[Word, _Mapping]] = ...) -> None: ...
 
 class ToClient(_message.Message):
-    __slots__ = ("welcome", "train", "validate", "cancelled", "committed", "go_elsewhere", "heartbeat", "word", "policy")
+    __slots__ = ("welcome", "train", "validate", "cancelled", "committed", "go_elsewhere", "heartbeat", "word", "policy", "turn_came")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,7 @@ class ToClient(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     WORD_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    TURN_CAME_FIELD_NUMBER: _ClassVar[int]
     welcome: ClientWelcome
     train: TrainTask
     validate: ValidateTask
@@ -111,7 +112,8 @@ class ToClient(_message.Message):
     heartbeat: Heartbeat
     word: Word
     policy: PolicyNews
-    def __init__(self, welcome: _Optional[_Union[ClientWelcome, _Mapping]] = ..., train: _Optional[_Union[TrainTask, _Mapping]] = ..., validate: _Optional[_Union[ValidateTask, _Mapping]] = ..., cancelled: _Optional[_Union[TaskCancelled, _Mapping]] = ..., committed: _Optional[_Union[RoundCommitted, _Mapping]] = ..., go_elsewhere: _Optional[_Union[GoElsewhere, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., word: _Optional[_Union[Word, _Mapping]] = ..., policy: _Optional[_Union[PolicyNews, _Mapping]] = ...) -> None: ...
+    turn_came: TurnCame
+    def __init__(self, welcome: _Optional[_Union[ClientWelcome, _Mapping]] = ..., train: _Optional[_Union[TrainTask, _Mapping]] = ..., validate: _Optional[_Union[ValidateTask, _Mapping]] = ..., cancelled: _Optional[_Union[TaskCancelled, _Mapping]] = ..., committed: _Optional[_Union[RoundCommitted, _Mapping]] = ..., go_elsewhere: _Optional[_Union[GoElsewhere, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., word: _Optional[_Union[Word, _Mapping]] = ..., policy: _Optional[_Union[PolicyNews, _Mapping]] = ..., turn_came: _Optional[_Union[TurnCame, _Mapping]] = ...) -> None: ...
 
 class RoundPlan(_message.Message):
     __slots__ = ("session", "session_number", "round_number", "attempt", "base_model", "package", "parameters", "masking", "update_timeout_s")
@@ -489,6 +491,10 @@ class ClientWelcome(_message.Message):
     def __init__(self, combiner: _Optional[str] = ..., heartbeat_s: _Optional[float] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TurnCame(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
