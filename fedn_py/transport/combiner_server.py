@@ -134,10 +134,10 @@ class CombinerService:
             async with self._attendance.of((caller.role, caller.name, hello.client), outbox):
                 arrive = self._calls.client_attached(hello, caller, outbox)
                 async with present(arrive, lambda: self._calls.client_left(hello.client), outbox):
-                    with self._reachable.by(owner_of(caller), lambda: outbox.send(TurnCame())):
+                    with self._reachable.by(owner_of(caller), lambda: _call_up(outbox)):
                         await self._attend(hello, outbox, context)
 
-    async def SendUpdate(self, _requests: Any, context: Context) -> pb.UpdateReceipt:  # noqa: N802 - gRPC's name
+    async def SendUpdate(self, _requests: Any, context: Context) -> pb.UpdateReceipt | None:  # noqa: N802 - gRPC's name
         """Take an update and answer with what became of it."""
         async with refusals(context):
             caller = current_caller()
@@ -198,3 +198,8 @@ class CombinerService:
         except FednError as fault:
             self._refused(f"{fault.code}: {fault.message}")
             raise
+
+
+def _call_up(outbox: Outbox[ToClient]) -> bool:
+    outbox.send(TurnCame())
+    return not outbox.closed

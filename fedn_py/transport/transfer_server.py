@@ -214,7 +214,7 @@ class TransferService:
         if offset > size:
             raise WrongOffset(offset, size)
         await open_for_answers(context)
-        async with self._turns.taken(owner) as turn:
+        async with self._turns.taken(owner, digest) as turn:
             await self._write(context, pb.DownloadPart(start=pb.DownloadStart(size=size)))
             at = -1
             while at < offset < size:  # a source that has less than it said ends it, and the peer sees that
@@ -289,7 +289,7 @@ async def receive(
     The parts may be of any message with a oneof ``part`` that holds bytes as ``chunk``.
     """
     # Room is taken with the turn and not before: what queues holds nothing, and cannot be taken for an idle upload.
-    async with spool.turns.taken(owner) as turn:
+    async with spool.turns.taken(owner, start.upload_id) as turn:
         incoming = await spool.begin(owner, start)
 
         try:

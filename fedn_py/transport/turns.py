@@ -134,20 +134,22 @@ class Turns:
     @property
     def longest_s(self) -> float:
         """How long a turn may be kept, as things are now."""
-        return self._longest_wait_s * self._n_quick / max(1, self._n_waiting)
+        waiting = self._n_waiting + (0 if self._line is None else self._line.outside)
+        return self._longest_wait_s * self._n_quick / max(1, waiting)
 
     @contextlib.asynccontextmanager
-    async def taken(self, peer: str = "") -> AsyncIterator[Turn]:
+    async def taken(self, peer: str = "", what: str = "") -> AsyncIterator[Turn]:
         """Wait for a turn, and have it for the time of a transfer or until others should have it.
 
         Args:
             peer: whose transfer it is.
+            what: which of its transfers.
 
         Raises:
             NotYourTurn: too many wait.
         """
         async with contextlib.AsyncExitStack() as held:
-            with contextlib.nullcontext() if self._line is None else self._line.place(peer):
+            with contextlib.nullcontext() if self._line is None else self._line.place(peer, what):
                 await held.enter_async_context(self._all)
                 self._n_waiting += 1
                 try:

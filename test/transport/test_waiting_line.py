@@ -29,15 +29,15 @@ class Line:
         self.away: set[str] = set()
         self.line = WaitingLine(self._call, most=2, comes_within_s=comes_within_s)
 
-    def stands(self, peer: str) -> ExitStack:
+    def stands(self, peer: str, what: str = "update") -> ExitStack:
         """Have a peer stand in line; closing what it returns takes it out of it."""
         place = ExitStack()
-        place.enter_context(self.line.place(peer))
+        place.enter_context(self.line.place(peer, what))
         return place
 
-    def is_refused(self, peer: str) -> bool:
+    def is_refused(self, peer: str, what: str = "update") -> bool:
         try:
-            self.stands(peer).close()
+            self.stands(peer, what).close()
         except NotYourTurn:
             return True
         return False
@@ -81,17 +81,56 @@ def test_the_place_of_one_that_was_called_is_kept_for_it() -> None:
 
 def test_who_is_called_and_does_not_come_leaves_the_place_to_the_next() -> None:
     async def story() -> None:
-        at = Line(comes_within_s=0.01)
-        first, _ = at.stands("anna"), at.stands("bert")
+        at = Line(comes_within_s=0.05)
+        first, second = at.stands("anna"), at.stands("bert")
         assert at.is_refused("carl")
         assert at.is_refused("dora")
         first.close()
+        assert at.called == ["carl"]
         for _ in range(1_000):
             await asyncio.sleep(0.001)
-            if len(at.called) == 2:
+            if at.called != ["carl"]:
                 break
         assert at.called == ["carl", "dora"]
+        assert at.line.in_line == 1
         assert at.is_refused("carl")
+        second.close()
+
+    run(story)
+
+
+def test_places_that_are_kept_do_not_keep_others_out_of_an_empty_line() -> None:
+    async def story() -> None:
+        at = Line()
+        first, second = at.stands("anna"), at.stands("bert")
+        assert [at.is_refused(peer) for peer in ("carl", "dora", "emil")] == [True] * 3
+        first.close()
+        second.close()
+        assert at.called == ["carl", "dora"]
+        third = at.stands("emil")
+        assert at.line.outside == 0
+        assert at.is_refused("anna")
+        fourth = at.stands("carl")
+        assert at.is_refused("dora")  # it was called, but the line is full now
+        third.close()
+        fourth.close()
+        assert at.called == ["carl", "dora", "anna", "dora"]
+
+    run(story)
+
+
+def test_each_transfer_of_a_peer_waits_for_itself() -> None:
+    async def story() -> None:
+        at = Line()
+        first, second = at.stands("anna"), at.stands("bert")
+        assert [at.is_refused("carl", what) for what in ("update", "stream")] == [True] * 2
+        assert at.is_refused("dora")
+        first.close()
+        assert at.is_refused("carl", "stream")
+        third = at.stands("carl", "update")
+        third.close()
+        second.close()
+        assert at.called == ["carl", "carl", "dora"]
 
     run(story)
 
@@ -110,26 +149,10 @@ def test_who_is_not_there_to_be_called_is_passed_over() -> None:
     run(story)
 
 
-def test_who_comes_uncalled_when_there_is_room_is_not_called_later() -> None:
-    async def story() -> None:
-        at = Line(comes_within_s=0.0)
-        first, second = at.stands("anna"), at.stands("bert")
-        at.away.add("carl")
-        assert at.is_refused("carl")
-        first.close()  # carl is not there to hear it, and comes by itself
-        third = at.stands("carl")
-        for place in (second, third):
-            place.close()
-        assert at.called == []
-        assert (at.line.in_line, at.line.outside) == (0, 0)
-
-    run(story)
-
-
 def test_a_peer_that_leaves_the_line_by_a_fault_frees_its_place() -> None:
     async def story() -> None:
         at = Line()
-        with pytest.raises(asyncio.CancelledError), at.line.place("anna"):
+        with pytest.raises(asyncio.CancelledError), at.line.place("anna", "update"):
             raise asyncio.CancelledError
         assert at.line.in_line == 0
 
@@ -166,11 +189,18 @@ def test_a_call_that_does_not_come_is_not_waited_for_longer_than_said() -> None:
     run(story)
 
 
-def test_a_peer_is_called_where_it_came_last_until_it_is_gone() -> None:
+def test_a_peer_is_called_where_it_came_last_until_it_is_gone_or_cannot_be_told() -> None:
     reachable, told = Reachable(), list[str]()
-    with reachable.by("anna", lambda: told.append("old")):
-        with reachable.by("anna", lambda: told.append("new")):
+
+    def tell(word: str, is_heard: bool) -> bool:
+        told.append(word)
+        return is_heard
+
+    with reachable.by("anna", lambda: tell("old", True)):
+        with reachable.by("anna", lambda: tell("new", True)):
             assert reachable.call("anna")
             assert not reachable.call("bert")
         assert not reachable.call("anna")
-    assert told == ["new"]
+    with reachable.by("anna", lambda: tell("ended", False)):
+        assert not reachable.call("anna")
+    assert told == ["new", "ended"]
