@@ -1,9 +1,10 @@
 import json
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fedn_py.aggregation.metrics import MAX_NAMES, InvalidMetrics, MetricSums, check_metrics, merge, summarise
@@ -97,10 +98,12 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=5), json_values, max_size=4))
-def test_any_json_object_is_taken_or_refused_by_name(metrics: dict[str, object]) -> None:
+@example({"a": 2**53 + 1})
+def test_any_json_object_is_taken_or_refused_by_name(metrics: dict[str, Any]) -> None:
     try:
         checked = check_metrics(metrics)
     except InvalidMetrics:
         return
-    assert json.loads(json.dumps(checked)) == metrics
+    assert checked == {name: float(value) for name, value in metrics.items()}
+    assert json.loads(json.dumps(checked)) == checked
     assert summarise([(checked, 1)]).means() == checked
