@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
+from awaiting import until
 from grpc_network import (
     A_CLIENT,
     ANNA,
@@ -472,14 +473,6 @@ async def attached(channel: Channel, hello: ClientHello) -> AsyncIterator[None]:
         await welcomed.wait()
         yield
     await asyncio.gather(listening, return_exceptions=True)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    for _ in range(5_000):
-        if holds():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it did not come to that")
 
 
 @pytest.mark.parametrize("is_attached", [True, False])

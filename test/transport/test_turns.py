@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
+from awaiting import until
 
 from fedn_py.transport.chunks import CHUNK_BYTES
 from fedn_py.transport.turns import Turn, Turns
@@ -31,14 +32,6 @@ async def hold(turns: Turns, begun: list[int], number: int, seconds: float) -> N
 async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    for _ in range(5_000):
-        if holds():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it did not come to that")
 
 
 def test_no_more_than_so_many_move_at_once_and_they_come_in_order() -> None:

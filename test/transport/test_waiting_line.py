@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from awaiting import until
 
 from fedn_py.transport.call_ups import CallUps
 from fedn_py.transport.waiting_line import NotYourTurn, Reachable, WaitingLine
@@ -67,7 +68,7 @@ def test_beyond_its_places_peers_are_refused_and_called_in_the_order_in_which_th
 def test_the_place_of_one_that_was_called_is_kept_for_it() -> None:
     async def story() -> None:
         at = Line()
-        first, _ = at.stands("anna"), at.stands("bert")
+        first, second = at.stands("anna"), at.stands("bert")
         assert at.is_refused("carl")
         first.close()
         assert at.is_refused("emil")
@@ -75,6 +76,7 @@ def test_the_place_of_one_that_was_called_is_kept_for_it() -> None:
         assert at.called == ["carl"]
         third.close()
         assert at.called == ["carl", "emil"]
+        second.close()
 
     run(story)
 
@@ -87,10 +89,7 @@ def test_who_is_called_and_does_not_come_leaves_the_place_to_the_next() -> None:
         assert at.is_refused("dora")
         first.close()
         assert at.called == ["carl"]
-        for _ in range(1_000):
-            await asyncio.sleep(0.001)
-            if at.called != ["carl"]:
-                break
+        await until(lambda: at.called != ["carl"])
         assert at.called == ["carl", "dora"]
         assert at.line.in_line == 1
         assert at.is_refused("carl")
@@ -138,13 +137,14 @@ def test_each_transfer_of_a_peer_waits_for_itself() -> None:
 def test_who_is_not_there_to_be_called_is_passed_over() -> None:
     async def story() -> None:
         at = Line()
-        first, _ = at.stands("anna"), at.stands("bert")
+        first, second = at.stands("anna"), at.stands("bert")
         assert at.is_refused("carl")
         assert at.is_refused("dora")
         at.away.add("carl")
         first.close()
         assert at.called == ["dora"]
         assert at.line.outside == 0
+        second.close()
 
     run(story)
 
