@@ -8,7 +8,7 @@ that the peer could not be reached, which is what a caller may try again.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -114,13 +114,15 @@ class PeerUnreachable(OwnFault):
 async def refusals(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
     """Answer an RPC with the fault that its body raises; it ends there, and the handler returns nothing."""
     try:
-        with _cancelled_when_over():
-            yield
+        yield
     except FednError as fault:
         refuse(context, fault)
-    except grpc.aio.BaseError:
-        # An RPC that has its answer: there is nothing left to say.
+    except grpc.aio.UsageError:
         raise
+    except grpc.aio.BaseError as over:
+        # The RPC's peer is gone, or the server has stopped. gRPC cancels such an RPC by itself, but a read or write may
+        # find out a moment before; to be the first to know is no fault, and gRPC would log it as one, with a traceback.
+        raise asyncio.CancelledError from over
     except Exception:
         # The edge of an RPC: gRPC would send the text of whatever broke to the peer, secrets included.
         structlog.get_logger(__name__).exception("rpc_failed")
@@ -137,21 +139,6 @@ def refuse(context: grpc.aio.ServicerContext[Any, Any], fault: FednError) -> Non
     context.set_code(status_of(fault))
     context.set_details(_cut(str(fault)))
     context.set_trailing_metadata(((_TRAILER, _pack(fault)),))
-
-
-@contextlib.contextmanager
-def _cancelled_when_over() -> Iterator[None]:
-    """Take what gRPC raises because an RPC's peer is gone, or the server has stopped, for a cancellation.
-
-    gRPC cancels such an RPC by itself, but a read or write may find out a moment before; to have been the first to
-    know is no fault, and gRPC would log it as one, with a traceback.
-    """
-    try:
-        yield
-    except grpc.aio.UsageError:
-        raise
-    except grpc.aio.BaseError as over:
-        raise asyncio.CancelledError from over
 
 
 def status_of(fault: FednError) -> grpc.StatusCode:

@@ -189,8 +189,9 @@ class TransferService:
     async def Download(self, request: pb.DownloadRequest, context: Context) -> None:  # noqa: N802 - gRPC's name
         """Send an object from an offset."""
         async with refusals(context):
-            with self._places.taken(current_caller()):
-                await self._send(owner_of(current_caller()), request, context)
+            caller = current_caller()
+            with self._places.taken(caller):
+                await self._send(owner_of(caller), request, context)
 
     async def Upload(self, _requests: Any, context: Context) -> pb.UploadReceipt | None:  # noqa: N802 - gRPC's name
         """Take an object and store it."""
